@@ -1,0 +1,178 @@
+"""The nouns of a batch: resources, elements, the batch itself, and where its files lie.
+
+A batch is frozen when it is planned: backend, pool, resources, inputs and outputs are written to
+``batch.json`` in the work directory and to the store, and everything that happens later reads
+them from there.  A changed site file therefore touches new runs only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from muster import storage
+
+
+class Frozen(BaseModel):
+    """Base of everything that is read from a file: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Resources(Frozen):
+    """What one element asks for.
+
+    Attributes
+    ----------
+    cpus : int
+        Threads that the step may use.
+    memory_mib : int or None
+        Memory of the element's processes together, in MiB; None asks for no limit.
+    time_limit_s : int or None
+        Wall time in seconds; None asks for no limit.
+    gpus : int
+        Whole GPUs.
+    """
+
+    cpus: Annotated[int, Field(ge=1)] = 1
+    memory_mib: Annotated[int, Field(ge=1)] | None = None
+    time_limit_s: Annotated[int, Field(ge=1)] | None = None
+    gpus: Annotated[int, Field(ge=0)] = 0
+
+
+class Caps(Frozen):
+    """The most that a pool gives one element; a retry's demands stop growing there."""
+
+    memory_mib: int | None = None
+    time_limit_s: int | None = None
+
+
+class Element(Frozen):
+    """One unit of a step, and of retry and record.
+
+    Attributes
+    ----------
+    index : int
+        Position in the batch, from 0.
+    name : str
+        What a person calls it: the trait, the realization and redshift, the raster.
+    inputs : dict
+        Keyword arguments of the step function.
+    outputs : dict of str to str
+        Output argument of the step function → URI that the file is published at.
+    """
+
+    index: Annotated[int, Field(ge=0)]
+    name: str
+    inputs: dict[str, Any] = {}
+    outputs: dict[str, str] = {}
+
+
+class Batch(Frozen):
+    """The elements that one Airflow task instance runs, and how.
+
+    Attributes
+    ----------
+    id : str
+        Unique in the store and safe in a path and in a scheduler's job name.
+    run : str
+        The run it belongs to.
+    step : str
+        Dotted name of the step.
+    backend : {"local", "slurm", "kubernetes"}
+        Where it runs, for good.
+    pool : str
+        Name of the pool; elements of all batches of a pool share its slots.
+    slots : int
+        How many elements of the pool run at once.
+    resources, caps : Resources, Caps
+        What an element asks for at first, and the most that a retry may ask for.
+    elements : tuple of Element
+        In order of their index, without gaps.
+    work_uri : str
+        Folder of this batch's own: batch.json, fence/, results/, logs/.
+    seed : int
+        Seed of everything random.
+    deadline_s : int or None
+        How long a generation may take in all, in seconds.
+    environment : dict of str to str
+        The step's own settings.
+    """
+
+    id: str
+    run: str
+    step: str
+    backend: Literal["local", "slurm", "kubernetes"]
+    pool: str
+    slots: Annotated[int, Field(ge=1)] = 1
+    resources: Resources = Resources()
+    caps: Caps = Caps()
+    elements: tuple[Element, ...]
+    work_uri: str
+    seed: int = 0
+    deadline_s: int | None = None
+    environment: dict[str, str] = {}
+
+    @property
+    def uri(self) -> str:
+        """Where batch.json lies."""
+        return storage.join(self.work_uri, "batch.json")
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of everything that the batch was frozen with."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Render the batch as canonical JSON."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1)
+
+    def fence_uri(self, index: int) -> str:
+        """Where the current attempt of an element is named."""
+        return storage.join(self.work_uri, "fence", str(index))
+
+    def result_uri(self, index: int, attempt: int) -> str:
+        """Where an attempt's result is written, last of all."""
+        return storage.join(self.work_uri, "results", str(index), f"{attempt}.json")
+
+    def log_uri(self, index: int, attempt: int) -> str:
+        """Where an attempt's stdout and stderr go."""
+        return storage.join(self.work_uri, "logs", str(index), f"{attempt}.log")
+
+
+class Artifact(Frozen):
+    """A file that an attempt made."""
+
+    name: str
+    uri: str
+    sha256: str
+    bytes: int
+    media_type: str
+
+
+class Result(Frozen):
+    """What an attempt says of itself, in results/INDEX/ATTEMPT.json.
+
+    ``outcome`` is the runner's own word; ``terminated`` means that it was told to stop and leaves
+    the reason to the scheduler's state.  ``submission`` ties the file to one submission, so that a
+    result of another submission with the same numbers is never taken for this one's.
+    """
+
+    submission: str
+    index: int
+    attempt: int
+    outcome: str
+    exit_code: int | None = None
+    signal: int | None = None
+    started_at: str
+    seconds: float
+    max_rss_mib: float | None = None
+    host: str
+    pid: int
+    artifacts: tuple[Artifact, ...] = ()
+    facts: dict[str, Any] = {}
+    error_class: str | None = None
+    message: str | None = None

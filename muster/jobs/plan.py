@@ -1,0 +1,63 @@
+"""plan.json: what a workflow's inspection found, and what is therefore to be run.
+
+It is written by a step placed on a pool (looking at rasters is compute) and read by the side that
+creates elements in the store.  It is the same for every workflow: a list of planned elements, each
+with a decision and the reason for it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from muster.jobs.model import Frozen
+
+
+class Decision(StrEnum):
+    """What the plan decided about an element."""
+
+    RUN = "run"
+    REUSED = "reused"
+    MISSING_INPUT = "missing_input"
+    INVALID_INPUT = "invalid_input"
+    NOT_ASKED = "not_asked"
+
+
+class PlannedElement(Frozen):
+    """One element as planned.
+
+    Attributes
+    ----------
+    step : str
+        Dotted name of the step.
+    name : str
+        Name of the element.
+    group : str
+        What a person follows through the run (a trait); one mapped task group each.
+    decision : Decision
+        Whether it runs.
+    reason : str
+        Why, in a sentence for people.
+    inputs, outputs : dict
+        As in :class:`muster.jobs.model.Element`.
+    """
+
+    step: str
+    name: str
+    group: str
+    decision: Decision
+    reason: str
+    inputs: dict[str, Any] = {}
+    outputs: dict[str, str] = {}
+
+
+class Plan(Frozen):
+    """All elements of a run.
+
+    ``facts`` holds what the inspection learnt (grid, sizes), ``products`` group → product URI.
+    """
+
+    workflow: str
+    elements: tuple[PlannedElement, ...]
+    facts: dict[str, Any] = {}
+    products: dict[str, str] = {}

@@ -1,0 +1,1 @@
+"""Rasters: what a grid is (types), what to do with it (decisions), and the only place that opens files."""

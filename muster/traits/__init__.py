@@ -1,0 +1,1 @@
+"""Plant-trait maps: train, predict, coefficient of variation, area of applicability, product."""
