@@ -1,0 +1,137 @@
+"""Files and S3 objects behind one small interface, so that no step cares where its data lies.
+
+A URI is a plain path (taken literally, whatever characters it holds), a ``file:///`` URI (percent
+encoding is undone) or ``s3://bucket/key`` (the key is taken literally; ``AWS_ENDPOINT_URL`` and
+the other settings of boto3 apply).  What is written appears whole or not at all: a file under a
+hidden temporary name beside its target, fsynced and renamed; an object by an upload that S3 makes
+visible only when it is complete.  A writer that was killed leaves nothing but hidden names that
+end in ``.part``, or an S3 upload that nobody sees.
+
+Everything raises :mod:`muster.errors`: MissingInput for what is not there, InvalidInput for what
+may not be read or written, Transient for a full disk or a network that failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from muster.storage.address import join, local_path, parse_address
+from muster.storage.files import PART_SUFFIX, FileObject, explain_os_error, temporary_sibling
+from muster.storage.place import Place, Published, Staged, Stat
+
+if TYPE_CHECKING:
+    import builtins
+    from pathlib import Path
+
+__all__ = [
+    "PART_SUFFIX",
+    "Published",
+    "Staged",
+    "Stat",
+    "delete",
+    "exists",
+    "explain_os_error",
+    "fetch",
+    "join",
+    "list",
+    "local_path",
+    "read_bytes",
+    "read_text",
+    "sha256",
+    "stage",
+    "stat",
+    "temporary_sibling",
+    "write_bytes",
+    "write_text",
+]
+
+
+def _place(uri: str) -> Place:
+    address = parse_address(uri)
+    if address.bucket is None:
+        return FileObject(uri, address.path)
+    # boto3 takes a third of a second to import: only who uses S3 waits for it.
+    from muster.storage.s3 import S3Object
+
+    return S3Object(uri, address.bucket, address.key)
+
+
+def exists(uri: str) -> bool:
+    """Say whether there is a file or an object (not a folder) at a URI."""
+    return _place(uri).exists()
+
+
+def stat(uri: str) -> Stat:
+    """Return the size in bytes and the version (mtime in ns, or ETag) of a file or object.
+
+    Raises
+    ------
+    MissingInput
+        When there is nothing at the URI.
+    """
+    return _place(uri).stat()
+
+
+def read_bytes(uri: str) -> bytes:
+    """Return the whole content of a small file or object."""
+    return b"".join(_place(uri).chunks())
+
+
+def read_text(uri: str) -> str:
+    """Return the whole content of a small file or object, decoded as UTF-8."""
+    return read_bytes(uri).decode("utf-8")
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a small file or object; a reader sees the old content or the new, never a part."""
+    _place(uri).write(data)
+
+
+def write_text(uri: str, text: str) -> None:
+    """Write a small text as UTF-8, as :func:`write_bytes` does."""
+    write_bytes(uri, text.encode("utf-8"))
+
+
+def list(uri: str) -> builtins.list[str]:
+    """Return the names directly below a folder or key prefix, sorted, temporary names left out.
+
+    A folder that does not exist has no names, as S3 cannot tell the two apart.
+    """
+    return _place(uri).names()
+
+
+def delete(uri: str) -> None:
+    """Delete a file or object; it is no error when there is none."""
+    _place(uri).delete()
+
+
+def sha256(uri: str) -> str:
+    """Return the SHA-256 of a file or object as 64 hexadecimal digits, read as a stream."""
+    digest = hashlib.sha256()
+    for chunk in _place(uri).chunks():
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fetch(uri: str, path: Path) -> None:
+    """Copy a file or object to a local path, as a stream; the copy appears whole or not at all."""
+    _place(uri).fetch(path)
+
+
+def stage(uri: str, scratch: Path | None = None) -> Staged:
+    """Give a local path to write to, which :meth:`Staged.publish` then puts at the URI.
+
+    Parameters
+    ----------
+    uri : str
+        Where the file or object shall be.  Missing folders are made.
+    scratch : Path, optional
+        Folder for the file that is uploaded to S3; the system's temporary folder by default.
+
+    Returns
+    -------
+    Staged
+        With ``path`` (nothing exists there yet), ``publish()`` and ``discard()``.
+    """
+    return _place(uri).stage(scratch)

@@ -1,0 +1,89 @@
+"""URIs as Muster reads and writes them; quoting is decided here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote
+
+from muster.errors import InvalidInput
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A parsed URI: a local path where ``bucket`` is None, an S3 key otherwise."""
+
+    path: Path
+    bucket: str | None = None
+    key: str = ""
+
+
+def parse_address(uri: str) -> Address:
+    """Take a URI apart.
+
+    Raises
+    ------
+    InvalidInput
+        For an empty URI, another scheme, another host's file, or no bucket.
+    """
+    found = _SCHEME.match(uri)
+    if found is None:
+        if not uri or "\0" in uri:
+            raise InvalidInput("not a path or URI", got=repr(uri))
+        return Address(Path(uri))
+    scheme, rest = found[1].lower(), uri[found.end() :]
+    if scheme == "file":
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost") or not path or "%00" in path or "\0" in path:
+            raise InvalidInput("not a local file", got=uri, expected="file:///absolute/path")
+        return Address(Path(slash + unquote(path)))
+    if scheme == "s3":
+        bucket, _, key = rest.partition("/")
+        if not bucket:
+            raise InvalidInput("no bucket", got=uri, expected="s3://bucket/key")
+        return Address(Path(), bucket, key)
+    raise InvalidInput(
+        "unknown kind of URI", got=uri, expected="a path, file:///absolute/path or s3://bucket/key"
+    )
+
+
+def local_path(uri: str) -> Path | None:
+    """Return the local path of a plain path or file URI, and None for S3."""
+    address = parse_address(uri)
+    return address.path if address.bucket is None else None
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append names to a URI of any kind; parts are plain text, quoted where the kind needs it.
+
+    Parameters
+    ----------
+    uri : str
+        The folder or key prefix.
+    parts : str
+        Relative, with ``/`` between names; ``%``, ``#``, ``?`` and blanks mean themselves.
+
+    Raises
+    ------
+    InvalidInput
+        For a part that is empty or absolute, or leads out of the folder.
+    """
+    for part in parts:
+        names = part.split("/")
+        if ".." in names or "" in names or "\0" in part:
+            raise InvalidInput(
+                "not a name below a folder", where=uri, got=repr(part), expected="a relative path"
+            )
+    address = parse_address(uri)
+    if not parts:
+        return uri
+    if address.bucket is None:
+        if _SCHEME.match(uri) is None:
+            return str(PurePosixPath(uri, *parts))
+        parts = tuple(quote(part) for part in parts)
+    elif not address.key:
+        uri = f"s3://{address.bucket}"
+    return "/".join((uri.rstrip("/"), *parts))

@@ -1,0 +1,196 @@
+"""Local and shared file systems: the only place that renames, syncs and explains OSErrors."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import stat as stat_modes
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Transient
+from muster.storage.place import CHUNK_BYTES, Published, Stat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PART_SUFFIX = ".part"
+"""How every temporary name ends, so that what a killed writer left can be found."""
+
+_NOT_ALLOWED = {
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+}
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+
+
+def explain_os_error(error: OSError, where: object) -> MusterError:
+    """Turn an OSError into the Muster error of its class.
+
+    Absent is MissingInput; not permitted, read-only or of the wrong kind is InvalidInput; no
+    space, and all else that a file system (perhaps over a network) may say, is Transient.
+    """
+    got = error.strerror or repr(error)
+    if error.errno == errno.ENOENT:
+        return MissingInput("no such file", where=where)
+    if error.errno in _NOT_ALLOWED:
+        return InvalidInput("cannot be read or written", where=where, got=got)
+    if error.errno in _NO_SPACE:
+        return Transient("no space left to write", where=where, got=got, do="free some space")
+    return Transient("the file system failed", where=where, got=got)
+
+
+@contextlib.contextmanager
+def os_errors_at(where: object) -> Iterator[None]:
+    """Raise every OSError of the block as the Muster error of its class."""
+    try:
+        yield
+    except OSError as error:
+        raise explain_os_error(error, where) from error
+
+
+def temporary_sibling(path: Path) -> Path:
+    """Return a hidden unique name in the folder of ``path``, on the same file system."""
+    # A file system takes 255 bytes; a character that the cut splits is left out.
+    start = path.name.encode("utf-8", "ignore")[:120].decode("utf-8", "ignore")
+    return path.with_name(f".{start}.{uuid.uuid4().hex}{PART_SUFFIX}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hash_file(path: Path) -> Published:
+    """Return the SHA-256 and the size of a local file, read as a stream and fsynced."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+        os.fsync(file.fileno())
+    return Published(digest.hexdigest(), size)
+
+
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Rename a synced file over its target and make the new name durable."""
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A file in the making under a hidden name beside its target."""
+
+    uri: str
+    target: Path
+    path: Path
+
+    def publish(self) -> Published:
+        """Sync and rename; only then does the target exist, or have its new content."""
+        if not self.path.is_file():
+            raise SoftwareError("nothing was written to publish", where=self.uri)
+        with os_errors_at(self.uri):
+            published = hash_file(self.path)
+            replace_durably(self.path, self.target)
+        return published
+
+    def discard(self) -> None:
+        """Remove what was written, if anything was."""
+        with os_errors_at(self.uri):
+            self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class FileObject:
+    """A local path as a :class:`muster.storage.place.Place`."""
+
+    uri: str
+    path: Path
+
+    def exists(self) -> bool:
+        """Say whether there is a regular file."""
+        with os_errors_at(self.uri):
+            try:
+                return stat_modes.S_ISREG(self.path.stat().st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+
+    def stat(self) -> Stat:
+        """Return size and mtime."""
+        with os_errors_at(self.uri):
+            status = self.path.stat()
+        if not stat_modes.S_ISREG(status.st_mode):
+            raise InvalidInput("not a file", where=self.uri)
+        return Stat(status.st_size, str(status.st_mtime_ns))
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content in pieces."""
+        with os_errors_at(self.uri), self.path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    def write(self, data: bytes) -> None:
+        """Write through a temporary sibling."""
+        staged = self.stage(None)
+        try:
+            with os_errors_at(self.uri), staged.path.open("wb") as file:
+                file.write(data)
+            staged.publish()
+        except BaseException:
+            staged.discard()
+            raise
+
+    def names(self) -> list[str]:
+        """Return the sorted names in the folder, without temporaries."""
+        with os_errors_at(self.uri):
+            try:
+                names = os.listdir(self.path)
+            except FileNotFoundError:
+                return []
+        return sorted(name for name in names if not name.endswith(PART_SUFFIX))
+
+    def delete(self) -> None:
+        """Delete the file, if there."""
+        with os_errors_at(self.uri):
+            try:
+                self.path.unlink(missing_ok=True)
+            except NotADirectoryError:
+                return
+
+    def fetch(self, path: Path) -> None:
+        """Copy to another local path through a temporary sibling of it."""
+        # The source is looked at first, so that its absence is not blamed on the copy.
+        self.stat()
+        staged = FileObject(str(path), path).stage(None)
+        try:
+            with os_errors_at(f"{self.uri} → {path}"):
+                shutil.copyfile(self.path, staged.path)
+                staged.path.replace(path)
+        except BaseException:
+            staged.discard()
+            raise
+
+    def stage(self, scratch: Path | None) -> StagedFile:
+        """Give a hidden sibling of this path; missing folders are made."""
+        with os_errors_at(self.uri):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        return StagedFile(self.uri, self.path, temporary_sibling(self.path))

@@ -1,0 +1,79 @@
+"""What a file and an S3 object have in common: the types that the rest of Muster sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CHUNK_BYTES = 1 << 20
+"""How much of a stream is in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Size and version of a file or object.
+
+    Attributes
+    ----------
+    bytes : int
+        Size.
+    version : str
+        A text that changes when the content does: mtime in ns for a file, the ETag on S3.
+    """
+
+    bytes: int
+    version: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published: the SHA-256 (64 hexadecimal digits) and the size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+class Staged(Protocol):
+    """A file in the making: write to ``path``, then publish or discard it, once."""
+
+    @property
+    def path(self) -> Path:
+        """The local path to write to."""
+
+    def publish(self) -> Published:
+        """Put the file where it belongs, whole and durably."""
+
+    def discard(self) -> None:
+        """Remove what was written, if anything was."""
+
+
+class Place(Protocol):
+    """One file or object, or the folder or key prefix of that name."""
+
+    def exists(self) -> bool:
+        """Say whether there is a file or an object here."""
+
+    def stat(self) -> Stat:
+        """Return size and version."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content in pieces of at most CHUNK_BYTES."""
+
+    def write(self, data: bytes) -> None:
+        """Write the whole content atomically."""
+
+    def names(self) -> list[str]:
+        """Return the sorted names directly below."""
+
+    def delete(self) -> None:
+        """Delete, if there."""
+
+    def fetch(self, path: Path) -> None:
+        """Copy to a local path."""
+
+    def stage(self, scratch: Path | None) -> Staged:
+        """Give a local path to write to."""

@@ -1,0 +1,208 @@
+"""S3 and what speaks its language (MinIO, Ceph, moto), through boto3, imported only when used."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
+
+from muster.errors import (
+    ConfigError,
+    InvalidInput,
+    MissingInput,
+    MusterError,
+    SoftwareError,
+    Transient,
+)
+from muster.storage.files import PART_SUFFIX, hash_file, os_errors_at, temporary_sibling
+from muster.storage.place import CHUNK_BYTES, Published, Stat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from types_boto3_s3 import S3Client
+
+_TRANSFER = TransferConfig(
+    multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4
+)
+_ABSENT = {"404", "NotFound", "NoSuchKey", "NoSuchBucket"}
+
+
+@functools.lru_cache(maxsize=8)
+def _make_client(pid: int, endpoint: str | None, identity: str | None) -> S3Client:
+    session = boto3.session.Session()
+    return session.client(
+        "s3",
+        config=Config(
+            connect_timeout=10,
+            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": 5},
+            # Stores other than Amazon's are addressed by path: their buckets have no DNS names,
+            # and older ones refuse the checksums that boto3 would add to every request.
+            s3={"addressing_style": "path" if endpoint else "auto"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+def _client() -> S3Client:
+    # A client is not safe to share over a fork, and belongs to its endpoint and credentials.
+    environment = os.environ
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    identity = environment.get("AWS_ACCESS_KEY_ID") or environment.get("AWS_PROFILE")
+    return _make_client(os.getpid(), endpoint, identity)
+
+
+def explain_s3_error(error: Exception, where: str) -> MusterError:
+    """Turn an error of boto3 into the Muster error of its class."""
+    cause = error.__context__ if isinstance(error, Boto3Error) and error.__context__ else error
+    if isinstance(cause, NoCredentialsError | PartialCredentialsError):
+        return ConfigError(
+            "no credentials for S3",
+            where=where,
+            got=cause,
+            do="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+        )
+    if isinstance(cause, ParamValidationError):
+        return InvalidInput("not an S3 address", where=where, got=cause)
+    if isinstance(cause, ClientError):
+        code = cause.response.get("Error", {}).get("Code", "")
+        status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _ABSENT:
+            what = "no such bucket" if code == "NoSuchBucket" else "no such object"
+            return MissingInput(what, where=where)
+        if 400 <= status < 500 and status not in (408, 409, 429):
+            return InvalidInput("S3 refused", where=where, got=f"{code} {status}")
+        return Transient("S3 failed", where=where, got=f"{code} {status}")
+    return Transient("S3 did not answer", where=where, got=cause)
+
+
+@contextlib.contextmanager
+def _s3_errors_at(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (BotoCoreError, ClientError, Boto3Error) as error:
+        raise explain_s3_error(error, where) from error
+
+
+@dataclass(frozen=True)
+class StagedObject:
+    """An object in the making: a local file in a scratch folder of its own."""
+
+    target: S3Object
+    path: Path
+
+    def publish(self) -> Published:
+        """Upload; the object appears when the last part has arrived, and not before."""
+        if not self.path.is_file():
+            raise SoftwareError("nothing was written to publish", where=self.target.uri)
+        with os_errors_at(self.target.uri), _s3_errors_at(self.target.uri):
+            published = hash_file(self.path)
+            # On failure boto3 aborts the multipart upload, so nothing is left to pay for.
+            _client().upload_file(
+                str(self.path), self.target.bucket, self.target.key, Config=_TRANSFER
+            )
+        self.discard()
+        return published
+
+    def discard(self) -> None:
+        """Remove the scratch folder."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """An S3 key as a :class:`muster.storage.place.Place`."""
+
+    uri: str
+    bucket: str
+    key: str
+
+    def exists(self) -> bool:
+        """Say whether there is an object of this key."""
+        try:
+            self.stat()
+        except MissingInput:
+            return False
+        return True
+
+    def stat(self) -> Stat:
+        """Return size and ETag."""
+        with _s3_errors_at(self.uri):
+            head = _client().head_object(Bucket=self.bucket, Key=self._object_key())
+        return Stat(head["ContentLength"], head["ETag"].strip('"'))
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content in pieces."""
+        with _s3_errors_at(self.uri):
+            body = _client().get_object(Bucket=self.bucket, Key=self._object_key())["Body"]
+            with contextlib.closing(body):
+                yield from body.iter_chunks(CHUNK_BYTES)
+
+    def write(self, data: bytes) -> None:
+        """Put the whole object in one request."""
+        with _s3_errors_at(self.uri):
+            _client().put_object(Bucket=self.bucket, Key=self._object_key(), Body=data)
+
+    def names(self) -> list[str]:
+        """Return the sorted names below this key prefix, however many pages S3 needs."""
+        prefix = self.key.rstrip("/")
+        prefix = f"{prefix}/" if prefix else ""
+        names: set[str] = set()
+        with _s3_errors_at(self.uri):
+            pages = _client().get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"):
+                names.update(found["Key"][len(prefix) :] for found in page.get("Contents", []))
+                names.update(
+                    found["Prefix"][len(prefix) :].rstrip("/")
+                    for found in page.get("CommonPrefixes", [])
+                )
+        return sorted(name for name in names if name and not name.endswith(PART_SUFFIX))
+
+    def delete(self) -> None:
+        """Delete the object, if there."""
+        with _s3_errors_at(self.uri):
+            _client().delete_object(Bucket=self.bucket, Key=self._object_key())
+
+    def fetch(self, path: Path) -> None:
+        """Download through a temporary sibling of the path."""
+        temporary = temporary_sibling(path)
+        try:
+            with os_errors_at(f"{self.uri} → {path}"), _s3_errors_at(self.uri):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _client().download_file(
+                    self.bucket, self._object_key(), str(temporary), Config=_TRANSFER
+                )
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def stage(self, scratch: Path | None) -> StagedObject:
+        """Give a file in a new scratch folder."""
+        name = self._object_key().rpartition("/")[2]
+        with os_errors_at(scratch or tempfile.gettempdir()):
+            folder = tempfile.mkdtemp(prefix="muster-stage-", dir=scratch)
+        return StagedObject(self, Path(folder, name))
+
+    def _object_key(self) -> str:
+        if not self.key or self.key.endswith("/"):
+            raise InvalidInput("not an object", where=self.uri, expected="s3://bucket/key")
+        return self.key
