@@ -1,0 +1,146 @@
+"""Why an attempt ended: one pure function of what is known, and never a guess.
+
+The attempt's own result file is believed first: it is written last, atomically, and names its
+submission.  Without one, the scheduler's word decides.  What nobody can tell stays undecided
+(None) and is asked again; what everybody has forgotten is lost after a grace period.
+"""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from muster.jobs.model import Result
+
+
+class Outcome(StrEnum):
+    """Why an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    MISSING_INPUT = "missing_input"
+    INVALID_INPUT = "invalid_input"
+    SOFTWARE_ERROR = "software_error"
+    TRANSIENT = "transient"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    NODE_FAILED = "node_failed"
+    PREEMPTED = "preempted"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    LOST = "lost"
+
+
+TERMINATED = "terminated"
+"""The runner's word for "I was told to stop, ask the scheduler why"; not an outcome."""
+
+EXIT_CODES: dict[int, Outcome] = {
+    os.EX_DATAERR: Outcome.INVALID_INPUT,
+    os.EX_NOINPUT: Outcome.MISSING_INPUT,
+    os.EX_SOFTWARE: Outcome.SOFTWARE_ERROR,
+    os.EX_TEMPFAIL: Outcome.TRANSIENT,
+}
+"""sysexits.h codes that a runner ends with → outcome."""
+
+
+class Sighting(StrEnum):
+    """What a backend says of a job, in no scheduler's own words."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETED = "completed"  # ended with exit code 0
+    FAILED = "failed"  # ended with another exit code, or by a signal
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    NODE_FAILED = "node_failed"
+    PREEMPTED = "preempted"
+    CANCELLED = "cancelled"
+    GONE = "gone"  # every source answered, and none knows it
+    UNKNOWN = "unknown"  # a source did not answer
+
+
+ALIVE = frozenset({Sighting.WAITING, Sighting.RUNNING})
+
+_SAID_BY_SCHEDULER: dict[Sighting, Outcome] = {
+    Sighting.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
+    Sighting.TIMED_OUT: Outcome.TIMED_OUT,
+    Sighting.NODE_FAILED: Outcome.NODE_FAILED,
+    Sighting.PREEMPTED: Outcome.PREEMPTED,
+    Sighting.CANCELLED: Outcome.CANCELLED,
+}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One look at one element's job.
+
+    Attributes
+    ----------
+    sighting : Sighting
+        What the backend says.
+    exit_code, signal : int or None
+        How the process ended, where the backend knows.
+    host : str or None
+        Where it ran.
+    """
+
+    sighting: Sighting
+    exit_code: int | None = None
+    signal: int | None = None
+    host: str | None = None
+
+
+def decide_outcome(
+    seen: Observation,
+    result: Result | None,
+    *,
+    cancelled_by_us: bool,
+    missing_for_s: float,
+    grace_s: float,
+) -> Outcome | None:
+    """Decide why an attempt ended, or None while that cannot be told.
+
+    Parameters
+    ----------
+    seen : Observation
+        The backend's word.
+    result : Result or None
+        The result file of this very submission and attempt; None where there is none yet.
+    cancelled_by_us : bool
+        Whether we asked the scheduler to cancel it.
+    missing_for_s : float
+        How long the job has been ended or gone without a result, in seconds.
+    grace_s : float
+        How long a result may lag behind the end of its job, in seconds.
+    """
+    if result is not None and result.outcome != TERMINATED:
+        return Outcome(result.outcome)
+    if seen.sighting in ALIVE or seen.sighting is Sighting.UNKNOWN:
+        return None
+    if cancelled_by_us:
+        return Outcome.CANCELLED
+    if seen.sighting in _SAID_BY_SCHEDULER:
+        return _SAID_BY_SCHEDULER[seen.sighting]
+    if seen.sighting is Sighting.FAILED:
+        if result is not None:  # told to stop, by somebody who left no reason
+            return Outcome.TRANSIENT
+        return _outcome_of_exit(seen)
+    # COMPLETED or GONE: nothing but the result file could prove a success
+    if result is not None:
+        return Outcome.TRANSIENT
+    return Outcome.LOST if missing_for_s >= grace_s else None
+
+
+def outcome_of_signal(signal: int) -> Outcome:
+    """Tell a crash of the code from a kill from outside."""
+    crashes = {signals.SIGSEGV, signals.SIGBUS, signals.SIGABRT, signals.SIGFPE, signals.SIGILL}
+    return Outcome.SOFTWARE_ERROR if signal in crashes else Outcome.TRANSIENT
+
+
+def _outcome_of_exit(seen: Observation) -> Outcome:
+    if seen.signal:
+        return outcome_of_signal(seen.signal)
+    return EXIT_CODES.get(seen.exit_code or 0, Outcome.SOFTWARE_ERROR)

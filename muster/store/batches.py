@@ -1,0 +1,438 @@
+"""A batch in the store: its claim, its submissions, its attempts, and how they ended.
+
+Everything a supervisor writes goes through ``_holding``: the batch's row is locked and the claim
+compared in the same transaction, so that a supervisor that has been replaced can write nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from psycopg2.extras import execute_values
+
+from muster.errors import ClaimLost, MissingInput
+from muster.jobs.model import Batch, Resources
+from muster.jobs.outcome import Outcome
+from muster.store.records import (
+    Attempt,
+    AttemptState,
+    BatchRecord,
+    Claim,
+    ElementRecord,
+    Ending,
+    Submission,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from psycopg2.extensions import cursor as Cursor
+
+    from muster.store.database import Database
+
+# A task that is cleared comes back with more tries than it had: that, and only that, starts a new
+# generation.  Of its elements, what has succeeded stays; the rest gets a fresh budget.
+_TAKE_CLAIM = """
+    UPDATE batch SET
+        claim = %(claim)s, claimed_by = %(by)s, claimed_at = now(), heartbeat_at = now(),
+        cancel_requested_at = NULL,
+        generation = generation + %(fresh)s,
+        generation_started_at = CASE WHEN %(fresh)s = 1 THEN now() ELSE generation_started_at END,
+        max_tries = coalesce(%(max_tries)s, max_tries)
+    WHERE id = %(batch)s
+    RETURNING generation
+"""
+
+_FRESH_ELEMENTS = """
+    UPDATE element SET generation = %(generation)s, updated_at = now(),
+        state = CASE WHEN EXISTS (SELECT 1 FROM attempt WHERE element_id = element.id
+                                  AND attempt.state <> 'ended') THEN 'running' ELSE 'pending' END,
+        reason = NULL
+    WHERE batch_id = %(batch)s AND state <> 'succeeded'
+"""
+
+_ELEMENTS = """
+    SELECT id, index, name, state, generation FROM element WHERE batch_id = %s ORDER BY index
+"""
+
+_ATTEMPTS = """
+    SELECT a.element_id, a.id, a.submission_id, a.number, a.generation, a.state, a.outcome,
+           a.resources, a.host, a.missing_since, a.ended_at, a.message
+    FROM attempt a JOIN element e ON e.id = a.element_id
+    WHERE e.batch_id = %s ORDER BY a.element_id, a.number
+"""
+
+_SUBMISSIONS = """
+    SELECT id, wave, key, reference, state = 'submitted', cancelled_at IS NOT NULL, intended_at
+    FROM submission WHERE batch_id = %s AND state <> 'ended' ORDER BY wave
+"""
+
+_END_ATTEMPTS = """
+    UPDATE attempt SET
+        state = 'ended', ended_at = now(), outcome = v.outcome, exit_code = v.exit_code::int,
+        signal = v.signal::int, host = coalesce(v.host, attempt.host),
+        seconds = v.seconds::float8, max_rss_mib = v.max_rss_mib::float8,
+        error_class = v.error_class, message = v.message, facts = v.facts::jsonb,
+        started_at = coalesce(v.started_at::timestamptz, attempt.started_at)
+    FROM (VALUES %s) AS v (id, outcome, exit_code, signal, host, seconds, max_rss_mib,
+                           error_class, message, facts, started_at)
+    WHERE attempt.id = v.id AND attempt.state <> 'ended'
+    RETURNING attempt.id
+"""
+
+# An element's state is that of its newest attempt in its newest generation.
+_SETTLE_ELEMENTS = """
+    UPDATE element SET state = a.outcome, reason = a.message, updated_at = now()
+    FROM attempt a
+    WHERE a.id = ANY(%s) AND element.id = a.element_id
+      AND NOT EXISTS (SELECT 1 FROM attempt newer
+                      WHERE newer.element_id = a.element_id AND newer.number > a.number)
+"""
+
+
+def take_claim(
+    db: Database, batch_id: str, *, max_tries: int | None = None, fresh: bool = False
+) -> Claim:
+    """Take a batch over from whoever had it.
+
+    Parameters
+    ----------
+    max_tries : int, optional
+        Of the Airflow task that asks; more than at the last claim means that it was cleared.
+    fresh : bool
+        Start a new generation in any case.
+
+    Raises
+    ------
+    MissingInput
+        When the store knows no such batch.
+    """
+    claim = uuid4()
+    by = f"{socket.gethostname()}:{os.getpid()}"
+    with db.transaction() as cursor:
+        cursor.execute("SELECT max_tries FROM batch WHERE id = %s FOR UPDATE", (batch_id,))
+        row = cursor.fetchone()
+        if row is None:
+            raise _no_such_batch(batch_id)
+        cleared = max_tries is not None and row[0] is not None and max_tries > row[0]
+        starts = fresh or cleared
+        cursor.execute(
+            _TAKE_CLAIM,
+            {
+                "claim": str(claim),
+                "by": by,
+                "fresh": int(starts),
+                "max_tries": max_tries,
+                "batch": batch_id,
+            },
+        )
+        generation = _one(cursor)[0]
+        if starts:
+            cursor.execute(_FRESH_ELEMENTS, {"batch": batch_id, "generation": generation})
+    return Claim(batch_id, claim)
+
+
+def holds_claim(db: Database, claim: Claim) -> bool:
+    """Tell whether a claim is still the batch's own."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM batch WHERE id = %s AND claim = %s", (claim.batch_id, str(claim.id))
+        )
+        return cursor.fetchone() is not None
+
+
+def read_spec(db: Database, batch_id: str) -> Batch:
+    """Read what a batch was frozen with."""
+    with db.transaction() as cursor:
+        cursor.execute("SELECT spec FROM batch WHERE id = %s", (batch_id,))
+        row = cursor.fetchone()
+    if row is None:
+        raise _no_such_batch(batch_id)
+    return Batch.model_validate(row[0])
+
+
+def read_batch(db: Database, claim: Claim) -> BatchRecord:
+    """Read everything a supervisor decides by, and leave a sign of life.
+
+    Raises
+    ------
+    ClaimLost
+        When somebody else has taken the batch over.
+    """
+    with _holding(db, claim) as cursor:
+        cursor.execute(
+            "UPDATE batch SET heartbeat_at = now() WHERE id = %s RETURNING spec, generation,"
+            " generation_started_at, wave, cancel_requested_at IS NOT NULL, now()",
+            (claim.batch_id,),
+        )
+        spec, generation, started_at, wave, cancel_requested, now = _one(cursor)
+        submissions = _read_submissions(cursor, claim.batch_id)
+        elements = _read_elements(cursor, claim.batch_id)
+    return BatchRecord(
+        batch=Batch.model_validate(spec),
+        generation=generation,
+        generation_started_at=started_at,
+        wave=wave,
+        cancel_requested=cancel_requested,
+        submissions=submissions,
+        elements=elements,
+        now=now,
+    )
+
+
+def read_elements(db: Database, batch_id: str) -> tuple[ElementRecord, ...]:
+    """Read a batch's elements with their attempts, for somebody who only looks."""
+    with db.transaction() as cursor:
+        return _read_elements(cursor, batch_id)
+
+
+def intend_submission(
+    db: Database, claim: Claim, key: str, attempts: Mapping[int, tuple[int, Resources, str]]
+) -> int:
+    """Write down that a wave is about to be submitted, before it is.
+
+    Parameters
+    ----------
+    key : str
+        The submission key, which the scheduler will be asked for after a crash.
+    attempts : mapping
+        Element id → (attempt number, resources, log URI).
+
+    Returns
+    -------
+    int
+        Id of the submission.
+    """
+    with _holding(db, claim) as cursor:
+        cursor.execute(
+            "UPDATE batch SET wave = wave + 1 WHERE id = %s RETURNING wave, generation",
+            (claim.batch_id,),
+        )
+        wave, generation = _one(cursor)
+        cursor.execute(
+            "INSERT INTO submission (batch_id, wave, key, claim) VALUES (%s, %s, %s, %s)"
+            " RETURNING id",
+            (claim.batch_id, wave, key, str(claim.id)),
+        )
+        submission_id = int(_one(cursor)[0])
+        execute_values(
+            cursor,
+            "INSERT INTO attempt (element_id, submission_id, number, generation, resources,"
+            " log_uri) VALUES %s",
+            [
+                (element, submission_id, number, generation, _json(resources), log_uri)
+                for element, (number, resources, log_uri) in attempts.items()
+            ],
+        )
+        cursor.execute(
+            "UPDATE element SET state = 'running', reason = NULL, updated_at = now()"
+            " WHERE id = ANY(%s)",
+            (list(attempts),),
+        )
+    return submission_id
+
+
+def record_submitted(db: Database, claim: Claim, submission_id: int, reference: str) -> None:
+    """Record the scheduler's own id of a submission."""
+    with _holding(db, claim) as cursor:
+        cursor.execute(
+            "UPDATE submission SET state = 'submitted', reference = %s, submitted_at = now()"
+            " WHERE id = %s AND state = 'intended'",
+            (reference, submission_id),
+        )
+        cursor.execute(
+            "UPDATE attempt SET state = 'submitted', submitted_at = now()"
+            " WHERE submission_id = %s AND state = 'planned'",
+            (submission_id,),
+        )
+
+
+def record_running(db: Database, claim: Claim, hosts: Mapping[int, str | None]) -> None:
+    """Record that attempts were seen running: attempt id → host."""
+    if not hosts:
+        return
+    with _holding(db, claim) as cursor:
+        execute_values(
+            cursor,
+            "UPDATE attempt SET state = 'running', started_at = now(), missing_since = NULL,"
+            " host = v.host FROM (VALUES %s) AS v (id, host)"
+            " WHERE attempt.id = v.id AND attempt.state IN ('planned', 'submitted')",
+            list(hosts.items()),
+            template="(%s, %s::text)",
+        )
+
+
+def record_missing(db: Database, claim: Claim, attempt_ids: Sequence[int]) -> None:
+    """Record since when attempts have ended or gone without leaving a result."""
+    if not attempt_ids:
+        return
+    with _holding(db, claim) as cursor:
+        cursor.execute(
+            "UPDATE attempt SET missing_since = now() WHERE id = ANY(%s) AND missing_since IS NULL",
+            (list(attempt_ids),),
+        )
+
+
+def record_endings(db: Database, claim: Claim, endings: Sequence[Ending]) -> None:
+    """Record how attempts ended, what they made, and what that makes of their elements.
+
+    A submission whose attempts have all ended is ended with them.
+    """
+    if not endings:
+        return
+    with _holding(db, claim) as cursor:
+        ended = execute_values(
+            cursor,
+            _END_ATTEMPTS,
+            [
+                (
+                    e.attempt_id, e.outcome.value, e.exit_code, e.signal, e.host, e.seconds,
+                    e.max_rss_mib, e.error_class, e.message, json.dumps(e.facts or {}),
+                    e.started_at,
+                )
+                for e in endings
+            ],
+            fetch=True,
+        )  # fmt: skip
+        ids = [row[0] for row in ended]
+        artifacts = [
+            (e.attempt_id, a.name, a.uri, a.sha256, a.bytes, a.media_type)
+            for e in endings
+            if e.attempt_id in ids
+            for a in e.artifacts
+        ]
+        if artifacts:
+            execute_values(
+                cursor,
+                "INSERT INTO artifact (attempt_id, name, uri, sha256, bytes, media_type) VALUES %s",
+                artifacts,
+            )
+        cursor.execute(_SETTLE_ELEMENTS, (ids,))
+        cursor.execute(
+            "UPDATE submission SET state = 'ended', ended_at = now() WHERE batch_id = %s"
+            " AND state <> 'ended' AND NOT EXISTS (SELECT 1 FROM attempt"
+            " WHERE submission_id = submission.id AND state <> 'ended')",
+            (claim.batch_id,),
+        )
+
+
+def record_cancelled(db: Database, claim: Claim) -> None:
+    """Record, before the scheduler is asked, that we cancel all that the batch has open."""
+    with _holding(db, claim) as cursor:
+        cursor.execute(
+            "UPDATE submission SET cancelled_at = now() WHERE batch_id = %s AND state <> 'ended'"
+            " AND cancelled_at IS NULL",
+            (claim.batch_id,),
+        )
+        cursor.execute(
+            "UPDATE batch SET cancel_requested_at = coalesce(cancel_requested_at, now())"
+            " WHERE id = %s",
+            (claim.batch_id,),
+        )
+
+
+def record_stopped(db: Database, claim: Claim, state: str, reason: str) -> None:
+    """Settle elements that are not to be tried again although they have no attempt of their own."""
+    with _holding(db, claim) as cursor:
+        cursor.execute(
+            "UPDATE element SET state = %s, reason = %s, updated_at = now()"
+            " WHERE batch_id = %s AND state IN ('pending', 'running')",
+            (state, reason, claim.batch_id),
+        )
+
+
+def add_event(db: Database, claim: Claim, kind: str, message: str) -> None:
+    """Tell what happened to a batch, for people who read its history."""
+    with _holding(db, claim) as cursor:
+        cursor.execute(
+            "INSERT INTO event (run_id, batch_id, kind, message)"
+            " SELECT run_id, id, %s, %s FROM batch WHERE id = %s",
+            (kind, message, claim.batch_id),
+        )
+
+
+def find_unattended(db: Database, silent_for_s: float) -> list[str]:
+    """List batches with something open whose supervisor has been silent for so many seconds."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT b.id FROM batch b JOIN submission s ON s.batch_id = b.id"
+            " WHERE s.state <> 'ended' AND coalesce(b.heartbeat_at, b.created_at)"
+            " < now() - make_interval(secs => %s) ORDER BY b.id",
+            (silent_for_s,),
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+@contextmanager
+def _holding(db: Database, claim: Claim) -> Iterator[Cursor]:
+    """Open a transaction in which nobody else can take the batch over."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT claimed_by, claim = %s FROM batch WHERE id = %s FOR UPDATE",
+            (str(claim.id), claim.batch_id),
+        )
+        row = cursor.fetchone()
+        if row is None:
+            raise _no_such_batch(claim.batch_id)
+        claimed_by, held = row
+        if not held:
+            raise ClaimLost("the batch was taken over", where=claim.batch_id, got=claimed_by)
+        yield cursor
+
+
+def _read_submissions(cursor: Cursor, batch_id: str) -> tuple[Submission, ...]:
+    cursor.execute(_SUBMISSIONS, (batch_id,))
+    return tuple(Submission(*row) for row in cursor.fetchall())
+
+
+def _read_elements(cursor: Cursor, batch_id: str) -> tuple[ElementRecord, ...]:
+    cursor.execute(_ATTEMPTS, (batch_id,))
+    attempts: dict[int, list[Attempt]] = {}
+    for element_id, *columns in cursor.fetchall():
+        attempts.setdefault(element_id, []).append(_attempt(columns))
+    cursor.execute(_ELEMENTS, (batch_id,))
+    return tuple(
+        ElementRecord(id_, index, name, state, generation, tuple(attempts.get(id_, ())))
+        for id_, index, name, state, generation in cursor.fetchall()
+    )
+
+
+def _attempt(columns: Sequence[Any]) -> Attempt:
+    id_, submission, number, generation, state, outcome, resources, host, missing, ended, text = (
+        columns
+    )
+    return Attempt(
+        id=id_,
+        submission_id=submission,
+        number=number,
+        generation=generation,
+        state=AttemptState(state),
+        outcome=Outcome(outcome) if outcome else None,
+        resources=Resources.model_validate(resources),
+        host=host,
+        missing_since=missing,
+        ended_at=ended,
+        message=text,
+    )
+
+
+def _one(cursor: Cursor) -> tuple[Any, ...]:
+    row = cursor.fetchone()
+    if row is None:
+        raise ClaimLost("the batch is gone from the store")
+    return row
+
+
+def _json(resources: Resources) -> str:
+    return json.dumps(resources.model_dump(mode="json"))
+
+
+def _no_such_batch(batch_id: str) -> MissingInput:
+    return MissingInput("the store knows no such batch", got=batch_id, do="plan the run again")
+
+
