@@ -1,1 +1,1 @@
-"""Everything on one machine: embedded Postgres, the Airflow components, and the example that shows them."""
+"""Everything on one machine: embedded Postgres, Airflow's components, and an example region."""

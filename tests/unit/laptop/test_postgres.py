@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import psycopg2
+import pytest
+
+from muster.errors import ConfigError
+from muster.laptop.postgres import (
+    ensure_database,
+    find_postgres,
+    parse_postmaster_pid,
+    start_postgres,
+    stop_postgres,
+)
+
+
+def test_database_is_fresh_and_writable(database):
+    with psycopg2.connect(database) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        assert cursor.fetchone() == (0,)
+        cursor.execute("CREATE TABLE mark (x int)")
+    connection.close()
+
+
+def test_second_database_does_not_see_the_first(database):
+    connection = psycopg2.connect(database)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('mark')")
+        assert cursor.fetchone() == (None,)
+    connection.close()
+
+
+def test_server_is_reached_by_its_socket_only(postgres_server):
+    family = psutil.Process(postgres_server.pid)
+    listening = [
+        connection
+        for process in [family, *family.children(recursive=True)]
+        for connection in process.net_connections(kind="inet")
+    ]
+    assert listening == []
+    socket = postgres_server.socket_folder / ".s.PGSQL.5432"
+    assert socket.stat().st_mode & 0o077 == 0
+
+
+def test_start_stop_start_again_keeps_the_data(tmp_path):
+    folder = tmp_path / "pg"
+    server = start_postgres(folder)
+    try:
+        ensure_database(server, "odd name")
+        ensure_database(server, "odd name")
+        assert start_postgres(folder) == server
+        # A crash, with the process id left in its file, is recovered from.
+        os.kill(server.pid, signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(server.pid)] if psutil.pid_exists(server.pid) else [], 10)
+        again = start_postgres(folder)
+        assert again.pid != server.pid
+        psycopg2.connect(again.url("odd name")).close()
+    finally:
+        stop_postgres(folder)
+    assert find_postgres(folder) is None
+    stop_postgres(folder)
+
+
+def test_recycled_process_id_is_not_taken_for_the_server(tmp_path):
+    own = psutil.Process()
+    text = f"{own.pid}\n{tmp_path}\n{int(own.create_time())}\n5432\n{tmp_path}\n\n 1 2\nready\n"
+    (tmp_path / "postmaster.pid").write_text(text)
+    assert parse_postmaster_pid(text) == (own.pid, int(own.create_time()), tmp_path)
+    assert find_postgres(tmp_path) is None
+    stop_postgres(tmp_path)  # would end this test
+
+
+def test_folder_with_blanks_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"without blanks.*MUSTER_HOME"):
+        start_postgres(tmp_path / "a b")
