@@ -17,7 +17,13 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from muster.storage.address import join, local_path, parse_address
-from muster.storage.files import PART_SUFFIX, FileObject, explain_os_error, temporary_sibling
+from muster.storage.files import (
+    PART_SUFFIX,
+    FileObject,
+    explain_os_error,
+    sweep_temporary_siblings,
+    temporary_sibling,
+)
 from muster.storage.place import Place, Published, Staged, Stat
 
 if TYPE_CHECKING:
@@ -41,6 +47,7 @@ __all__ = [
     "sha256",
     "stage",
     "stat",
+    "sweep",
     "temporary_sibling",
     "write_bytes",
     "write_text",
@@ -135,3 +142,13 @@ def stage(uri: str, scratch: Path | None = None) -> Staged:
         With ``path`` (nothing exists there yet), ``publish()`` and ``discard()``.
     """
     return _place(uri).stage(scratch)
+
+
+def sweep(uri: str) -> None:
+    """Remove what killed writers of a file left beside it; a half-made S3 upload is never seen.
+
+    Only for who knows that nobody else writes there now: the current attempt of an element.
+    """
+    path = local_path(uri)
+    if path is not None:
+        sweep_temporary_siblings(path)

@@ -37,7 +37,7 @@ def parse_address(uri: str) -> Address:
     scheme, rest = found[1].lower(), uri[found.end() :]
     if scheme == "file":
         host, slash, path = rest.partition("/")
-        if host not in ("", "localhost") or not path or "%00" in path or "\0" in path:
+        if host not in ("", "localhost") or not slash or "%00" in path or "\0" in path:
             raise InvalidInput("not a local file", got=uri, expected="file:///absolute/path")
         return Address(Path(slash + unquote(path)))
     if scheme == "s3":

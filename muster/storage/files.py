@@ -69,6 +69,16 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{start}.{uuid.uuid4().hex}{PART_SUFFIX}")
 
 
+def sweep_temporary_siblings(path: Path) -> None:
+    """Remove what killed writers of ``path`` left beside it."""
+    start = temporary_sibling(path).name.rsplit(".", 2)[0]
+    if path.parent.is_dir():
+        for sibling in path.parent.iterdir():
+            name = sibling.name
+            if name.startswith(f"{start}.") and name.endswith(PART_SUFFIX):
+                sibling.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _TRANSFER = TransferConfig(
     multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4
 )
+MAX_ATTEMPTS: Final = 5
+"""How often boto3 itself tries, within one call."""
 _ABSENT = {"404", "NotFound", "NoSuchKey", "NoSuchBucket"}
 
 
@@ -53,7 +55,7 @@ def _make_client(pid: int, endpoint: str | None, identity: str | None) -> S3Clie
         config=Config(
             connect_timeout=10,
             read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 5},
+            retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
             # Stores other than Amazon's are addressed by path: their buckets have no DNS names,
             # and older ones refuse the checksums that boto3 would add to every request.
             s3={"addressing_style": "path" if endpoint else "auto"},

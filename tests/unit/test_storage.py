@@ -1,0 +1,419 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from muster import storage
+from muster.errors import (
+    ConfigError,
+    InvalidInput,
+    MissingInput,
+    MusterError,
+    SoftwareError,
+    Transient,
+)
+
+ODD = "größe 50%25 #1?x=&é漢.txt"
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint():
+    with pytest.MonkeyPatch.context() as patch:
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield f"http://{host}:{port}"
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3(s3_endpoint):
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    client.create_bucket(Bucket="maps")
+    yield client
+    client.close()
+
+
+@pytest.fixture(params=["path", "file", "s3"])
+def folder(request, tmp_path) -> str:
+    """A folder of each kind, with a name that any careless quoting breaks."""
+    place = tmp_path / "with blank, 100% & #hash?"
+    if request.param == "path":
+        return str(place)
+    if request.param == "file":
+        return place.as_uri()
+    request.getfixturevalue("s3")
+    return f"s3://maps/{request.node.name}/with blank, 100% & #hash?"
+
+
+def test_write_read_list_delete(folder):
+    uri = storage.join(folder, "2024", ODD)
+    assert not storage.exists(uri)
+    assert storage.list(folder) == []
+    storage.delete(uri)
+
+    storage.write_bytes(uri, b"first")
+    storage.write_text(uri, "zweite Größe")
+
+    content = "zweite Größe".encode()
+    assert storage.read_bytes(uri) == content
+    assert storage.read_text(uri) == "zweite Größe"
+    assert storage.sha256(uri) == hashlib.sha256(content).hexdigest()
+    assert storage.stat(uri).bytes == len(content)
+    assert storage.list(folder) == ["2024"]
+    assert storage.list(storage.join(folder, "2024")) == [ODD]
+    assert not storage.exists(folder)
+    storage.delete(uri)
+    assert not storage.exists(uri)
+
+
+def test_version_changes_with_the_content(folder):
+    uri = storage.join(folder, "x")
+    storage.write_bytes(uri, b"one")
+    before = storage.stat(uri).version
+    storage.write_bytes(uri, b"two")
+    assert storage.stat(uri).version != before
+
+
+def test_absent_is_missing_input(folder, tmp_path):
+    uri = storage.join(folder, "absent")
+    calls = (storage.stat, storage.read_bytes, storage.sha256)
+    for call in calls:
+        with pytest.raises(MissingInput, match="absent"):
+            call(uri)
+    with pytest.raises(MissingInput, match="absent"):
+        storage.fetch(uri, tmp_path / "copy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stage_publishes_whole_or_not_at_all(folder, tmp_path):
+    uri = storage.join(folder, "product", "map é.tif")
+    staged = storage.stage(uri, scratch=tmp_path)
+    staged.path.write_bytes(b"half")
+    assert not storage.exists(uri)
+    assert storage.list(storage.join(folder, "product")) == []
+    staged.path.write_bytes(b"whole")
+    published = staged.publish()
+    assert (published.sha256, published.bytes) == (hashlib.sha256(b"whole").hexdigest(), 5)
+    assert storage.read_bytes(uri) == b"whole"
+    assert not staged.path.exists()
+
+    other = storage.stage(uri, scratch=tmp_path)
+    other.path.write_bytes(b"rubbish")
+    other.discard()
+    other.discard()
+    assert storage.read_bytes(uri) == b"whole"
+    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.glob("muster-stage-*"))
+
+
+def test_two_writers_of_one_target_do_not_meet(folder):
+    uri = storage.join(folder, "twin")
+    one, two = storage.stage(uri), storage.stage(uri)
+    one.path.write_bytes(b"1")
+    two.path.write_bytes(b"2")
+    one.publish()
+    two.publish()
+    assert storage.read_bytes(uri) == b"2"
+
+
+def test_publishing_nothing_is_our_own_error(folder):
+    staged = storage.stage(storage.join(folder, "nothing"))
+    with pytest.raises(SoftwareError, match="nothing was written"):
+        staged.publish()
+    staged.discard()
+
+
+def test_fetch_copies_a_large_object(folder, tmp_path):
+    """40 MB: three parts on S3, so order and borders of the parts matter."""
+    uri = storage.join(folder, "large.bin")
+    block = bytes(range(256)) * 4096
+    digest = hashlib.sha256()
+    staged = storage.stage(uri, scratch=tmp_path)
+    with staged.path.open("wb") as file:
+        for number in range(40):
+            piece = number.to_bytes(4, "big") + block[4:]
+            file.write(piece)
+            digest.update(piece)
+    assert staged.publish().sha256 == digest.hexdigest()
+    assert storage.sha256(uri) == digest.hexdigest()
+    copy = tmp_path / "copies" / "copy of it"
+    storage.fetch(uri, copy)
+    with copy.open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == digest.hexdigest()
+
+
+def test_list_goes_beyond_one_page(s3):
+    for number in range(1003):
+        s3.put_object(Bucket="maps", Key=f"many/{number:05d}", Body=b"")
+    s3.put_object(Bucket="maps", Key="many/zz/below", Body=b"")
+    names = storage.list("s3://maps/many")
+    assert names == [*(f"{number:05d}" for number in range(1003)), "zz"]
+    assert storage.list("s3://maps/many/") == names
+
+
+def test_s3_names_its_failures(s3, s3_endpoint, monkeypatch, tmp_path):
+    with pytest.raises(MissingInput, match="no such bucket"):
+        storage.list("s3://absent-bucket/x")
+    with pytest.raises(MissingInput, match="bucket"):
+        storage.write_bytes("s3://absent-bucket/x", b"")
+    with pytest.raises(InvalidInput, match="not an object"):
+        storage.read_bytes("s3://maps/folder/")
+    staged = storage.stage("s3://absent-bucket/large", scratch=tmp_path)
+    staged.path.write_bytes(bytes(17 << 20))
+    with pytest.raises(MissingInput, match="s3://absent-bucket/large"):
+        staged.publish()
+    staged.discard()
+
+
+def test_s3_without_an_answer_is_transient(s3, monkeypatch):
+    from muster.storage import s3 as module
+
+    monkeypatch.setattr(module, "MAX_ATTEMPTS", 1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(Transient, match="did not answer"):
+        storage.read_bytes("s3://maps/x")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("AccessDenied", 403, InvalidInput),
+        ("403", 403, InvalidInput),
+        ("NoSuchKey", 404, MissingInput),
+        ("NoSuchBucket", 404, MissingInput),
+        ("SlowDown", 503, Transient),
+        ("InternalError", 500, Transient),
+        ("TooManyRequests", 429, Transient),
+        ("ExpiredToken", 400, InvalidInput),
+    ],
+)
+def test_s3_answers_are_told_apart(code, status, expected):
+    from botocore.exceptions import ClientError
+
+    from muster.storage.s3 import explain_s3_error
+
+    error = ClientError(
+        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        "GetObject",
+    )
+    explained = explain_s3_error(error, "s3://maps/x")
+    assert type(explained) is expected
+    assert "s3://maps/x" in str(explained)
+
+
+def test_s3_without_credentials_says_which_to_set():
+    from botocore.exceptions import NoCredentialsError
+
+    from muster.storage.s3 import explain_s3_error
+
+    explained = explain_s3_error(NoCredentialsError(), "s3://maps/x")
+    assert isinstance(explained, ConfigError)
+    assert "AWS_ACCESS_KEY_ID" in str(explained)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, Transient),
+        (errno.EFBIG, Transient),
+        (errno.EDQUOT, Transient),
+        (errno.ESTALE, Transient),
+        (errno.EROFS, InvalidInput),
+        (errno.EACCES, InvalidInput),
+        (errno.ENOENT, MissingInput),
+    ],
+)
+def test_os_errors_are_told_apart(number, expected):
+    explained: MusterError = storage.explain_os_error(OSError(number, os.strerror(number)), "/d/x")
+    assert type(explained) is expected
+    assert "/d/x" in str(explained)
+
+
+def test_full_disk_is_transient_and_leaves_nothing(tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    try:
+        with pytest.raises(Transient, match="no space left"):
+            storage.write_bytes(str(tmp_path / "big"), bytes(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_in_the_way_is_invalid_and_leaves_nothing(tmp_path):
+    (tmp_path / "target").mkdir()
+    with pytest.raises(InvalidInput, match="target"):
+        storage.write_bytes(str(tmp_path / "target"), b"x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match="below"):
+        storage.write_bytes(str(tmp_path / "file" / "below"), b"x")
+    with pytest.raises(InvalidInput, match="not a file"):
+        storage.stat(str(tmp_path / "target"))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "target"]
+
+
+KILLED_WRITER = """
+import sys, time
+from muster import storage
+staged = storage.stage(sys.argv[1])
+with staged.path.open("wb") as file:
+    file.write(b"half")
+    file.flush()
+    print("written", flush=True)
+    time.sleep(60)
+staged.publish()
+"""
+
+
+def test_killed_writer_leaves_only_a_hidden_part(tmp_path):
+    target = tmp_path / "map.tif"
+    target.write_bytes(b"old and whole")
+    writer = subprocess.Popen(
+        [sys.executable, "-c", KILLED_WRITER, str(target)], stdout=subprocess.PIPE, text=True
+    )
+    with writer:
+        assert writer.stdout.readline() == "written\n"
+        writer.send_signal(signal.SIGKILL)
+    assert target.read_bytes() == b"old and whole"
+    assert storage.list(str(tmp_path)) == ["map.tif"]
+    left = [entry.name for entry in tmp_path.iterdir() if entry.name != "map.tif"]
+    assert len(left) == 1
+    assert left[0].startswith(".map.tif.")
+    assert left[0].endswith(".part")
+
+
+def test_killed_upload_is_not_seen(s3, tmp_path):
+    """The writer is killed between the first and the last part of a multipart upload."""
+    script = textwrap.dedent("""
+        import sys, time
+        from muster import storage
+        from muster.storage.s3 import _client
+        staged = storage.stage("s3://maps/killed/map.tif")
+        staged.path.write_bytes(bytes(40 << 20))
+        def stall(**_):
+            print("last part", flush=True)
+            time.sleep(60)
+        _client().meta.events.register("before-call.s3.CompleteMultipartUpload", stall)
+        staged.publish()
+    """)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    with writer:
+        assert writer.stdout.readline() == "last part\n"
+        writer.kill()
+    assert storage.list("s3://maps/killed") == []
+    assert not storage.exists("s3://maps/killed/map.tif")
+
+
+def test_failed_upload_is_aborted(s3, tmp_path, monkeypatch):
+    from muster.storage.s3 import _client
+
+    def fail(**_):
+        raise OSError(errno.EIO, "cable pulled")
+
+    name = "before-call.s3.CompleteMultipartUpload"
+    events = _client().meta.events
+    events.register(name, fail)
+    try:
+        staged = storage.stage("s3://maps/failed/map.tif", scratch=tmp_path)
+        staged.path.write_bytes(bytes(40 << 20))
+        with pytest.raises(Transient, match=r"failed/map\.tif"):
+            staged.publish()
+    finally:
+        events.unregister(name, fail)
+    uploads = s3.list_multipart_uploads(Bucket="maps", Prefix="failed/").get("Uploads", [])
+    assert uploads == []
+    assert not storage.exists("s3://maps/failed/map.tif")
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts", "expected"),
+    [
+        ("/a b", ("c#", "d"), "/a b/c#/d"),
+        ("relative", ("x",), "relative/x"),
+        ("/", ("x",), "/x"),
+        ("file:///a%20b", ("c#", "50%"), "file:///a%20b/c%23/50%25"),
+        ("file:///", ("x",), "file:///x"),
+        ("s3://bucket", ("a b/c",), "s3://bucket/a b/c"),
+        ("s3://bucket/", ("x",), "s3://bucket/x"),
+        ("s3://bucket/k/", ("50%",), "s3://bucket/k/50%"),
+        ("s3://bucket/k", (), "s3://bucket/k"),
+    ],
+)
+def test_join(uri, parts, expected):
+    assert storage.join(uri, *parts) == expected
+
+
+@pytest.mark.parametrize("part", ["..", "a/../b", "/etc/passwd", "", "a//b"])
+@pytest.mark.parametrize("uri", ["/data", "file:///data", "s3://bucket/data"])
+def test_join_does_not_leave_the_folder(uri, part):
+    with pytest.raises(InvalidInput, match="not a name below"):
+        storage.join(uri, part)
+
+
+def test_local_path():
+    assert storage.local_path("/a%20b") == Path("/a%20b")
+    assert storage.local_path("file:///a%20b") == Path("/a b")
+    assert storage.local_path("file://localhost/a") == Path("/a")
+    assert storage.local_path("a:b") == Path("a:b")
+    assert storage.local_path("s3://bucket/key") is None
+
+
+@pytest.mark.parametrize(
+    "uri", ["", "http://host/x", "gs://b/k", "s3://", "s3:///key", "file://host/x", "file://"]
+)
+def test_other_addresses_are_refused(uri):
+    with pytest.raises(InvalidInput):
+        storage.exists(uri)
+
+
+def test_very_long_names_can_be_staged(tmp_path):
+    name = "漢" * 85  # 255 bytes, all that a file system takes
+    storage.write_bytes(str(tmp_path / name), b"x")
+    assert storage.list(str(tmp_path)) == [name]
+    name.encode()
+    str(storage.temporary_sibling(tmp_path / name)).encode()
+
+
+def test_boto3_is_imported_for_s3_only(tmp_path):
+    script = (
+        "import sys; from muster import storage; storage.write_bytes(sys.argv[1], b'x');"
+        "storage.sha256(sys.argv[1]); sys.exit('boto3' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "x")], check=True)
+
+
+def test_readers_see_old_or_new_never_a_part(tmp_path):
+    target = tmp_path / "status.json"
+    old, new = b"o" * 300_000, b"n" * 300_000
+    target.write_bytes(old)
+    script = (
+        "import sys; from muster import storage\n"
+        "for i in range(40): storage.write_bytes(sys.argv[1], (b'n' if i % 2 else b'o') * 300_000)"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", script, str(target)])
+    seen = set()
+    while writer.poll() is None:
+        seen.add(target.read_bytes())
+        time.sleep(0.001)
+    assert writer.returncode == 0
+    assert seen <= {old, new}
