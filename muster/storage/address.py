@@ -86,4 +86,4 @@ def join(uri: str, *parts: str) -> str:
         parts = tuple(quote(part) for part in parts)
     elif not address.key:
         uri = f"s3://{address.bucket}"
-    return "/".join((uri.rstrip("/"), *parts))
+    return "/".join((uri.removesuffix("/"), *parts))
