@@ -11,6 +11,8 @@ import pytest
 from psycopg2 import sql
 
 from muster.laptop.postgres import SETTINGS, start_postgres, stop_postgres
+from muster.store.database import Database
+from muster.store.schema import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,3 +65,20 @@ def database(store_url: str) -> Iterator[str]:
     """The address of an empty database of the test's own."""
     with fresh_database(store_url) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_template(store_url: str) -> Iterator[str]:
+    """Name of a database that is migrated once; tests clone it."""
+    with fresh_database(store_url) as url:
+        migrate(url)
+        yield url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture
+def db(store_url: str, migrated_template: str) -> Iterator[Database]:
+    """A store of the test's own, at the schema of this version."""
+    with fresh_database(store_url, migrated_template) as url:
+        database = Database(url)
+        yield database
+        database.close()

@@ -94,6 +94,8 @@ class Batch(Frozen):
         In order of their index, without gaps.
     work_uri : str
         Folder of this batch's own: batch.json, fence/, results/, logs/.
+    pool_uri : str
+        Folder that all batches of the pool share: a local pool's slots are locked there.
     seed : int
         Seed of everything random.
     deadline_s : int or None
@@ -112,6 +114,7 @@ class Batch(Frozen):
     caps: Caps = Caps()
     elements: tuple[Element, ...]
     work_uri: str
+    pool_uri: str
     seed: int = 0
     deadline_s: int | None = None
     environment: dict[str, str] = {}
@@ -176,3 +179,11 @@ class Result(Frozen):
     facts: dict[str, Any] = {}
     error_class: str | None = None
     message: str | None = None
+
+
+class Order(Frozen):
+    """What the fence file of an element says: which attempt is the current one, and what it has."""
+
+    submission: str
+    attempt: Annotated[int, Field(ge=1)]
+    resources: Resources

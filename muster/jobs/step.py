@@ -15,6 +15,7 @@ a step writes straight to the path that it was given.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping
@@ -65,6 +66,18 @@ class StepContext:
     progress: Callable[[float, str], None] = _ignore_progress
 
 
+def find_step(name: str) -> str | None:
+    """Return the "module:function" of a step, our own or an installed package's; None if unknown.
+
+    A package adds steps as entry points of the group ``muster.steps``.
+    """
+    if name in STEPS:
+        return STEPS[name]
+    for entry in importlib.metadata.entry_points(group="muster.steps", name=name):
+        return entry.value
+    return None
+
+
 def load_step(name: str) -> StepFunction:
     """Import the function of a step.
 
@@ -73,7 +86,7 @@ def load_step(name: str) -> StepFunction:
     ConfigError
         When there is no step of that name.
     """
-    target = STEPS.get(name)
+    target = find_step(name)
     if target is None:
         raise ConfigError("unknown step", got=name, expected=", ".join(sorted(STEPS)))
     module_name, _, function_name = target.partition(":")

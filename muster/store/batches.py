@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _TAKE_CLAIM = """
     UPDATE batch SET
         claim = %(claim)s, claimed_by = %(by)s, claimed_at = now(), heartbeat_at = now(),
-        cancel_requested_at = NULL,
+        cancel_requested_at = CASE WHEN %(fresh)s = 1 THEN NULL ELSE cancel_requested_at END,
         generation = generation + %(fresh)s,
         generation_started_at = CASE WHEN %(fresh)s = 1 THEN now() ELSE generation_started_at END,
         max_tries = coalesce(%(max_tries)s, max_tries)
@@ -192,21 +192,19 @@ def read_elements(db: Database, batch_id: str) -> tuple[ElementRecord, ...]:
 
 
 def intend_submission(
-    db: Database, claim: Claim, key: str, attempts: Mapping[int, tuple[int, Resources, str]]
-) -> int:
+    db: Database, claim: Claim, attempts: Mapping[int, tuple[int, Resources, str]]
+) -> tuple[int, str]:
     """Write down that a wave is about to be submitted, before it is.
 
     Parameters
     ----------
-    key : str
-        The submission key, which the scheduler will be asked for after a crash.
     attempts : mapping
         Element id → (attempt number, resources, log URI).
 
     Returns
     -------
-    int
-        Id of the submission.
+    tuple of int and str
+        Id of the submission, and its key, which the scheduler is asked for after a crash.
     """
     with _holding(db, claim) as cursor:
         cursor.execute(
@@ -214,6 +212,7 @@ def intend_submission(
             (claim.batch_id,),
         )
         wave, generation = _one(cursor)
+        key = f"{claim.batch_id}.w{wave}"
         cursor.execute(
             "INSERT INTO submission (batch_id, wave, key, claim) VALUES (%s, %s, %s, %s)"
             " RETURNING id",
@@ -234,7 +233,7 @@ def intend_submission(
             " WHERE id = ANY(%s)",
             (list(attempts),),
         )
-    return submission_id
+    return submission_id, key
 
 
 def record_submitted(db: Database, claim: Claim, submission_id: int, reference: str) -> None:
@@ -321,6 +320,17 @@ def record_endings(db: Database, claim: Claim, endings: Sequence[Ending]) -> Non
         )
 
 
+def record_refused(db: Database, claim: Claim, submission_id: int, message: str) -> None:
+    """Record that the backend refused a submission for good."""
+    with _holding(db, claim) as cursor:
+        cursor.execute(
+            "SELECT id FROM attempt WHERE submission_id = %s AND state <> 'ended'",
+            (submission_id,),
+        )
+        refused = [Ending(row[0], Outcome.INVALID_INPUT, message=message) for row in cursor]
+    record_endings(db, claim, refused)
+
+
 def record_cancelled(db: Database, claim: Claim) -> None:
     """Record, before the scheduler is asked, that we cancel all that the batch has open."""
     with _holding(db, claim) as cursor:
@@ -329,6 +339,11 @@ def record_cancelled(db: Database, claim: Claim) -> None:
             " AND cancelled_at IS NULL",
             (claim.batch_id,),
         )
+
+
+def request_cancel(db: Database, claim: Claim) -> None:
+    """Record that nothing more of this generation is to be submitted, and what runs is to end."""
+    with _holding(db, claim) as cursor:
         cursor.execute(
             "UPDATE batch SET cancel_requested_at = coalesce(cancel_requested_at, now())"
             " WHERE id = %s",
@@ -434,5 +449,3 @@ def _json(resources: Resources) -> str:
 
 def _no_such_batch(batch_id: str) -> MissingInput:
     return MissingInput("the store knows no such batch", got=batch_id, do="plan the run again")
-
-

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,8 @@ import psycopg2.extensions
 from muster.errors import ConfigError, IllegalTransition, StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from psycopg2.extensions import connection as Connection
     from psycopg2.extensions import cursor as Cursor
 

@@ -1,0 +1,249 @@
+"""The machine in front of you: a runner process an element, never more than the pool has slots.
+
+Runners die with the process that started them, by the kernel's own doing, and the elements' own
+processes die with their runners: a worker that is killed leaves nothing behind that nobody knows.
+Whether something still runs is answered from the process table, by the submission key in its
+environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psutil
+
+from muster.backends.slots import SlotFolder
+from muster.errors import InvalidInput, Transient
+from muster.jobs.outcome import Observation, Sighting
+from muster.storage import explain_os_error, local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from muster.backends.contract import Wave
+    from muster.jobs.model import Batch
+
+SLOT_POLL_S = 0.1
+STOP_GRACE_S = 15.0
+PARENT_VARIABLE = "MUSTER_PARENT_PID"
+
+
+@dataclass
+class _Job:
+    """One element of a wave in this process's hands."""
+
+    wave: Wave
+    index: int
+    process: subprocess.Popen[bytes] | None = None
+    cancelled: bool = False
+
+
+@dataclass
+class _Pool:
+    """Elements of one pool that wait for a slot, and who hands the slots out."""
+
+    slots: SlotFolder
+    waiting: deque[_Job] = field(default_factory=deque)
+    dispatcher: asyncio.Task[None] | None = None
+
+
+class LocalBackend:
+    """Runs waves as processes of this machine."""
+
+    poll_interval_s = 0.2
+    result_grace_s = 0.0
+
+    def __init__(self) -> None:
+        self._jobs: dict[tuple[str, int], _Job] = {}
+        self._pools: dict[str, _Pool] = {}
+
+    async def find(self, wave: Wave) -> str | None:
+        """Look for the wave among what this object started, and in the process table."""
+        if any((wave.key, index) in self._jobs for index in wave.attempts):
+            return _reference()
+        return _reference() if find_processes(wave.key) else None
+
+    async def submit(self, wave: Wave) -> str:
+        """Queue the wave's elements for slots of their pool."""
+        pool = self._pool_of(wave.batch)
+        for index in wave.attempts:
+            job = _Job(wave, index)
+            self._jobs[wave.key, index] = job
+            pool.waiting.append(job)
+        if pool.dispatcher is None or pool.dispatcher.done():
+            pool.dispatcher = asyncio.create_task(self._dispatch(pool))
+        return _reference()
+
+    async def observe(self, wave: Wave, reference: str) -> Mapping[int, Observation]:
+        """Say how each element's process is."""
+        seen: dict[int, Observation] = {}
+        strangers = [index for index in wave.attempts if (wave.key, index) not in self._jobs]
+        running = find_processes(wave.key) if strangers else {}
+        for index in wave.attempts:
+            job = self._jobs.get((wave.key, index))
+            if job is not None:
+                seen[index] = self._observe_job(job)
+            elif index in running:
+                seen[index] = Observation(Sighting.RUNNING, host=platform.node())
+            else:
+                seen[index] = Observation(Sighting.GONE)
+        pool = self._pools.get(_pool_key(wave.batch))
+        if pool and pool.dispatcher and pool.dispatcher.done():
+            pool.dispatcher.result()  # a dispatcher that failed must not be waited for
+        return seen
+
+    async def cancel(self, wave: Wave, reference: str | None) -> None:
+        """Take the wave out of the queue, end its processes, and see that they have ended."""
+        for index in wave.attempts:
+            job = self._jobs.get((wave.key, index))
+            if job is not None:
+                job.cancelled = True
+        for number, wait_s in ((signal.SIGTERM, STOP_GRACE_S), (signal.SIGKILL, STOP_GRACE_S)):
+            deadline = time.monotonic() + wait_s
+            _signal_all(wave.key, number)
+            while self._is_running(wave):
+                if time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(SLOT_POLL_S)
+            else:
+                return
+        raise Transient("processes do not end", where=wave.batch.id, got=find_processes(wave.key))
+
+    async def read_log(self, batch: Batch, index: int, attempt: int, offset: int) -> bytes:
+        """Read the log file from an offset on."""
+        path = _local(batch.log_uri(index, attempt))
+        if not path.exists():
+            return b""
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read()
+
+    def _observe_job(self, job: _Job) -> Observation:
+        host = platform.node()
+        if job.process is None:
+            return Observation(Sighting.CANCELLED if job.cancelled else Sighting.WAITING)
+        code = job.process.poll()
+        if code is None:
+            return Observation(Sighting.RUNNING, host=host)
+        if code == 0:
+            return Observation(Sighting.COMPLETED, exit_code=0, host=host)
+        if code < 0:
+            return Observation(Sighting.FAILED, signal=-code, host=host)
+        return Observation(Sighting.FAILED, exit_code=code, host=host)
+
+    def _is_running(self, wave: Wave) -> bool:
+        for index in wave.attempts:
+            job = self._jobs.get((wave.key, index))
+            if job is not None and job.process is not None:
+                job.process.poll()
+        return bool(find_processes(wave.key))
+
+    def _pool_of(self, batch: Batch) -> _Pool:
+        key = _pool_key(batch)
+        if key not in self._pools:
+            self._pools[key] = _Pool(SlotFolder(_local(batch.pool_uri), batch.slots))
+        return self._pools[key]
+
+    async def _dispatch(self, pool: _Pool) -> None:
+        """Start waiting elements, each as soon as a slot is free."""
+        while pool.waiting:
+            if pool.waiting[0].cancelled:
+                pool.waiting.popleft()
+                continue
+            slot = pool.slots.try_take()
+            if slot is None:
+                await asyncio.sleep(SLOT_POLL_S)
+                continue
+            try:
+                job = pool.waiting.popleft()
+                job.process = _start_runner(job.wave, job.index, slot)
+            finally:
+                os.close(slot)
+
+
+def find_processes(key: str) -> dict[int, int]:
+    """Find the runners of a submission in the process table: element index → pid."""
+    found: dict[int, int] = {}
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+            if environment.get("MUSTER_JOB") != key or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            index = int(environment["MUSTER_INDEX"])
+            if index not in found or environment.get("MUSTER_ROLE") != "step":
+                found[index] = process.pid
+        except (psutil.NoSuchProcess, psutil.AccessDenied, KeyError, ValueError):
+            continue
+    return found
+
+
+def _signal_all(key: str, number: signal.Signals) -> None:
+    for pid in find_processes(key).values():
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def _start_runner(wave: Wave, index: int, slot: int) -> subprocess.Popen[bytes]:
+    batch = wave.batch
+    log_path = _local(batch.log_uri(index, wave.attempts[index]))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not _is_secret(name)},
+        "MUSTER_JOB": wave.key,
+        "MUSTER_BATCH": batch.uri,
+        "MUSTER_INDEX": str(index),
+        "MUSTER_ATTEMPT": str(wave.attempts[index]),
+        "MUSTER_WORK": batch.work_uri,
+        PARENT_VARIABLE: str(os.getpid()),
+        "PYTHONUNBUFFERED": "1",
+    }
+    try:
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        with log_path.open("ab") as log_file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "muster", "run", batch.uri, "--index", str(index)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=subprocess.STDOUT,
+                pass_fds=(slot,),
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise explain_os_error(error, log_path) from error
+
+
+def _is_secret(variable: str) -> bool:
+    """Tell what a job must not inherit: the keys of the metadata stores and of Airflow."""
+    return variable == "MUSTER_STORE_URL" or variable.startswith(("AIRFLOW__", "_AIRFLOW"))
+
+
+def _reference() -> str:
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def _pool_key(batch: Batch) -> str:
+    return f"{batch.pool_uri} {batch.slots}"
+
+
+def _local(uri: str) -> Path:
+    path = local_path(uri)
+    if path is None:
+        raise InvalidInput(
+            "the local backend needs a work directory on this machine",
+            got=uri,
+            expected="a path or a file:// URI",
+            do="set work in the site file",
+        )
+    return path

@@ -1,0 +1,80 @@
+"""Commands that run inside a job, or that make one's input."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from muster.jobs.child import die_with_parent
+from muster.jobs.runner import run_elements
+
+PARENT_VARIABLE = "MUSTER_PARENT_PID"
+
+
+@click.command()
+@click.argument("batch_uri")
+@click.option("--index", type=click.IntRange(min=0), help="Which element of the batch.")
+@click.option("--all", "all_elements", is_flag=True, help="Every element ordered by this job.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, help="With --all: how many at once."
+)
+@click.option("--job", envvar="MUSTER_JOB", required=True, help="Submission key [MUSTER_JOB].")
+def run(batch_uri: str, index: int | None, *, all_elements: bool, workers: int, job: str) -> int:
+    """Run elements of a batch, as their fences order it."""
+    if (index is None) != all_elements:
+        raise click.UsageError("give either --index or --all")
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent:
+        die_with_parent(int(parent))
+    return run_elements(batch_uri, None if index is None else [index], job, workers)
+
+
+@click.command()
+@click.argument("workflow", metavar="WORKFLOW")
+@click.option(
+    "--params",
+    "params_path",
+    type=click.Path(dir_okay=False),
+    required=True,
+    help="JSON file with the run's parameters.",
+)
+@click.option("--bands", required=True, help="Where band rasters are kept.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False), required=True, help="plan.json to write."
+)
+def plan(workflow: str, params_path: str, bands: str, output: str) -> None:
+    """Look at a workflow's inputs and write its plan.json, without running anything."""
+    from pathlib import Path
+
+    from muster import storage
+    from muster.errors import ConfigError
+    from muster.jobs.step import StepContext, call_step, load_step
+    from muster.jobs.workflow import WORKFLOWS
+
+    if workflow not in WORKFLOWS:
+        raise ConfigError("unknown workflow", got=workflow, expected=", ".join(WORKFLOWS))
+    found = WORKFLOWS[workflow]
+    params = found.parse_params(_read_json(params_path)).model_dump(mode="json")
+    staged = storage.stage(str(Path(output).absolute()))
+    try:
+        inputs = {"params": params, "bands": bands}
+        call_step(load_step(found.inspect), inputs, {"plan": staged.path}, StepContext())
+        staged.publish()
+    finally:
+        staged.discard()
+
+
+def _read_json(path: str) -> dict[str, object]:
+    import json
+
+    from muster import storage
+    from muster.errors import ConfigError
+
+    try:
+        data = json.loads(storage.read_text(path))
+    except ValueError as error:
+        raise ConfigError("not a JSON file", where=path, got=error) from error
+    if not isinstance(data, dict):
+        raise ConfigError("not a JSON object", where=path, got=type(data).__name__)
+    return data

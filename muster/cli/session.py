@@ -1,0 +1,29 @@
+"""Where a command finds its store: MUSTER_STORE_URL, or the laptop's own Postgres."""
+
+from __future__ import annotations
+
+import os
+
+from muster.store.database import URL_VARIABLE, Database
+
+
+def store_url() -> str:
+    """Return the store's address; without MUSTER_STORE_URL the embedded Postgres is started."""
+    url = os.environ.get(URL_VARIABLE)
+    if url:
+        return url
+    from muster.laptop.services import embedded_store_url
+    from muster.site import home_folder
+
+    return embedded_store_url(home_folder())
+
+
+def open_database() -> Database:
+    """Open the store, bringing an embedded one to this version's schema."""
+    embedded = not os.environ.get(URL_VARIABLE)
+    url = store_url()
+    if embedded:
+        from muster.store.schema import migrate
+
+        migrate(url)
+    return Database(url)

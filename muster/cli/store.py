@@ -1,0 +1,124 @@
+"""Commands about the store: its schema, what it knows of runs, and what nobody supervises."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from muster.cli.session import open_database, store_url
+from muster.errors import MissingInput
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the store to the schema of this version."""
+    from muster.store.schema import migrate as apply_migrations
+
+    click.echo(f"store at version {apply_migrations(store_url())}")
+
+
+@click.command()
+@click.argument("run", required=False)
+@json_option
+def status(run: str | None, *, as_json: bool) -> None:
+    """Show a run element by element, or the newest runs where none is named.
+
+    RUN is a run's id, or a part of it that no other run has.
+    """
+    from muster.store import runs
+
+    db = open_database()
+    if run is None:
+        rows = runs.list_runs(db)
+        if as_json:
+            _print_json([asdict(row) for row in rows])
+            return
+        for row in rows:
+            click.echo(f"{row.created_at:%Y-%m-%d %H:%M:%SZ}  {row.state:<10} {row.id}")
+        if not rows:
+            click.echo("no runs yet")
+        return
+    found = runs.read_run(db, run)
+    elements = runs.read_status(db, found.id)
+    if as_json:
+        _print_json({"run": asdict(found), "elements": [asdict(e) for e in elements]})
+        return
+    click.echo(f"{found.id}: {found.state}" + (f": {found.message}" if found.message else ""))
+    for e in elements:
+        took = f"{e.seconds:8.1f} s" if e.seconds is not None else " " * 10
+        peak = f"{e.max_rss_mib:7.0f} MiB" if e.max_rss_mib is not None else " " * 11
+        why = e.message or e.reason or ""
+        click.echo(f"{e.name:<20} {e.step:<18} {e.state:<15} {e.attempts:>3} ×{took}{peak}  {why}")
+
+
+@click.command()
+@click.argument("run")
+@click.argument("element")
+@click.option("--step", help="Only this step.")
+@click.option("--attempt", type=int, help="Only this attempt.")
+@json_option
+def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_json: bool) -> None:
+    """Print the logs of an element of a run, every attempt of every step."""
+    from muster import storage
+    from muster.store import runs
+
+    db = open_database()
+    found = runs.read_run(db, run)
+    rows = [
+        row
+        for row in runs.read_log_uris(db, found.id, element)
+        if (step is None or row[0] == step) and (attempt is None or row[1] == attempt)
+    ]
+    if not rows:
+        names = sorted({e.name for e in runs.read_status(db, found.id)})
+        raise MissingInput(
+            "no attempt fits", where=found.id, got=element, expected=f"one of {', '.join(names)}"
+        )
+    texts = []
+    for step_name, number, outcome, uri in rows:
+        text = storage.read_bytes(uri).decode("utf-8", "replace") if storage.exists(uri) else ""
+        if as_json:
+            texts.append(
+                {"step": step_name, "attempt": number, "outcome": outcome, "uri": uri, "text": text}
+            )
+        else:
+            click.echo(f"== {step_name} attempt {number}: {outcome} ({uri})")
+            click.echo(text, nl=not text.endswith("\n"))
+    if as_json:
+        _print_json(texts)
+
+
+@click.command()
+@click.option(
+    "--silent-for",
+    "silent_for_s",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    help="Seconds without a sign of life from a supervisor.",
+)
+@json_option
+def reconcile(silent_for_s: float, *, as_json: bool) -> None:
+    """End what nobody supervises any more: cancel what runs, record what ended."""
+    from muster.jobs.reconcile import reconcile_unattended
+
+    ends = asyncio.run(reconcile_unattended(open_database(), silent_for_s))
+    if as_json:
+        _print_json(
+            [{"batch": end.batch_id, "elements": [asdict(e) for e in end.elements]} for end in ends]
+        )
+        return
+    for end in ends:
+        click.echo(f"{end.batch_id}: {end.describe()}")
+    if not ends:
+        click.echo("nothing is unattended")
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, default=str))

@@ -1,0 +1,120 @@
+"""Configuration read once, at the edge: typed, frozen, and strict about what it does not know."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ValidationError
+
+from muster.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Model = TypeVar("Model", bound=BaseModel)
+
+SIZE_UNITS_MIB = {"MiB": 1, "GiB": 1024, "TiB": 1024**2}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MiB|GiB|TiB)")
+_TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):(\d{2}):(\d{2})")
+
+
+def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> Model:
+    """Validate a mapping, or say in one line which key is wrong, where, and what is allowed.
+
+    Raises
+    ------
+    ConfigError
+        At the first key that is unknown, absent or wrong.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        path = [str(part) for part in problem["loc"]]
+        key = ".".join(path) or "(top level)"
+        if problem["type"] == "extra_forbidden":
+            allowed = ", ".join(sorted(_fields_at(model, path[:-1]))) or None
+            raise ConfigError("unknown key", where=where, got=key, expected=allowed) from None
+        if problem["type"] == "missing":
+            raise ConfigError("a key is missing", where=where, expected=key) from None
+        raise ConfigError(
+            f"{key}: {problem['msg'].removeprefix('Value error, ')}",
+            where=where,
+            got=repr(problem["input"]),
+        ) from None
+
+
+def parse_size_mib(text: str | int) -> int:
+    """Parse a size such as "190GiB"; MiB, rounded down.
+
+    Raises
+    ------
+    ValueError
+        When it is not a number with MiB, GiB or TiB.
+    """
+    match = _SIZE.fullmatch(str(text).strip())
+    if match is None:
+        raise ValueError("a size needs its unit: '512MiB', '190GiB'")
+    size_mib = int(float(match[1]) * SIZE_UNITS_MIB[match[2]])
+    if size_mib < 1:
+        raise ValueError("a size must be at least 1MiB")
+    return size_mib
+
+
+def parse_time_s(text: str) -> int:
+    """Parse a duration as Slurm writes it, "[days-]hours:minutes:seconds"; seconds.
+
+    Raises
+    ------
+    ValueError
+        When it is not one.
+    """
+    match = _TIME.fullmatch(str(text).strip())
+    if match is None:
+        raise ValueError("a time is written '[days-]hours:minutes:seconds': '02:00:00'")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    total_s = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total_s < 1:
+        raise ValueError("a time must be at least one second")
+    return total_s
+
+
+def _size(value: Any) -> Any:
+    return parse_size_mib(value) if isinstance(value, str) else value
+
+
+def _time(value: Any) -> Any:
+    return parse_time_s(value) if isinstance(value, str) else value
+
+
+SizeMib = Annotated[int, BeforeValidator(_size)]
+"""A size in MiB, written with its unit in a file."""
+
+TimeS = Annotated[int, BeforeValidator(_time)]
+"""A duration in seconds, written as [days-]hours:minutes:seconds in a file."""
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Name the fields that are allowed where a path leads to."""
+    fields: Any = model
+    for part in path:
+        if not isinstance(fields, type) or not issubclass(fields, BaseModel):
+            break
+        if part not in fields.model_fields:
+            break
+        fields = _model_within(fields.model_fields[part].annotation)
+    if isinstance(fields, type) and issubclass(fields, BaseModel):
+        return list(fields.model_fields)
+    return []
+
+
+def _model_within(annotation: Any) -> Any:
+    """Find the model inside an annotation such as dict[str, Pool] or Pool | None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_within(argument)
+        if found is not None:
+            return found
+    return None

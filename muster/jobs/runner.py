@@ -1,0 +1,397 @@
+"""What runs inside a job: it supervises one element's process and leaves one result file.
+
+The order of things is what makes an effect happen once.  The fence is read before the start and
+again before anything is published; outputs are written under temporary names and renamed; the
+result file is written last, and names the submission that it belongs to.  Whoever finds a result
+file may rely on every artifact that it lists.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mimetypes
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import ValidationError
+
+from muster import storage
+from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Superseded
+from muster.jobs.child import THREAD_VARIABLES
+from muster.jobs.model import Artifact, Batch, Element, Order, Result
+from muster.jobs.outcome import EXIT_CODES, TERMINATED, Outcome, outcome_of_signal
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.1
+MEMORY_POLL_S = 0.5
+STOP_GRACE_S = 5.0
+EXIT_TERMINATED = 128 + signal.SIGTERM
+MEDIA_TYPES = {
+    ".tif": "image/tiff",
+    ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
+}
+NO_OUTCOME_CODES = {Outcome.SUCCEEDED: os.EX_OK, Outcome.SUPERSEDED: os.EX_OK}
+
+
+def read_batch_file(uri: str) -> Batch:
+    """Read batch.json.
+
+    Raises
+    ------
+    MissingInput, InvalidInput
+        When it is not there, or is not one.
+    """
+    try:
+        return Batch.model_validate_json(storage.read_bytes(uri))
+    except ValidationError as error:
+        raise InvalidInput(
+            "not a batch file", where=uri, got=error, do="plan the run again"
+        ) from error
+
+
+def read_order(batch: Batch, index: int) -> Order | None:
+    """Read which attempt of an element is the current one; None where there is none."""
+    try:
+        return Order.model_validate_json(storage.read_bytes(batch.fence_uri(index)))
+    except MissingInput:
+        return None
+
+
+@dataclass
+class _Ended:
+    """How an element's work ended, before it is written down."""
+
+    outcome: str
+    exit_code: int | None = None
+    signal: int | None = None
+    max_rss_mib: float | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    error_class: str | None = None
+    message: str | None = None
+
+    @classmethod
+    def of_error(cls, error: MusterError) -> _Ended:
+        superseded = isinstance(error, Superseded)
+        outcome = Outcome.SUPERSEDED if superseded else EXIT_CODES[error.exit_code]
+        return cls(outcome.value, error_class=type(error).__name__, message=str(error))
+
+
+class ElementRunner:
+    """Runs one element of a batch as the fence orders it.
+
+    Parameters
+    ----------
+    batch : Batch
+        The batch, as frozen.
+    index : int
+        Which of its elements.
+    submission : str
+        The submission key that this job was started with; the fence must name it.
+    """
+
+    def __init__(self, batch: Batch, index: int, submission: str) -> None:
+        if index >= len(batch.elements):
+            raise InvalidInput(
+                "no such element",
+                where=batch.uri,
+                got=index,
+                expected=f"0 … {len(batch.elements) - 1}",
+            )
+        self.batch = batch
+        self.element: Element = batch.elements[index]
+        self.submission = submission
+        self._stop = threading.Event()
+
+    def request_stop(self) -> None:
+        """Stop the element: its process is ended, nothing is published."""
+        self._stop.set()
+
+    def run(self) -> int:
+        """Run the element to its end and return the exit code that tells how it ended."""
+        order = read_order(self.batch, self.element.index)
+        if order is None or order.submission != self.submission:
+            log.warning("superseded before the start: %s", self.element.name)
+            return os.EX_OK
+        started = datetime.now(UTC)
+        clock = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="muster-") as scratch:
+            try:
+                ended = self._run(order, Path(scratch))
+            except MusterError as error:
+                log.error("%s", error)  # noqa: TRY400 - one line for people
+                ended = _Ended.of_error(error)
+        result = Result(
+            submission=order.submission,
+            index=self.element.index,
+            attempt=order.attempt,
+            outcome=ended.outcome,
+            exit_code=ended.exit_code,
+            signal=ended.signal,
+            started_at=started.isoformat(),
+            seconds=round(time.monotonic() - clock, 3),
+            max_rss_mib=ended.max_rss_mib,
+            host=platform.node(),
+            pid=os.getpid(),
+            artifacts=ended.artifacts,
+            facts=ended.facts,
+            error_class=ended.error_class,
+            message=ended.message,
+        )
+        uri = self.batch.result_uri(self.element.index, order.attempt)
+        storage.write_bytes(uri, result.model_dump_json(indent=1).encode())
+        log.info("%s: %s in %.1f s", self.element.name, result.outcome, result.seconds)
+        return _exit_code(ended)
+
+    def _run(self, order: Order, scratch: Path) -> _Ended:
+        if self._stop.is_set():
+            return _Ended(TERMINATED, message="told to stop before the start")
+        with ExitStack() as stack:
+            staged = {}
+            for name, uri in self.element.outputs.items():
+                storage.sweep(uri)
+                staged[name] = storage.stage(uri, scratch)
+                stack.callback(staged[name].discard)
+            ended = self._run_child(order, scratch, {n: s.path for n, s in staged.items()})
+            if ended.outcome != Outcome.SUCCEEDED:
+                return ended
+            for name, output in staged.items():
+                if not output.path.exists():
+                    raise SoftwareError(
+                        "the step did not write its output",
+                        where=self.element.outputs[name],
+                        got=name,
+                    )
+            if read_order(self.batch, self.element.index) != order:
+                raise Superseded("a newer attempt has taken over", where=self.element.name)
+            ended.artifacts = tuple(self._publish(name, output) for name, output in staged.items())
+            return ended
+
+    def _publish(self, name: str, output: storage.Staged) -> Artifact:
+        uri = self.element.outputs[name]
+        published = output.publish()
+        suffix = Path(uri).suffix.lower()
+        media_type = MEDIA_TYPES.get(suffix) or mimetypes.guess_type(uri)[0]
+        return Artifact(
+            name=name,
+            uri=uri,
+            sha256=published.sha256,
+            bytes=published.bytes,
+            media_type=media_type or "application/octet-stream",
+        )
+
+    def _run_child(self, order: Order, scratch: Path, outputs: dict[str, Path]) -> _Ended:
+        task, report = scratch / "task.json", scratch / "report.json"
+        work = scratch / "scratch"
+        work.mkdir()
+        threads = order.resources.cpus
+        task.write_text(
+            json.dumps(
+                {
+                    "parent_pid": os.getpid(),
+                    "report": str(report),
+                    "step": self.batch.step,
+                    "inputs": self.element.inputs,
+                    "outputs": {name: str(path) for name, path in outputs.items()},
+                    "threads": threads,
+                    "memory_mib": order.resources.memory_mib,
+                    "seed": self.batch.seed,
+                    "scratch": str(work),
+                }
+            ),
+            encoding="utf-8",
+        )
+        environment = {
+            **os.environ,
+            **{variable: str(threads) for variable in THREAD_VARIABLES},
+            **self.batch.environment,
+            "MUSTER_ROLE": "step",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "muster.jobs.child", str(task)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        watch = _Watch(process, order)
+        ended = watch.until_end(self._stop)
+        ended.max_rss_mib = round(watch.peak_rss_mib, 1)
+        return _with_report(ended, report, self.batch.step)
+
+
+class _Watch:
+    """Watches an element's process: its memory, its time, and the wish to stop it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], order: Order) -> None:
+        self.process = process
+        self.limits = order.resources
+        self.peak_rss_mib = 0.0
+        self._started = time.monotonic()
+        self._measured = self._started
+
+    def until_end(self, stop: threading.Event) -> _Ended:
+        """Wait for the process, ending it where it must end, and say how it ended."""
+        while True:
+            pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+            if pid:
+                self.peak_rss_mib = max(self.peak_rss_mib, usage.ru_maxrss / 1024)
+                self.process.returncode = os.waitstatus_to_exitcode(status)
+                return self._natural_end(self.process.returncode)
+            verdict = self._must_end(stop)
+            if verdict is not None:
+                self._kill()
+                return verdict
+            stop.wait(POLL_S)
+
+    def _must_end(self, stop: threading.Event) -> _Ended | None:
+        limits = self.limits
+        if stop.is_set():
+            return _Ended(TERMINATED, message="told to stop")
+        now = time.monotonic()
+        if now - self._measured >= MEMORY_POLL_S:
+            self._measured = now
+            rss_mib = self._rss_mib()
+            self.peak_rss_mib = max(self.peak_rss_mib, rss_mib)
+            if limits.memory_mib is not None and rss_mib > limits.memory_mib:
+                return _Ended(
+                    Outcome.OUT_OF_MEMORY.value,
+                    message=f"used {rss_mib:.0f} MiB of memory; limit: {limits.memory_mib} MiB",
+                )
+        if limits.time_limit_s is not None and now - self._started > limits.time_limit_s:
+            return _Ended(
+                Outcome.TIMED_OUT.value,
+                message=f"took longer than its limit of {limits.time_limit_s} s",
+            )
+        return None
+
+    def _natural_end(self, returncode: int) -> _Ended:
+        if returncode == 0:
+            return _Ended(Outcome.SUCCEEDED.value, exit_code=0)
+        if returncode < 0:
+            name = signal.Signals(-returncode).name
+            return _Ended(
+                outcome_of_signal(-returncode).value,
+                signal=-returncode,
+                error_class=name,
+                message=f"the step's process was ended by {name}",
+            )
+        outcome = EXIT_CODES.get(returncode, Outcome.SOFTWARE_ERROR)
+        return _Ended(outcome.value, exit_code=returncode, message=f"exit code {returncode}")
+
+    def _rss_mib(self) -> float:
+        """Resident memory of the process and all below it, in MiB."""
+        total = 0
+        try:
+            process = psutil.Process(self.process.pid)
+            for member in [process, *process.children(recursive=True)]:
+                try:
+                    total += member.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+        except psutil.NoSuchProcess:
+            return 0.0
+        return total / 2**20
+
+    def _kill(self) -> None:
+        for number, grace_s in ((signal.SIGTERM, STOP_GRACE_S), (signal.SIGKILL, None)):
+            os.killpg(self.process.pid, number)
+            try:
+                self.process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                continue
+            else:
+                return
+
+
+def _with_report(ended: _Ended, report: Path, step: str) -> _Ended:
+    """Add to the process's end what the step itself reported, where it lived to report."""
+    if ended.outcome in {TERMINATED, Outcome.OUT_OF_MEMORY, Outcome.TIMED_OUT} or ended.signal:
+        return ended
+    if not report.exists():
+        if ended.outcome == Outcome.SUCCEEDED:
+            raise SoftwareError("the step's process ended without a report", where=step)
+        return ended
+    said = json.loads(report.read_text(encoding="utf-8"))
+    ended.facts = said.get("facts", {})
+    ended.error_class = said.get("error_class", ended.error_class)
+    ended.message = said.get("message", ended.message)
+    ended.outcome = said.get("outcome") or ended.outcome
+    return ended
+
+
+def _exit_code(ended: _Ended) -> int:
+    if ended.outcome == TERMINATED:
+        return EXIT_TERMINATED
+    for code, outcome in EXIT_CODES.items():
+        if outcome == ended.outcome:
+            return code
+    return NO_OUTCOME_CODES.get(Outcome(ended.outcome), os.EX_SOFTWARE)
+
+
+def run_elements(batch_uri: str, indexes: list[int] | None, submission: str, workers: int) -> int:
+    """Run elements of a batch inside a job, and return the worst exit code.
+
+    Parameters
+    ----------
+    batch_uri : str
+        Where batch.json lies.
+    indexes : list of int or None
+        Which elements; None runs all whose fence names this submission.
+    submission : str
+        The submission key of this job (MUSTER_JOB).
+    workers : int
+        How many elements run at once.
+    """
+    batch = read_batch_file(batch_uri)
+    if indexes is None:
+        orders = {e.index: read_order(batch, e.index) for e in batch.elements}
+        indexes = [i for i, order in orders.items() if order and order.submission == submission]
+    runners = [ElementRunner(batch, index, submission) for index in indexes]
+
+    def stop(*_: object) -> None:
+        for runner in runners:
+            runner.request_stop()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    codes: list[int] = []
+    waiting = list(reversed(runners))
+
+    def work() -> None:
+        while waiting:
+            try:
+                codes.append(waiting.pop().run())
+            except MusterError as error:  # not even the result could be written
+                log.error("%s", error)  # noqa: TRY400 - one line for people
+                codes.append(error.exit_code)
+
+    try:
+        if len(runners) == 1:
+            work()
+        else:
+            threads = [threading.Thread(target=work) for _ in range(min(workers, len(runners)))]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return max(codes, default=os.EX_OK)
+
+
+__all__ = ["ElementRunner", "read_batch_file", "read_order", "run_elements"]

@@ -1,0 +1,430 @@
+"""The one loop that knows a batch's life: look up, observe, record, decide, submit, wait, again.
+
+It keeps nothing in memory that it needs: every pass reads the batch from the store and writes what
+it learnt back, on the condition that it still holds the batch's claim.  It can therefore be stopped
+anywhere and started again by anyone: an Airflow trigger, an Airflow task, the command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
+
+from muster import storage
+from muster.backends.contract import Wave
+from muster.errors import InvalidInput, MissingInput, Transient, one_line
+from muster.jobs.model import Order, Resources, Result
+from muster.jobs.outcome import (
+    ALIVE,
+    Observation,
+    Outcome,
+    Sighting,
+    decide_outcome,
+)
+from muster.jobs.retry import FREE, Again, BackOff, Stop, decide_retry
+from muster.store import batches
+from muster.store.records import Attempt, AttemptState, Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from muster.backends.contract import Backend
+    from muster.jobs.model import Batch
+    from muster.store.database import Database
+    from muster.store.records import BatchRecord, Claim, ElementRecord, Submission
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STORE_PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True)
+class ElementEnd:
+    """How one element stands when its batch is over."""
+
+    name: str
+    state: str
+    attempts: int
+    message: str | None
+
+
+@dataclass(frozen=True)
+class BatchEnd:
+    """How a batch stands when nothing of it is left to be run."""
+
+    batch_id: str
+    elements: tuple[ElementEnd, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every element has succeeded."""
+        return all(e.state == Outcome.SUCCEEDED for e in self.elements)
+
+    @property
+    def failures(self) -> tuple[ElementEnd, ...]:
+        """The elements that have not succeeded."""
+        return tuple(e for e in self.elements if e.state != Outcome.SUCCEEDED)
+
+    def describe(self) -> str:
+        """Say in one line how many elements ended how, and why the first failed."""
+        counts: dict[str, int] = defaultdict(int)
+        for element in self.elements:
+            counts[element.state] += 1
+        text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        if self.failures:
+            first = self.failures[0]
+            text += f"; {first.name}: {first.message or first.state}"
+        return text
+
+
+class Supervisor:
+    """Brings one batch to its end.
+
+    Parameters
+    ----------
+    db : Database
+        The store.
+    backend : Backend
+        The batch's own backend.
+    claim : Claim
+        What entitles this supervisor; ClaimLost ends it as soon as somebody else has one.
+    back_off : BackOff
+        Delays between attempts.
+    """
+
+    def __init__(
+        self, db: Database, backend: Backend, claim: Claim, *, back_off: BackOff | None = None
+    ) -> None:
+        self.db = db
+        self.backend = backend
+        self.claim = claim
+        self.back_off = back_off or BackOff()
+
+    async def run(self) -> BatchEnd:
+        """Supervise until nothing retryable is left.
+
+        Raises
+        ------
+        ClaimLost
+            When somebody else has taken the batch over; nothing was cancelled.
+        """
+        while True:
+            end = await self._patiently(self._pass)
+            if end is not None:
+                return end
+            await asyncio.sleep(self.backend.poll_interval_s)
+
+    async def cancel(self) -> BatchEnd:
+        """End everything the batch has open, verified and recorded.
+
+        What ended by itself before is recorded as it ended.
+
+        Raises
+        ------
+        ClaimLost
+            When this supervisor no longer has the say; nothing was cancelled then.
+        """
+        await self._store(batches.request_cancel)
+        return await self.run()
+
+    async def _patiently(self, act: Callable[[], Any]) -> Any:
+        """Do a pass, and again after a while as long as something outside does not answer."""
+        delay_s = 1.0
+        while True:
+            try:
+                return await act()
+            except Transient as error:
+                log.warning("waiting %.0f s: %s", delay_s, error)
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, STORE_PATIENCE_S)
+
+    async def _pass(self) -> BatchEnd | None:
+        record: BatchRecord = await self._store(batches.read_batch)
+        if record.submissions and self._why_over(record):
+            record = await self._cancel_open(record)
+        for submission in record.submissions:
+            await self._follow(record, submission)
+        if record.submissions:
+            record = await self._store(batches.read_batch)
+        return await self._submit_or_end(record)
+
+    # -- what is open ------------------------------------------------------------------------
+
+    async def _follow(self, record: BatchRecord, submission: Submission) -> None:
+        """Look at one open submission and record what has become of it."""
+        open_attempts = _open_attempts(record, submission)
+        wave = _wave_of(record.batch, submission.key, open_attempts)
+        reference = submission.reference
+        if not submission.submitted:
+            reference = await self.backend.find(wave)
+            if reference is None:
+                await self._submit_again(record, submission, wave)
+                return
+            log.info("found %s again after an interruption", submission.key)
+            await self._store(batches.record_submitted, submission.id, reference)
+        seen = await self.backend.observe(wave, reference or "")
+        await self._record(record, submission, open_attempts, seen)
+
+    async def _submit_again(self, record: BatchRecord, submission: Submission, wave: Wave) -> None:
+        """Submit what was intended and, as its key shows, never was; or let it go if cancelled."""
+        if submission.cancelled:
+            gone = {i: Observation(Sighting.CANCELLED) for i in wave.attempts}
+            await self._record(record, submission, _open_attempts(record, submission), gone)
+            return
+        await self._hand_over(submission.id, wave)
+
+    async def _record(
+        self,
+        record: BatchRecord,
+        submission: Submission,
+        open_attempts: Mapping[int, Attempt],
+        seen: Mapping[int, Observation],
+    ) -> None:
+        endings: list[Ending] = []
+        running: dict[int, str | None] = {}
+        missing: list[int] = []
+        for index, attempt in open_attempts.items():
+            look = seen.get(index, Observation(Sighting.UNKNOWN))
+            if look.sighting in ALIVE:
+                if look.sighting is Sighting.RUNNING and attempt.state is not AttemptState.RUNNING:
+                    running[attempt.id] = look.host
+                continue
+            result = await self._in_thread(
+                _read_result, record.batch, submission.key, index, attempt
+            )
+            since = attempt.missing_since
+            outcome = decide_outcome(
+                look,
+                result,
+                cancelled_by_us=submission.cancelled,
+                missing_for_s=(record.now - since).total_seconds() if since else 0.0,
+                grace_s=self.backend.result_grace_s,
+            )
+            if outcome is not None:
+                endings.append(_ending(attempt, outcome, look, result))
+            elif look.sighting is not Sighting.UNKNOWN:
+                missing.append(attempt.id)
+        await self._store(batches.record_running, running)
+        await self._store(batches.record_missing, missing)
+        await self._store(batches.record_endings, endings)
+        names = {a.id: e.name for e in record.elements for a in e.attempts}
+        for ending in endings:
+            _tell(names[ending.attempt_id], ending)
+
+    async def _cancel_open(self, record: BatchRecord) -> BatchRecord:
+        """Cancel what is open, having said so in the store first; every pass until it has ended."""
+        if not all(s.cancelled for s in record.submissions):
+            await self._store(batches.record_cancelled)
+            record = await self._store(batches.read_batch)
+        for submission in record.submissions:
+            wave = _wave_of(record.batch, submission.key, _open_attempts(record, submission))
+            await self.backend.cancel(wave, submission.reference)
+            log.info("cancelled %s", submission.key)
+        return record
+
+    # -- what comes next ---------------------------------------------------------------------
+
+    async def _submit_or_end(self, record: BatchRecord) -> BatchEnd | None:
+        """Submit what is due; or, when nothing is open or will be, say how the batch ended."""
+        due: dict[tuple[Resources, tuple[str, ...]], list[ElementRecord]] = defaultdict(list)
+        waiting = bool(record.submissions)
+        over = self._why_over(record)
+        for element in record.elements:
+            if element.state == Outcome.SUCCEEDED or _is_open(element):
+                continue
+            step = self._next_step(record, element)
+            if isinstance(step, Stop) or over:
+                continue
+            ready_at = _ended_at(element, record) + timedelta(seconds=step.delay_s)
+            if ready_at <= record.now:
+                due[step.resources, _excluded_hosts(element)].append(element)
+            else:
+                waiting = True
+        for (resources, hosts), elements in due.items():
+            await self._submit(record, resources, hosts, elements)
+        if due or waiting:
+            return None
+        if over:
+            await self._store(batches.record_stopped, over[0], over[1])
+            record = await self._store(batches.read_batch)
+        return _end(record)
+
+    def _why_over(self, record: BatchRecord) -> tuple[str, str] | None:
+        """Say why nothing more may be submitted, as (state, reason); None while it may."""
+        if record.cancel_requested:
+            return Outcome.CANCELLED.value, "cancelled"
+        deadline_s = record.batch.deadline_s
+        age_s = (record.now - record.generation_started_at).total_seconds()
+        if deadline_s is not None and age_s > deadline_s:
+            return Outcome.TIMED_OUT.value, f"the batch's deadline of {deadline_s} s has passed"
+        return None
+
+    def _next_step(self, record: BatchRecord, element: ElementRecord) -> Again | Stop:
+        """Decide by this generation's attempts; with none, the element is simply due."""
+        past = [a for a in element.attempts if a.generation == record.generation and a.outcome]
+        if not past:
+            resources = record.batch.resources
+            return Again(resources=resources, delay_s=0.0, exclude_node=False, reason="first")
+        return decide_retry(
+            [a.outcome for a in past if a.outcome is not None],
+            past[-1].resources,
+            record.batch.caps,
+            back_off=self.back_off,
+            seed=element.id,
+        )
+
+    async def _submit(
+        self,
+        record: BatchRecord,
+        resources: Resources,
+        hosts: tuple[str, ...],
+        elements: Sequence[ElementRecord],
+    ) -> None:
+        """Commit the intent, set the fences, and hand the wave over."""
+        batch = record.batch
+        numbers = {e.index: 1 + max((a.number for a in e.attempts), default=0) for e in elements}
+        submission_id, key = await self._store(
+            batches.intend_submission,
+            {
+                e.id: (numbers[e.index], resources, batch.log_uri(e.index, numbers[e.index]))
+                for e in elements
+            },
+        )
+        await self._hand_over(submission_id, Wave(batch, key, numbers, resources, hosts))
+
+    async def _hand_over(self, submission_id: int, wave: Wave) -> None:
+        try:
+            await self._in_thread(_write_orders, wave)
+            reference = await self.backend.submit(wave)
+        except InvalidInput as error:
+            log.error("refused: %s", error)  # noqa: TRY400 - one line for people
+            await self._store(batches.record_refused, submission_id, str(error))
+            return
+        await self._store(batches.record_submitted, submission_id, reference)
+        log.info("submitted %s to pool %s as %s", _names(wave), wave.batch.pool, wave.key)
+
+    # -- calls that block ----------------------------------------------------------------------
+
+    async def _store(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.to_thread(call, self.db, self.claim, *arguments)
+
+    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.to_thread(call, *arguments)
+
+
+def _open_attempts(record: BatchRecord, submission: Submission) -> dict[int, Attempt]:
+    """Return the attempts of a submission that have not ended, by element index."""
+    return {
+        e.index: a
+        for e in record.elements
+        for a in e.attempts
+        if a.submission_id == submission.id and a.state is not AttemptState.ENDED
+    }
+
+
+def _wave_of(batch: Batch, key: str, attempts: Mapping[int, Attempt]) -> Wave:
+    numbers = {index: attempt.number for index, attempt in attempts.items()}
+    resources = next(iter(attempts.values())).resources if attempts else batch.resources
+    return Wave(batch, key, numbers, resources)
+
+
+def _names(wave: Wave) -> str:
+    names = [wave.batch.elements[index].name for index in sorted(wave.attempts)]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _is_open(element: ElementRecord) -> bool:
+    return any(a.state is not AttemptState.ENDED for a in element.attempts)
+
+
+def _ended_at(element: ElementRecord, record: BatchRecord) -> Any:
+    ended = [a.ended_at for a in element.attempts if a.ended_at is not None]
+    return max(ended, default=record.generation_started_at)
+
+
+def _excluded_hosts(element: ElementRecord) -> tuple[str, ...]:
+    hosts = {a.host for a in element.attempts if a.outcome in FREE and a.host}
+    return tuple(sorted(hosts))
+
+
+def _write_orders(wave: Wave) -> None:
+    """Write batch.json once, and make this wave's attempts the current ones of their elements."""
+    if not storage.exists(wave.batch.uri):
+        storage.write_text(wave.batch.uri, wave.batch.to_json())
+    for index, number in wave.attempts.items():
+        order = Order(submission=wave.key, attempt=number, resources=wave.resources)
+        storage.write_text(wave.batch.fence_uri(index), order.model_dump_json())
+
+
+def _read_result(batch: Batch, key: str, index: int, attempt: Attempt) -> Result | None:
+    """Read the result of this very submission and attempt; None where there is none."""
+    uri = batch.result_uri(index, attempt.number)
+    try:
+        result = Result.model_validate_json(storage.read_bytes(uri))
+    except MissingInput:
+        return None
+    except ValidationError as error:
+        log.error("not a result file, so none: %s", one_line(f"{uri}: {error}"))  # noqa: TRY400
+        return None
+    if result.submission != key or result.attempt != attempt.number:
+        return None
+    return result
+
+
+def _ending(attempt: Attempt, outcome: Outcome, look: Observation, result: Result | None) -> Ending:
+    if result is None:
+        return Ending(
+            attempt_id=attempt.id,
+            outcome=outcome,
+            exit_code=look.exit_code,
+            signal=look.signal,
+            host=look.host,
+            message=f"no result; the backend says {look.sighting.value}",
+        )
+
+    return Ending(
+        attempt_id=attempt.id,
+        outcome=outcome,
+        exit_code=result.exit_code,
+        signal=result.signal,
+        host=result.host,
+        seconds=result.seconds,
+        max_rss_mib=result.max_rss_mib,
+        error_class=result.error_class,
+        message=result.message,
+        facts=result.facts,
+        started_at=datetime.fromisoformat(result.started_at),
+        artifacts=result.artifacts if outcome is Outcome.SUCCEEDED else (),
+    )
+
+
+def _tell(name: str, ending: Ending) -> None:
+    took = f" after {ending.seconds:.1f} s" if ending.seconds is not None else ""
+    peak = f", peak {ending.max_rss_mib:.0f} MiB" if ending.max_rss_mib is not None else ""
+    why = f": {ending.message}" if ending.message else ""
+    level = logging.INFO if ending.outcome is Outcome.SUCCEEDED else logging.WARNING
+    log.log(level, "%s %s%s%s%s", name, ending.outcome.value, took, peak, why)
+
+
+def _end(record: BatchRecord) -> BatchEnd:
+    return BatchEnd(
+        record.batch.id,
+        tuple(
+            ElementEnd(
+                e.name,
+                e.state,
+                len(e.attempts),
+                e.attempts[-1].message if e.attempts else None,
+            )
+            for e in record.elements
+        ),
+    )

@@ -1,0 +1,122 @@
+"""What a run has come to, group by group: one pure judgement over the store's record."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from muster.jobs.outcome import Outcome
+from muster.store import runs
+from muster.store.records import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from muster.store.database import Database
+    from muster.store.runs import ElementStatus
+
+GOOD = frozenset({"succeeded", "reused", "not_asked"})
+
+
+@dataclass(frozen=True)
+class GroupVerdict:
+    """How one group (a trait) stands.
+
+    ``state`` is ``succeeded``, ``missing_input`` (reported apart, nobody's failure), or ``failed``.
+    """
+
+    name: str
+    state: str
+    steps: dict[str, str]
+    reasons: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        steps = ", ".join(
+            f"{step.rpartition('.')[2]} {state}" for step, state in self.steps.items()
+        )
+        why = f" ({'; '.join(self.reasons)})" if self.reasons else ""
+        return f"{self.name}: {self.state}: {steps}{why}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run stands.
+
+    Attributes
+    ----------
+    good : bool
+        Whether it was planned and its success quorum was reached.
+    summary : str
+        One line.
+    groups : tuple of GroupVerdict
+        In the plan's order.
+    """
+
+    good: bool
+    summary: str
+    groups: tuple[GroupVerdict, ...]
+
+    def describe(self) -> str:
+        """Say it group by group, the summary last."""
+        return "\n".join([*(group.describe() for group in self.groups), self.summary])
+
+
+def judge(statuses: Sequence[ElementStatus], *, planned: bool, quorum: float = 1.0) -> Verdict:
+    """Judge a run by its elements.
+
+    Parameters
+    ----------
+    statuses : sequence of ElementStatus
+        Every element of the run but its inspection.
+    planned : bool
+        Whether the run's plan was completed.
+    quorum : float
+        Share of the groups, in [0, 1], that must succeed; groups without their input do not count,
+        but a run in which nothing succeeded is never good.
+    """
+    by_group: dict[str, list[ElementStatus]] = defaultdict(list)
+    for status in statuses:
+        by_group[status.group].append(status)
+    groups = tuple(_judge_group(name, members) for name, members in by_group.items())
+    if not planned:
+        return Verdict(False, "the run has no completed plan: see the task inspect", groups)
+    counts = {
+        s: sum(g.state == s for g in groups) for s in ("succeeded", "failed", "missing_input")
+    }
+    judged = counts["succeeded"] + counts["failed"]
+    good = counts["succeeded"] > 0 and counts["succeeded"] >= quorum * judged
+    summary = (
+        f"{counts['succeeded']} of {judged} succeeded (quorum {quorum:.1%}),"
+        f" {counts['failed']} failed, {counts['missing_input']} without their input"
+    )
+    return Verdict(good, summary, groups)
+
+
+def give_verdict(db: Database, run_id: str, *, quorum: float = 1.0) -> Verdict:
+    """Judge a run, and record how it ended."""
+    run = runs.read_run(db, run_id)
+    statuses = [s for s in runs.read_status(db, run.id) if s.group != "inputs"]
+    verdict = judge(statuses, planned=run.planned_at is not None, quorum=quorum)
+    state = RunState.SUCCEEDED if verdict.good else RunState.FAILED
+    runs.end_run(db, run.id, state, verdict.summary)
+    return verdict
+
+
+def _judge_group(name: str, members: Sequence[ElementStatus]) -> GroupVerdict:
+    states = {member.step: member.state for member in members}
+    reasons = tuple(
+        dict.fromkeys(
+            member.message or member.reason or member.state
+            for member in members
+            if member.state not in GOOD
+        )
+    )
+    if all(state in GOOD for state in states.values()):
+        state = "succeeded"
+    elif all(s in GOOD or s == Outcome.MISSING_INPUT for s in states.values()):
+        state = "missing_input"
+    else:
+        state = "failed"
+    return GroupVerdict(name, state, states, reasons)

@@ -1,0 +1,20 @@
+"""One form for every log line: UTC time with its zone, level, message."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Send the log of this process to stderr."""
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for chatty in ("botocore", "boto3", "urllib3", "rasterio", "matplotlib", "numba"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

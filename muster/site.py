@@ -1,0 +1,196 @@
+"""The site file: which pools there are, and which step runs in which of them with what.
+
+It is the only file that DAG files read when they are parsed, and it reaches a batch only through
+the plan, which freezes what it says there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from muster.config import SizeMib, TimeS, parse_config
+from muster.errors import ConfigError, MissingInput
+from muster.jobs.model import Caps, Frozen, Resources
+from muster.jobs.step import STEPS, find_step
+
+SITE_VARIABLE = "MUSTER_SITE"
+HOME_VARIABLE = "MUSTER_HOME"
+SITES_FOLDER = Path(__file__).resolve().parent.parent / "config" / "sites"
+DEFAULT_SITE = "laptop"
+
+
+class Pool(Frozen):
+    """A named place to run.
+
+    Attributes
+    ----------
+    backend : {"local"}
+        What runs there.
+    slots : int
+        How many elements run at once.
+    max_memory, max_time : int or None
+        The most that one element may have, in MiB and seconds; a retry grows up to there.
+    """
+
+    backend: Literal["local"]
+    slots: int
+    max_memory: SizeMib | None = None
+    max_time: TimeS | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Pool:
+        if self.slots < 1:
+            raise ValueError("a pool needs at least one slot")
+        return self
+
+    @property
+    def caps(self) -> Caps:
+        """The most that one element may have."""
+        return Caps(memory_mib=self.max_memory, time_limit_s=self.max_time)
+
+
+class Placement(Frozen):
+    """Where a step runs, and what each of its elements asks for.
+
+    Attributes
+    ----------
+    pool : str
+        Name of the pool.
+    cpus, gpus : int
+        Threads and GPUs an element.
+    memory, time : int or None
+        Memory in MiB and wall time in seconds an element; None asks for no limit.
+    deadline : int or None
+        How long a batch of the step may take with all its retries, in seconds.
+    """
+
+    pool: str
+    cpus: int = 1
+    gpus: int = 0
+    memory: SizeMib | None = None
+    time: TimeS | None = None
+    deadline: TimeS | None = None
+
+    @property
+    def resources(self) -> Resources:
+        """What an element asks for at first."""
+        return Resources(
+            cpus=self.cpus, gpus=self.gpus, memory_mib=self.memory, time_limit_s=self.time
+        )
+
+
+class Site(Frozen):
+    """One installation's pools and placements.
+
+    Attributes
+    ----------
+    name : str
+        The file's name without its suffix.
+    work : str or None
+        Where runs keep their work, a path or URI; by default ``work`` in MUSTER_HOME.
+    pools, placement : dict
+        By name, and by step.
+    """
+
+    name: str
+    work: str | None = None
+    pools: dict[str, Pool]
+    placement: dict[str, Placement]
+
+    @model_validator(mode="after")
+    def _check(self) -> Site:
+        for step, placement in self.placement.items():
+            if find_step(step) is None:
+                raise ValueError(f"unknown step {step!r} in placement; there are {sorted(STEPS)}")
+            pool = self.pools.get(placement.pool)
+            if pool is None:
+                raise ValueError(
+                    f"{step} is placed on pool {placement.pool!r}; there are {sorted(self.pools)}"
+                )
+            _check_within(step, placement, pool)
+        for name in self.pools:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
+                raise ValueError(f"pool name {name!r} may hold letters, digits, _ and - only")
+        return self
+
+    @property
+    def work_uri(self) -> str:
+        """Where runs keep their work."""
+        return self.work or str(home_folder() / "work")
+
+    def placed(self, step: str) -> tuple[Placement, Pool]:
+        """Say where a step runs.
+
+        Raises
+        ------
+        ConfigError
+            When the site does not place it.
+        """
+        placement = self.placement.get(step)
+        if placement is None:
+            raise ConfigError(
+                "the site does not place this step",
+                where=f"{self.name}.toml [placement]",
+                got=step,
+                expected=", ".join(sorted(self.placement)),
+            )
+        return placement, self.pools[placement.pool]
+
+
+def home_folder() -> Path:
+    """Return the folder of this installation's own state: MUSTER_HOME, or .muster beside you."""
+    return Path(os.environ.get(HOME_VARIABLE) or ".muster").absolute()
+
+
+def read_site(name_or_path: str | None = None) -> Site:
+    """Read a site file by name or path; MUSTER_SITE or the laptop where none is given.
+
+    Raises
+    ------
+    MissingInput
+        When there is no such file.
+    ConfigError
+        When a key is unknown or wrong.
+    """
+    wanted = name_or_path or os.environ.get(SITE_VARIABLE) or DEFAULT_SITE
+    path = Path(wanted) if wanted.endswith(".toml") else SITES_FOLDER / f"{wanted}.toml"
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in SITES_FOLDER.glob("*.toml")))
+        raise MissingInput(
+            "no such site", where=path, got=wanted, expected=f"{known}, or a path to a .toml file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("not a TOML file", where=path, got=error) from error
+    return parse_config(Site, {**data, "name": path.stem}, path)
+
+
+def render_pools(site: Site) -> dict[str, dict[str, Any]]:
+    """Render the site's pools as Airflow's ``pools import`` reads them.
+
+    A deferred batch holds its slot: it has a job in the pool.
+    """
+    return {
+        name: {
+            "slots": pool.slots,
+            "description": f"{pool.backend} pool of site {site.name}",
+            "include_deferred": True,
+        }
+        for name, pool in site.pools.items()
+    }
+
+
+def _check_within(step: str, placement: Placement, pool: Pool) -> None:
+    for asked, most, what in (
+        (placement.memory, pool.max_memory, "memory in MiB"),
+        (placement.time, pool.max_time, "time in s"),
+    ):
+        if asked is not None and most is not None and asked > most:
+            raise ValueError(f"{step} asks for {asked} {what}, its pool gives {most} at most")

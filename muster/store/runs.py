@@ -1,0 +1,256 @@
+"""Runs in the store: opened, planned, ended; and what a person asks about them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg2.extras import execute_values
+
+from muster.errors import InvalidInput, MissingInput
+from muster.store.records import Run, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from muster.jobs.model import Batch
+    from muster.jobs.plan import PlannedElement
+    from muster.store.database import Database
+
+_RUN = (
+    "id, workflow, state, params, work_uri, interval_start, interval_end, facts, message,"
+    " created_at, planned_at, ended_at"
+)
+
+_UPSERT_BATCH = """
+    INSERT INTO batch (id, run_id, step, group_name, backend, pool, spec, fingerprint) VALUES %s
+    ON CONFLICT (id) DO UPDATE SET
+        spec = excluded.spec, fingerprint = excluded.fingerprint, backend = excluded.backend,
+        pool = excluded.pool, generation = batch.generation + 1, generation_started_at = now()
+    WHERE batch.fingerprint <> excluded.fingerprint
+    RETURNING id
+"""
+
+# A plan made again keeps what has succeeded, unless the batch itself is another one now.
+_UPSERT_ELEMENT = """
+    INSERT INTO element (run_id, batch_id, step, group_name, name, index, state, reason) VALUES %%s
+    ON CONFLICT (run_id, step, name) DO UPDATE SET
+        batch_id = coalesce(excluded.batch_id, element.batch_id), index = excluded.index,
+        group_name = excluded.group_name,
+        state = CASE WHEN element.state = 'succeeded' AND excluded.state IN ('pending', 'reused')
+                          AND NOT coalesce(excluded.batch_id, '') = ANY(%(changed)s)
+                     THEN element.state ELSE excluded.state END,
+        reason = excluded.reason, updated_at = now()
+"""
+
+
+@dataclass(frozen=True)
+class ElementStatus:
+    """One line of a run's status: the element, and its newest attempt where it has one."""
+
+    step: str
+    group: str
+    name: str
+    state: str
+    reason: str | None
+    batch_id: str | None
+    attempts: int
+    host: str | None
+    seconds: float | None
+    max_rss_mib: float | None
+    message: str | None
+    log_uri: str | None
+
+
+def open_run(
+    db: Database,
+    run_id: str,
+    *,
+    workflow: str,
+    params: Mapping[str, Any],
+    work_uri: str,
+    interval: tuple[datetime, datetime] | None = None,
+) -> Run:
+    """Create a run, or open an existing one again with new parameters."""
+    start, end = interval or (None, None)
+    with db.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO run (id, workflow, params, work_uri, interval_start, interval_end)"
+            " VALUES (%s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (id) DO UPDATE SET state = 'open', params = excluded.params,"
+            " planned_at = NULL, ended_at = NULL, message = NULL",
+            (run_id, workflow, json.dumps(params), work_uri, start, end),
+        )
+    return read_run(db, run_id)
+
+
+def create_batches(db: Database, batches: Sequence[tuple[str, Batch]]) -> None:
+    """Put batches with all their elements into the store: (group, batch) pairs.
+
+    A batch that is there already and unchanged keeps its record.
+    """
+    with db.transaction() as cursor:
+        changed = execute_values(
+            cursor,
+            _UPSERT_BATCH,
+            [
+                (b.id, b.run, b.step, group, b.backend, b.pool, b.to_json(), b.fingerprint)
+                for group, b in batches
+            ],
+            fetch=True,
+        )
+        _upsert_elements(
+            cursor,
+            [
+                (b.run, b.id, b.step, group, e.name, e.index, "pending", None)
+                for group, b in batches
+                for e in b.elements
+            ],
+            [row[0] for row in changed],
+        )
+
+
+def record_plan(
+    db: Database, run_id: str, settled: Sequence[PlannedElement], facts: Mapping[str, Any]
+) -> None:
+    """Record that a run is planned, with the elements that are not to be run and why.
+
+    Parameters
+    ----------
+    settled : sequence of PlannedElement
+        Elements whose decision is not to run.
+    facts : mapping
+        What the inspection learnt.
+    """
+    with db.transaction() as cursor:
+        if settled:
+            _upsert_elements(
+                cursor,
+                [
+                    (run_id, None, e.step, e.group, e.name, None, e.decision.value, e.reason)
+                    for e in settled
+                ],
+                [],
+            )
+        cursor.execute(
+            "UPDATE run SET state = 'planned', planned_at = now(), facts = %s WHERE id = %s",
+            (json.dumps(facts), run_id),
+        )
+
+
+def end_run(db: Database, run_id: str, state: RunState, message: str) -> None:
+    """Record how a run ended."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "UPDATE run SET state = %s, message = %s, ended_at = now() WHERE id = %s",
+            (state.value, message, run_id),
+        )
+        cursor.execute(
+            "INSERT INTO event (run_id, kind, message) VALUES (%s, 'verdict', %s)",
+            (run_id, message),
+        )
+
+
+def read_run(db: Database, run_id: str) -> Run:
+    """Read a run by its id, or by a part of it that only one run has.
+
+    Raises
+    ------
+    MissingInput
+        When no run fits.
+    InvalidInput
+        When several do.
+    """
+    with db.transaction() as cursor:
+        cursor.execute(f"SELECT {_RUN} FROM run WHERE id = %s", (run_id,))
+        rows = cursor.fetchall()
+        if not rows:
+            cursor.execute(
+                f"SELECT {_RUN} FROM run WHERE position(%s in id) > 0"
+                " ORDER BY created_at DESC LIMIT 6",
+                (run_id,),
+            )
+            rows = cursor.fetchall()
+    if not rows:
+        raise MissingInput(
+            "the store knows no such run", got=run_id, do="list runs with 'muster status'"
+        )
+    if len(rows) > 1:
+        names = ", ".join(row[0] for row in rows)
+        raise InvalidInput("several runs fit", got=run_id, expected=f"one of {names}")
+    return _run(rows[0])
+
+
+def list_runs(db: Database, limit: int = 20) -> list[Run]:
+    """List the newest runs, newest first."""
+    with db.transaction() as cursor:
+        cursor.execute(f"SELECT {_RUN} FROM run ORDER BY created_at DESC LIMIT %s", (limit,))
+        return [_run(row) for row in cursor.fetchall()]
+
+
+def read_status(db: Database, run_id: str) -> list[ElementStatus]:
+    """Read every element of a run with its newest attempt, in the order of group and step."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            """
+            SELECT e.step, e.group_name, e.name, e.state, e.reason, e.batch_id,
+                   coalesce(a.number, 0), a.host, a.seconds, a.max_rss_mib, a.message, a.log_uri
+            FROM element e LEFT JOIN LATERAL (
+                SELECT * FROM attempt WHERE element_id = e.id ORDER BY number DESC LIMIT 1
+            ) a ON true
+            WHERE e.run_id = %s ORDER BY e.group_name, e.id
+            """,
+            (run_id,),
+        )
+        return [ElementStatus(*row) for row in cursor.fetchall()]
+
+
+def read_artifacts(db: Database, run_id: str, step: str) -> dict[str, dict[str, str]]:
+    """Read what the newest successful attempts of a step made: element → artifact → URI."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            """
+            SELECT DISTINCT ON (e.name, f.name) e.name, f.name, f.uri
+            FROM element e JOIN attempt a ON a.element_id = e.id
+                           JOIN artifact f ON f.attempt_id = a.id
+            WHERE e.run_id = %s AND e.step = %s AND a.outcome = 'succeeded'
+            ORDER BY e.name, f.name, a.number DESC
+            """,
+            (run_id, step),
+        )
+        made: dict[str, dict[str, str]] = {}
+        for element, name, uri in cursor.fetchall():
+            made.setdefault(element, {})[name] = uri
+        return made
+
+
+def read_batch_ids(db: Database, run_id: str) -> list[str]:
+    """List the batches of a run."""
+    with db.transaction() as cursor:
+        cursor.execute("SELECT id FROM batch WHERE run_id = %s ORDER BY id", (run_id,))
+        return [row[0] for row in cursor.fetchall()]
+
+
+def read_log_uris(db: Database, run_id: str, name: str) -> list[tuple[str, int, str, str]]:
+    """List an element's logs: (step, attempt number, outcome or state, log URI), oldest first."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT e.step, a.number, coalesce(a.outcome, a.state), a.log_uri"
+            " FROM attempt a JOIN element e ON e.id = a.element_id"
+            " WHERE e.run_id = %s AND e.name = %s ORDER BY a.id",
+            (run_id, name),
+        )
+        return list(cursor.fetchall())
+
+
+def _upsert_elements(cursor: Any, rows: Sequence[tuple[Any, ...]], changed: list[str]) -> None:
+    sql = cursor.mogrify(_UPSERT_ELEMENT, {"changed": changed}).decode()
+    execute_values(cursor, sql, rows)
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    values = list(row)
+    values[2] = RunState(values[2])
+    return Run(*values)

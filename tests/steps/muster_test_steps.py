@@ -1,0 +1,57 @@
+"""Steps that do what a test asks of them; found through their entry points, as any package's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from muster.errors import InvalidInput, MissingInput, Transient
+
+ERRORS = {"invalid": InvalidInput, "missing": MissingInput, "transient": Transient}
+
+
+def write(*, text: str, out: Path, ledger: str = "", seconds: float = 0.0) -> dict[str, int]:
+    """Write a text after a while, and leave a line in the ledger when the work is done."""
+    time.sleep(seconds)
+    out.write_text(text)
+    _note(ledger, f"done {text}")
+    return {"characters": len(text)}
+
+
+def misbehave(*, how: str, out: Path, ledger: str, times: int = 1_000) -> None:
+    """Go wrong in one way so many times, then do well."""
+    _note(ledger, how)
+    if Path(ledger).read_text().count(f"{how}\n") > times:
+        out.write_text("well in the end")
+        return
+    out.write_text("half")
+    if how in ERRORS:
+        raise ERRORS[how](f"planted {how}", where="here")
+    if how == "raise":
+        raise ValueError("planted")
+    if how == "exit":
+        os._exit(3)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "sleep":
+        time.sleep(600)
+    if how == "eat":
+        hoard = []
+        for _ in range(4_000):
+            hoard.append(b"x" * 2**20)
+            time.sleep(0.005)
+    if how == "silent":
+        out.unlink()
+        return
+    print("done", file=sys.stderr)
+
+
+def _note(ledger: str, line: str) -> None:
+    if ledger:
+        with Path(ledger).open("a") as file:
+            file.write(line + "\n")
