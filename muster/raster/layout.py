@@ -1,0 +1,105 @@
+"""How a raster is laid out in its file: overview levels, and the VRT that joins bands.
+
+GDAL builds all overviews of a file with one resampling, but classes must never be averaged.  So
+bands that need different overviews are made in files of their own, and a VRT shows them, with
+their overviews, as the one raster that is then copied.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from muster.raster.grid import Band, Grid
+
+_VRT_TYPES = {"int16": "Int16", "float32": "Float32", "float64": "Float64"}
+
+
+def overview_factors(grid: Grid, block_px: int) -> list[int]:
+    """List the overviews that a COG has: halved until the smallest fits into one block.
+
+    Parameters
+    ----------
+    grid : Grid
+        The raster.
+    block_px : int
+        Side of a block, in pixels.
+
+    Returns
+    -------
+    list of int
+        Decimation factors 2, 4, 8 …; empty where the raster itself fits.
+    """
+    factors = []
+    factor = 1
+    while max(grid.height, grid.width) > factor * block_px:
+        factor *= 2
+        factors.append(factor)
+    return factors
+
+
+def render_vrt(
+    grid: Grid,
+    bands: Sequence[Band],
+    files: Sequence[tuple[str, int]],
+    *,
+    dtype: str,
+    nodata: float,
+    tags: Mapping[str, str],
+) -> str:
+    """Render the VRT that shows bands of several files as one raster.
+
+    Parameters
+    ----------
+    grid : Grid
+        The grid of all files.
+    bands : sequence of Band
+        What the bands are called.
+    files : sequence of (str, int)
+        For each band the file, relative to the VRT, and the number of the band in it.
+    dtype : str
+        "int16", "float32" or "float64".
+    nodata : float
+        Nodata of all bands.
+    tags : mapping of str to str
+        Metadata of the whole raster.
+
+    Returns
+    -------
+    str
+        XML.
+    """
+    size = {"xSize": str(grid.width), "ySize": str(grid.height)}
+    root = ET.Element(
+        "VRTDataset", {"rasterXSize": str(grid.width), "rasterYSize": str(grid.height)}
+    )
+    ET.SubElement(root, "SRS").text = grid.crs.to_wkt(version="WKT2_2019")
+    ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, grid.transform.to_gdal()))
+    _add_tags(root, tags)
+    for number, (band, (name, source_band)) in enumerate(zip(bands, files, strict=True), start=1):
+        node = ET.SubElement(
+            root, "VRTRasterBand", {"dataType": _VRT_TYPES[dtype], "band": str(number)}
+        )
+        ET.SubElement(node, "Description").text = band.description
+        ET.SubElement(node, "UnitType").text = band.unit
+        ET.SubElement(node, "Offset").text = repr(float(band.offset))
+        ET.SubElement(node, "Scale").text = repr(float(band.scale))
+        ET.SubElement(node, "NoDataValue").text = "nan" if np.isnan(nodata) else repr(nodata)
+        _add_tags(node, band.tags)
+        source = ET.SubElement(node, "SimpleSource")
+        ET.SubElement(source, "SourceFilename", {"relativeToVRT": "1"}).text = name
+        ET.SubElement(source, "SourceBand").text = str(source_band)
+        for rectangle in ("SrcRect", "DstRect"):
+            ET.SubElement(source, rectangle, {"xOff": "0", "yOff": "0", **size})
+    return ET.tostring(root, encoding="unicode")
+
+
+def _add_tags(node: ET.Element, tags: Mapping[str, str]) -> None:
+    metadata = ET.SubElement(node, "Metadata")
+    for key in sorted(tags):
+        ET.SubElement(metadata, "MDI", {"key": key}).text = tags[key]

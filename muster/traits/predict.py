@@ -1,0 +1,70 @@
+"""Step traits.predict: the trait itself, by the model that was trained on all plots."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003
+from typing import Any
+
+import numpy as np
+
+from muster.jobs.step import StepContext
+from muster.raster.grid import Band
+from muster.traits.bundle import read_bundle
+from muster.traits.engine import load_model
+from muster.traits.stage import StageRaster, write_stage
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def predict_trait(
+    *,
+    bundle: str,
+    predictors: list[str],
+    prediction: Path,
+    fingerprint: str = "",
+    window_px: int | None = None,
+    context: StepContext = StepContext(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
+    """Map a trait.
+
+    Parameters
+    ----------
+    bundle : str
+        URI of the model bundle.
+    predictors : list of str
+        URIs of the predictor rasters, matched to the model by band name.
+    prediction : Path
+        The stage raster to write: one band, in the trait's unit; nodata where any predictor is
+        nodata, and where the target's transform has no value to go back to.
+    fingerprint : str
+        Of everything that the raster is made from; recorded in it.
+    window_px : int, optional
+        Longest side of a window, in pixels; the result does not depend on it.
+    context : StepContext
+        Threads, memory, scratch folder, progress.
+
+    Returns
+    -------
+    dict
+        As :func:`muster.traits.stage.write_stage`.
+
+    Raises
+    ------
+    InvalidInput
+        When bundle, predictors or output are wrong.
+    MissingInput
+        When bundle or predictors are not there.
+    Transient
+        When there is no space, or the network failed.
+    """
+    model = read_bundle(bundle, context.scratch)
+    predict = load_model(model.model_path, len(model.predictors), context.threads)
+
+    def compute(values: FloatArray) -> FloatArray:
+        return model.transform.inverse(predict(values))[np.newaxis]
+
+    band = Band(f"{model.trait} prediction", unit=model.unit)
+    stage = StageRaster(prediction, (band,), fingerprint, work_values=2)
+    return write_stage(
+        stage, compute, predictors, model.predictors, window_px=window_px, context=context
+    )
