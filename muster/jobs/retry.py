@@ -55,7 +55,7 @@ class BackOff:
 
     def delay_s(self, failures: int, seed: int) -> float:
         """Delay in seconds after so many failures; equal seeds give equal delays."""
-        step = min(self.longest_s, self.first_s * 2 ** max(0, failures - 1))
+        step = min(self.longest_s, self.first_s * 2.0 ** max(0, failures - 1))
         return step * random.Random(seed * 1_000_003 + failures).uniform(0.5, 1.0)
 
 

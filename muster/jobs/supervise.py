@@ -32,7 +32,7 @@ from muster.store import batches
 from muster.store.records import Attempt, AttemptState, Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from muster.backends.contract import Backend
     from muster.jobs.model import Batch
@@ -135,7 +135,7 @@ class Supervisor:
         await self._store(batches.request_cancel)
         return await self.run()
 
-    async def _patiently(self, act: Callable[[], Any]) -> Any:
+    async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
         """Do a pass, and again after a while as long as something outside does not answer."""
         delay_s = 1.0
         while True:
@@ -255,7 +255,7 @@ class Supervisor:
         if over:
             await self._store(batches.record_stopped, over[0], over[1])
             record = await self._store(batches.read_batch)
-        return _end(record)
+        return _end(record.batch.id, record.elements)
 
     def _why_over(self, record: BatchRecord) -> tuple[str, str] | None:
         """Say why nothing more may be submitted, as (state, reason); None while it may."""
@@ -415,16 +415,21 @@ def _tell(name: str, ending: Ending) -> None:
     log.log(level, "%s %s%s%s%s", name, ending.outcome.value, took, peak, why)
 
 
-def _end(record: BatchRecord) -> BatchEnd:
+def read_end(db: Database, batch_id: str) -> BatchEnd:
+    """Read how a batch stands, for who did not supervise it."""
+    return _end(batch_id, batches.read_elements(db, batch_id))
+
+
+def _end(batch_id: str, elements: Sequence[ElementRecord]) -> BatchEnd:
     return BatchEnd(
-        record.batch.id,
+        batch_id,
         tuple(
             ElementEnd(
-                e.name,
-                e.state,
-                len(e.attempts),
-                e.attempts[-1].message if e.attempts else None,
+                name=element.name,
+                state=element.state,
+                attempts=max((a.number for a in element.attempts), default=0),
+                message=element.attempts[-1].message if element.attempts else None,
             )
-            for e in record.elements
+            for element in elements
         ),
     )

@@ -1,0 +1,120 @@
+"""The operator of a batch: it claims, supervises here or defers, and says how the batch ended.
+
+A retry of Airflow's, or a cleared task, calls ``execute`` afresh: it takes the batch over with what
+runs and what has ended, and only what is missing is submitted.  Airflow's own retries are for
+faults of Airflow; when a batch has ended badly there is nothing left to retry, and the task fails
+for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from muster import storage
+from muster.backends import open_backend
+from muster.jobs.outcome import Outcome
+from muster.jobs.supervise import BatchEnd, Supervisor, read_end
+from muster.store import batches
+from muster.store.database import Database
+from operators.trigger import BatchTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+    from muster.jobs.model import Batch
+    from muster.store.records import Claim
+
+LOG_LINES = 100
+LOGS = 5
+
+
+class BatchOperator(BaseOperator):
+    """Runs one batch of a step.
+
+    Parameters
+    ----------
+    step : str
+        Dotted name of the step.
+    batch : dict
+        What the plan made of the group: ``group``, ``run``, ``batches`` (step → batch id) and
+        ``skipped`` (step → reason).
+    """
+
+    template_fields: Sequence[str] = ("batch",)
+    ui_color = "#e8f0e4"
+
+    def __init__(self, *, step: str, batch: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step = step
+        self.batch = batch
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._supervision: asyncio.Task[BatchEnd] | None = None
+
+    def execute(self, context: Context) -> Any:
+        """Take the batch over and bring it to its end, here or deferred."""
+        batch_id = self.batch["batches"].get(self.step)
+        if batch_id is None:
+            raise AirflowSkipException(self.batch["skipped"].get(self.step, "not planned"))
+        db = Database.from_environment()
+        claim = batches.take_claim(db, batch_id, max_tries=context["ti"].max_tries)
+        batch = batches.read_spec(db, batch_id)
+        if batch.backend != "local":
+            self.defer(trigger=BatchTrigger(batch_id), method_name="resume")
+        end = asyncio.run(self._supervise(db, batch, claim))
+        return self._conclude(batch, end)
+
+    def resume(self, context: Context, event: dict[str, Any]) -> Any:
+        """Say how a deferred batch ended; the trigger has recorded it."""
+        db = Database.from_environment()
+        batch = batches.read_spec(db, event["batch"])
+        return self._conclude(batch, read_end(db, batch.id))
+
+    def on_kill(self) -> None:
+        """End what the batch has open, where this task still has the say."""
+        if self._loop is not None and self._supervision is not None:
+            self._loop.call_soon_threadsafe(self._supervision.cancel)
+
+    async def _supervise(self, db: Database, batch: Batch, claim: Claim) -> BatchEnd:
+        supervisor = Supervisor(db, open_backend(batch.backend), claim)
+        self._loop = asyncio.get_running_loop()
+        self._supervision = asyncio.create_task(supervisor.run())
+        try:
+            return await self._supervision
+        except asyncio.CancelledError:
+            self.log.info("killed: cancelling %s", batch.id)
+            return await supervisor.cancel()
+
+    def _conclude(self, batch: Batch, end: BatchEnd) -> dict[str, Any]:
+        self._write_logs(batch, end)
+        if end.succeeded:
+            self.log.info("%s: %s", batch.id, end.describe())
+            return {"batch": batch.id, "elements": len(end.elements)}
+        if all(e.state == Outcome.MISSING_INPUT for e in end.failures):
+            raise AirflowSkipException(end.describe())
+        raise AirflowFailException(end.describe())
+
+    def _write_logs(self, batch: Batch, end: BatchEnd) -> None:
+        """Write the end of the elements' own logs, the failing ones first, and where they are."""
+        order = sorted(range(len(end.elements)), key=lambda i: end.elements[i] not in end.failures)
+        for index in order[:LOGS]:
+            element = end.elements[index]
+            if not element.attempts:
+                continue
+            uri = batch.log_uri(index, element.attempts)
+            self.log.info("log of %s, attempt %d: %s", element.name, element.attempts, uri)
+            if storage.exists(uri):
+                text = storage.read_bytes(uri).decode("utf-8", "replace")
+                for line in text.splitlines()[-LOG_LINES:]:
+                    self.log.info("| %s", line)
+
+
+class LocalBatchOperator(BatchOperator):
+    """Runs batches on this machine, in the task itself: never deferred."""
+
+    ui_color = "#dfe9f5"

@@ -1,0 +1,116 @@
+"""A run's beginning and end as Airflow tasks: parameters checked, plan frozen, verdict given."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from muster.errors import ConfigError, MusterError
+from muster.jobs.verdict import give_verdict
+from muster.jobs.workflow import WORKFLOWS, freeze_plan
+from muster.jobs.workflow import open_run as open_run_in_store
+from muster.site import read_site
+from muster.store.database import Database
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+RUN_OPTIONS = frozenset({"year", "quorum"})
+"""Params that say something of the run itself and are no part of the workflow's own."""
+
+
+def run_id_of(context: Context) -> str:
+    """Name a DAG run in the store."""
+    dag_run = context["dag_run"]
+    return f"{dag_run.dag_id}.{dag_run.run_id}"
+
+
+def open_run(context: Context) -> dict[str, Any]:
+    """Check a DAG run's parameters and open its run; return the inspection's batch.
+
+    Raises
+    ------
+    AirflowFailException
+        When a parameter is unknown or wrong: no retry can mend it.
+    """
+    dag_run = context["dag_run"]
+    try:
+        params = _checked_params(context)
+        site = read_site()
+        workflow = WORKFLOWS[dag_run.dag_id]
+        interval = interval_of(context)
+        if interval is not None:
+            params["interval_start"], params["interval_end"] = (t.isoformat() for t in interval)
+        batch_id = open_run_in_store(
+            Database.from_environment(), site, workflow, run_id_of(context), params, interval
+        )
+    except ConfigError as error:
+        raise AirflowFailException(str(error)) from None
+    return {
+        "group": "inputs",
+        "run": run_id_of(context),
+        "batches": {workflow.inspect: batch_id},
+        "skipped": {},
+    }
+
+
+def freeze(context: Context) -> list[dict[str, Any]]:
+    """Freeze the run's plan into batches; return one small dict for each group to map over."""
+    try:
+        groups = freeze_plan(Database.from_environment(), read_site(), run_id_of(context))
+    except ConfigError as error:
+        raise AirflowFailException(str(error)) from None
+    for group in groups:
+        for step, reason in group.skipped.items():
+            log.info("%s %s: %s", group.name, step, reason)
+    return [group.to_dict() for group in groups]
+
+
+def conclude(context: Context) -> str:
+    """Report what the run has come to, group by group, and fail it where that is not enough."""
+    quorum = float(context["params"].get("quorum", 1.0))
+    try:
+        verdict = give_verdict(Database.from_environment(), run_id_of(context), quorum=quorum)
+    except MusterError as error:
+        raise AirflowFailException(f"no verdict: {error}") from None
+    for line in verdict.describe().splitlines():
+        log.info("%s", line)
+    if not verdict.good:
+        raise AirflowFailException(verdict.summary)
+    return verdict.summary
+
+
+def interval_of(context: Context) -> tuple[datetime, datetime] | None:
+    """Return the interval that a run is for, or None where it is for none.
+
+    A backfill's runs have theirs from the timetable.  What Airflow infers for a run that somebody
+    starts by hand is not meant by that person: there the param ``year`` says it.
+    """
+    dag_run = context["dag_run"]
+    if str(dag_run.run_type) in {"backfill", "scheduled"}:
+        start, end = context.get("data_interval_start"), context.get("data_interval_end")
+        return (start, end) if start is not None and end is not None else None
+    year = context["params"].get("year")
+    if year is None:
+        return None
+    return datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+
+
+def _checked_params(context: Context) -> dict[str, Any]:
+    """Refuse keys that Airflow lets through, and leave out what is not the workflow's own."""
+    declared = set(context["dag"].params)
+    unknown = sorted(set(context["dag_run"].conf or {}) - declared)
+    if unknown:
+        raise ConfigError(
+            "unknown params", got=", ".join(unknown), expected=", ".join(sorted(declared))
+        )
+    return {
+        name: value
+        for name, value in context["params"].items()
+        if name not in RUN_OPTIONS and value is not None
+    }

@@ -1,0 +1,74 @@
+"""The trigger of a deferred batch: it supervises in the triggerer and emits one event.
+
+Outcomes are recorded here, without waiting for a worker.  Whoever runs a trigger has a claim of
+his own, so that a triggerer that was stalled and replaced can neither record nor cancel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from muster.backends import open_backend
+from muster.errors import ClaimLost
+from muster.jobs.supervise import Supervisor
+from muster.store import batches
+from muster.store.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SHORTEST_S = 10.0
+"""An event sooner than this after the deferral is lost to a race in the scheduler."""
+
+
+class BatchTrigger(BaseTrigger):
+    """Supervises one batch.
+
+    Parameters
+    ----------
+    batch_id : str
+        The batch.
+    shortest_s : float
+        Seconds before which no event is sent.
+    """
+
+    def __init__(self, batch_id: str, shortest_s: float = SHORTEST_S) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.batch_id = batch_id
+        self.shortest_s = shortest_s
+        self._supervisor: Supervisor | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Say how this trigger is made again elsewhere."""
+        arguments = {"batch_id": self.batch_id, "shortest_s": self.shortest_s}
+        return "operators.trigger.BatchTrigger", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Supervise to the end, then send the one event."""
+        started = asyncio.get_running_loop().time()
+        db = Database.from_environment()
+        try:
+            claim = await asyncio.to_thread(batches.take_claim, db, self.batch_id)
+            batch = await asyncio.to_thread(batches.read_spec, db, self.batch_id)
+            self._supervisor = Supervisor(db, open_backend(batch.backend), claim)
+            end = await self._supervisor.run()
+        except ClaimLost:
+            # Returning without an event would fail the task that another triggerer supervises now;
+            # Airflow cancels this coroutine when it finds that the trigger is no longer ours.
+            await asyncio.Event().wait()
+            raise
+        elapsed_s = asyncio.get_running_loop().time() - started
+        await asyncio.sleep(max(0.0, self.shortest_s - elapsed_s))
+        yield TriggerEvent({"batch": self.batch_id, "succeeded": end.succeeded})  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """End what the batch has open, where this trigger still has the say."""
+        if self._supervisor is None:
+            return
+        try:
+            await self._supervisor.cancel()
+        except ClaimLost:
+            self.log.info("%s was taken over: nothing is cancelled", self.batch_id)
