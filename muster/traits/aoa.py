@@ -9,11 +9,15 @@ and writes rasters window by window.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path  # noqa: TC003
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from muster.errors import InvalidInput
+from muster.jobs.step import StepContext
+from muster.raster.grid import Band
+from muster.traits.bundle import read_bundle
 from muster.traits.neighbours import (
     BoolArray,
     FloatArray,
@@ -22,7 +26,8 @@ from muster.traits.neighbours import (
     distances,
     summarise_pairs,
 )
-from muster.traits.training_table import NEVER_HELD_OUT
+from muster.traits.stage import StageRaster, write_stage
+from muster.traits.training_table import NEVER_HELD_OUT, read_training_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,3 +237,87 @@ def check_training(
 def _scale(values: FloatArray, mean: FloatArray, sd: FloatArray, weights: FloatArray) -> FloatArray:
     used = weights > 0
     return np.ascontiguousarray((values[:, used] - mean[used]) / sd[used] * weights[used])
+
+
+def calculate_aoa_trait(
+    *,
+    bundle: str,
+    predictors: list[str],
+    aoa: Path,
+    local_point_density: bool = False,
+    fingerprint: str = "",
+    window_px: int | None = None,
+    context: StepContext = StepContext(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
+    """Map the dissimilarity index of a trait's predictors and the area where its model applies.
+
+    Parameters
+    ----------
+    bundle : str
+        URI of the model bundle; its training table and importance are used.
+    predictors : list of str
+        URIs of the predictor rasters, matched to the model by band name.
+    aoa : Path
+        The stage raster to write: dissimilarity index, area of applicability (1 inside, 0
+        outside), and the local point density where asked for; nodata where any predictor is.
+    local_point_density : bool
+        Whether to count the plots near each pixel as well.
+    fingerprint : str
+        Of everything that the raster is made from; recorded in it.
+    window_px : int, optional
+        Longest side of a window, in pixels; the result does not depend on it.
+    context : StepContext
+        Threads, memory, scratch folder, progress.
+
+    Returns
+    -------
+    dict
+        As :func:`muster.traits.stage.write_stage`, and ``threshold``,
+        ``mean_training_distance``, ``plots``, ``pixels_inside``, ``neighbours`` (the engine).
+
+    Raises
+    ------
+    InvalidInput
+        When bundle, predictors or output are wrong, or the plots give no area of applicability.
+    MissingInput
+        When bundle or predictors are not there.
+    Transient
+        When there is no space, or the network failed.
+    """
+    model = read_bundle(bundle, context.scratch)
+    table = read_training_table(model.training_path, model.predictors)
+    area = fit_aoa(
+        table.values,
+        np.array(model.importance),
+        table.fold.astype(np.int64),
+        names=model.predictors,
+        threads=context.threads,
+    )
+    inside = 0
+
+    def compute(values: FloatArray) -> FloatArray:
+        nonlocal inside
+        index = area.dissimilarity(values)
+        applies = index <= area.threshold
+        inside += int(np.count_nonzero(applies))
+        layers = [index, applies.astype(np.float64)]
+        if local_point_density:
+            layers.append(area.local_point_density(values).astype(np.float64))
+        return np.stack(layers)
+
+    bands = [Band("dissimilarity index", unit="1"), Band("area of applicability", unit="1")]
+    if local_point_density:
+        bands.append(Band("local point density", unit="plots"))
+    used = int(np.count_nonzero(area.weights > 0))
+    stage = StageRaster(aoa, tuple(bands), fingerprint, work_values=3 * used + 8)
+    facts = write_stage(
+        stage, compute, predictors, model.predictors, window_px=window_px, context=context
+    )
+    return {
+        **facts,
+        "threshold": area.threshold,
+        "mean_training_distance": area.mean_training_distance,
+        "plots": len(table.target),
+        "pixels_inside": inside,
+        "neighbours": area.neighbours.engine,
+    }

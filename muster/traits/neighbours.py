@@ -195,6 +195,8 @@ class Neighbours:
         self._roundoff = (dimensions + 10) * _UNIT_ROUNDOFF
         padded = -(-count // POINT_BLOCK) * POINT_BLOCK
         squares = np.sum(self.points * self.points, axis=1)
+        # What is kept of a block of queries grows with the points: 16 MiB of it at most.
+        self._query_block = max(16, min(QUERY_BLOCK, 2**22 * GROUP // padded))
         self._largest_norm = float(np.sqrt(squares.max()))
         # One product then gives |t|² - 2 x·t, which ranks like the distance.
         self._terms = np.zeros((padded, dimensions + 1), dtype=np.float32)
@@ -232,7 +234,7 @@ class Neighbours:
         with each_block(self.threads) as run:
             parts = run(
                 lambda block: self._nearest_in_block(queries[block]),
-                block_slices(len(queries), QUERY_BLOCK),
+                block_slices(len(queries), self._query_block),
             )
         return np.concatenate(parts)
 
@@ -263,7 +265,7 @@ class Neighbours:
         with each_block(self.threads) as run:
             parts = run(
                 lambda block: self._count_in_block(queries[block], near, radius),
-                block_slices(len(queries), QUERY_BLOCK),
+                block_slices(len(queries), self._query_block),
             )
         return np.concatenate(parts)
 
@@ -316,18 +318,23 @@ class Neighbours:
     def _count_in_block(
         self, queries: FloatArray, near: Callable[[FloatArray], BoolArray], radius: float
     ) -> IntArray:
-        squares = np.sum(queries * queries, axis=1)
-        margin = self._roundoff * (np.sqrt(squares) + self._largest_norm) ** 2
-        # Rounded outwards once more, as the comparison is one of float32.
-        low = np.nextafter((radius**2 - squares - margin).astype(np.float32), np.float32(-np.inf))
-        high = np.nextafter((radius**2 - squares + margin).astype(np.float32), np.float32(np.inf))
         counts = np.zeros(len(queries), dtype=np.int64)
-        for start, product in self._products(queries):
-            inside = product < low
-            counts += np.count_nonzero(inside, axis=0)
-            point, query = np.nonzero((product <= high) & ~inside)
-            point += start
-            for part in block_slices(len(point), 4 * QUERY_BLOCK):
-                exact = distances(queries[query[part]], self.points[point[part]])
-                np.add.at(counts, query[part], near(exact))
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.sum(queries * queries, axis=1)
+            margin = self._roundoff * (np.sqrt(squares) + self._largest_norm) ** 2
+            # Rounded outwards once more, as the comparison is one of float32.
+            low = np.nextafter(
+                (radius**2 - squares - margin).astype(np.float32), np.float32(-np.inf)
+            )
+            high = np.nextafter(
+                (radius**2 - squares + margin).astype(np.float32), np.float32(np.inf)
+            )
+            for start, product in self._products(queries):
+                inside = product < low
+                counts += np.count_nonzero(inside, axis=0)
+                point, query = np.nonzero((product <= high) & ~inside)
+                point += start
+                for part in block_slices(len(point), 4 * QUERY_BLOCK):
+                    exact = distances(queries[query[part]], self.points[point[part]])
+                    np.add.at(counts, query[part], near(exact))
         return counts

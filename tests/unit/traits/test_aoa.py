@@ -177,3 +177,10 @@ def test_engine_follows_the_dimensions_that_the_plots_fill() -> None:
 def test_nearest_of_other_folds_is_absent_where_there_is_no_other_fold() -> None:
     summary = summarise_pairs(cloud(20, 2), np.zeros(20, dtype=np.int64))
     assert np.isnan(summary.nearest).all()
+
+
+def test_pixel_beyond_float32_has_no_plot_near() -> None:
+    training = cloud(600, 4)
+    fitted = with_engine(fit_aoa(training, np.ones(4), np.arange(600) % 3), "blocks")
+    far = np.full((2, 4), 1e25)
+    np.testing.assert_array_equal(fitted.local_point_density(far), [0, 0])

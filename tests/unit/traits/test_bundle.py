@@ -7,13 +7,8 @@ import pytest
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
-from muster.traits.bundle import (
-    BundleContents,
-    lightgbm_feature_name,
-    read_bundle,
-    read_feature_names,
-    write_bundle,
-)
+from muster.traits.bundle import BundleContents, read_bundle, write_bundle
+from muster.traits.manifest import lightgbm_feature_name, read_feature_names
 from muster.traits.training_table import TrainingTable, read_training_table
 from muster.traits.transform import TargetTransform
 
