@@ -17,6 +17,8 @@ from muster.store.schema import migrate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest_plugins = ["tests.integration.live_airflow"]
+
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory):

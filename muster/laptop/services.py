@@ -47,6 +47,7 @@ from muster.laptop.processes import (
     read_records,
     write_record,
 )
+from muster.site import SITE_VARIABLE, read_site, render_pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,6 +117,7 @@ class Services:
             Where the port is taken, or something runs with other settings.
         """
         with only_one(self.home, self.tell):
+            site = read_site(self.inherited.get(SITE_VARIABLE))
             installation = self._install()
             started = self._start_components(installation)
             self._wait_until_ready(installation, started, patience_s)
@@ -125,6 +127,7 @@ class Services:
                 raise SoftwareError(
                     "reachable from other machines; stopped", got="; ".join(problems)
                 )
+            self.api(installation).set_pools(render_pools(site))
         return installation
 
     def stop(self) -> None:
