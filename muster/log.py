@@ -16,5 +16,5 @@ def configure_logging(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for chatty in ("botocore", "boto3", "urllib3", "rasterio", "matplotlib", "numba"):
+    for chatty in ("alembic", "botocore", "boto3", "urllib3", "rasterio", "matplotlib", "numba"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.jobs.model import Batch, Caps, Element, Resources
 from muster.store import runs
-from muster.store.database import Database
+
+if TYPE_CHECKING:
+    from muster.store.database import Database
 
 STEPS_FOLDER = Path(__file__).parent / "steps"
 

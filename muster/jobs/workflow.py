@@ -43,15 +43,15 @@ class Workflow:
         Name of the DAG.
     inspect : str
         The step that looks at the inputs and writes plan.json.
-    steps : tuple of str
-        Steps of a group, in an order that their dependencies allow.
+    stages : tuple of tuple of str
+        Steps of a group: those of a stage run side by side, a stage when the one before is over.
     params : str
         "module:class" of the typed parameters.
     """
 
     name: str
     inspect: str
-    steps: tuple[str, ...]
+    stages: tuple[tuple[str, ...], ...]
     params: str
 
     def parse_params(self, data: Mapping[str, Any]) -> Frozen:
@@ -71,7 +71,7 @@ WORKFLOWS: dict[str, Workflow] = {
     "trait_inference": Workflow(
         name="trait_inference",
         inspect="traits.inspect",
-        steps=("traits.predict", "traits.cov", "traits.aoa", "traits.build"),
+        stages=(("traits.predict", "traits.cov", "traits.aoa"), ("traits.build",)),
         params="muster.traits.params:InferParams",
     ),
 }
@@ -212,8 +212,10 @@ def read_plan(run: Run) -> Plan:
 
 
 def _check_steps_placed(site: Site, workflow: Workflow) -> None:
-    for step in (workflow.inspect, *workflow.steps):
-        site.placed(step)
+    site.placed(workflow.inspect)
+    for stage in workflow.stages:
+        for step in stage:
+            site.placed(step)
 
 
 def _elements(planned: Iterable[PlannedElement]) -> list[Element]:

@@ -229,4 +229,4 @@ def test_component_that_does_not_start_is_named_with_its_log(folders):
     ):
         pytest.fail("started")
     assert failed.value.component == "triggerer"
-    assert "job_heartbeat_sec" in failed.value.tail
+    assert "JOB_HEARTBEAT_SEC" in failed.value.tail

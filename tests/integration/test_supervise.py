@@ -1,14 +1,16 @@
-"""A batch from its first wave to its end: real store, real processes, faults planted in the step."""
+"""A batch from its first wave to its end: real store, real processes, planted faults."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -19,8 +21,10 @@ from muster.jobs.model import Caps, Resources
 from muster.jobs.retry import BackOff
 from muster.jobs.supervise import BatchEnd, Supervisor
 from muster.store import batches
-from muster.store.database import Database
 from tests.batches import add_steps_to_path, make_batch, store_batch
+
+if TYPE_CHECKING:
+    from muster.store.database import Database
 
 QUICK = BackOff(first_s=0.01, longest_s=0.02)
 
@@ -120,9 +124,7 @@ def test_memory_grows_to_the_cap_and_no_further(db: Database, tmp_path: Path) ->
         caps=Caps(memory_mib=200),
     )
     end = supervise(db, store_batch(db, batch).id)
-    asked = [
-        a.resources.memory_mib for a in batches.read_elements(db, batch.id)[0].attempts
-    ]
+    asked = [a.resources.memory_mib for a in batches.read_elements(db, batch.id)[0].attempts]
     assert asked == [100, 150, 200]
     assert end.elements[0].state == "out_of_memory"
     assert "limit: 200 MiB" in (end.elements[0].message or "")
@@ -229,7 +231,7 @@ print(asyncio.run(Supervisor(db, LocalBackend(), claim, back_off=BackOff(0.01, 0
 def test_a_killed_supervisor_is_followed_by_one_that_finishes(
     db: Database, tmp_path: Path, moment_s: float
 ) -> None:
-    """Killed at any moment: nothing that ended runs again, nothing is lost, nothing is left over."""
+    """At any moment: nothing that ended runs again, nothing is lost, nothing is left over."""
     ledger = tmp_path / "ledger"
     wish = [{"text": f"t{i}", "ledger": str(ledger), "seconds": 0.4} for i in range(4)]
     batch = store_batch(db, make_batch(tmp_path, wish, slots=2))
@@ -301,7 +303,7 @@ def test_two_batches_share_the_slots_of_their_pool(db: Database, tmp_path: Path)
         )
         spans = cursor.fetchall()
     assert len(spans) == 4
-    for (_, ended), (started, _) in zip(spans, spans[1:], strict=False):
+    for (_, ended), (started, _) in itertools.pairwise(spans):
         assert started >= ended
 
 

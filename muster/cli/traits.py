@@ -1,0 +1,241 @@
+"""``muster traits``: train and import models, and map traits without Airflow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from muster.errors import ConfigError
+
+if TYPE_CHECKING:
+    from muster.jobs.verdict import Verdict
+    from muster.site import Site
+
+STEP_ORDER = ("traits.predict", "traits.cov", "traits.aoa", "traits.build")
+ONLY = ("predict", "cov", "aoa", "build")
+
+
+@click.group()
+def traits() -> None:
+    """Train models of plant traits, and map them."""
+
+
+@traits.command()
+@click.option(
+    "--plots",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="CSV or Parquet: lon, lat, a column a trait, perhaps predictor columns.",
+)
+@click.option("--predictors", multiple=True, help="Raster with predictor bands; may be repeated.")
+@click.option("--traits", "named", multiple=True, required=True, help="Columns to train on.")
+@click.argument("more", nargs=-1, metavar="")
+@click.option("--output", required=True, help="Folder for the bundles.")
+@click.option("--predictors-from-csv", is_flag=True, help="Take values from the plots' columns.")
+@click.option("--predictor-names", multiple=True, help="Only these predictors.")
+@click.option(
+    "--transform",
+    type=click.Choice(["none", "log", "yeo-johnson"]),
+    default="none",
+    show_default=True,
+    help="What the target goes through before training.",
+)
+@click.option(
+    "--folds",
+    "fold_count",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    help="Spatial folds.",
+)
+@click.option("--block-size", type=float, help="Side of a spatial block, in the coordinates' unit.")
+@click.option("--fold-column", help="Column that says which plots are held out together.")
+@click.option("--unit", multiple=True, metavar="TRAIT=UNIT", help="Unit of a trait.")
+@click.option("--x", "x_column", default="lon", show_default=True, help="Column of x or longitude.")
+@click.option("--y", "y_column", default="lat", show_default=True, help="Column of y or latitude.")
+@click.option("--crs", default="EPSG:4326", show_default=True, help="CRS of the coordinates.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=os.cpu_count() or 1,
+    show_default="all",
+    help="Threads to use.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace bundles that are there.")
+def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None:
+    """Train a model bundle for each trait, from a table of plots."""
+    from muster.jobs.step import StepContext
+    from muster.traits.plot_predictors import PredictorSource
+    from muster.traits.plots import Coordinates
+    from muster.traits.train import TrainSettings, train_traits
+
+    trained = train_traits(
+        options["plots"],
+        [*named, *more],
+        options["output"],
+        source=PredictorSource(
+            rasters=tuple(options["predictors"]),
+            names=tuple(options["predictor_names"]) or None,
+            from_csv=options["predictors_from_csv"],
+        ),
+        coordinates=Coordinates(options["x_column"], options["y_column"], options["crs"]),
+        settings=TrainSettings(
+            transform=options["transform"],
+            fold_count=options["fold_count"],
+            block_size=options["block_size"],
+            fold_column=options["fold_column"],
+            seed=options["seed"],
+            units=dict(_split_unit(text) for text in options["unit"]),
+        ),
+        overwrite=options["overwrite"],
+        context=StepContext(threads=options["threads"], seed=options["seed"]),
+    )
+    for trait, facts in trained.items():
+        click.echo(f"{trait}: {_render_facts(facts)}")
+
+
+@traits.command()
+@click.option(
+    "--params",
+    "params_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="params.yaml: trait names, trait sets, predictors, models, output.",
+)
+@click.option("--trait-set", help="One of the file's trait sets.")
+@click.option("--traits", "named", multiple=True, help="Only these of the file's traits.")
+@click.argument("more", nargs=-1, metavar="")
+@click.option("--predict-only", "only", flag_value="predict", help="Compute the prediction alone.")
+@click.option("--cov-only", "only", flag_value="cov", help="Compute the variation alone.")
+@click.option("--aoa-only", "only", flag_value="aoa", help="Compute the applicability alone.")
+@click.option("--build-only", "only", flag_value="build", help="Build from the bands there are.")
+@click.option("--year", type=click.IntRange(1900, 2200), help="Fills {year} in locations.")
+@click.option("--max-parallel", type=click.IntRange(min=1), help="How many elements run at once.")
+@click.option("--site", "site_name", help="Site file, by name or path.")
+@click.option("--overwrite", is_flag=True, help="Compute what is up to date as well.")
+@click.option("--json", "as_json", is_flag=True, help="The closing report as JSON.")
+def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
+    """Map traits here, by the plan and the batches that Airflow would use."""
+    from muster.cli.session import open_database
+    from muster.jobs.workflow import WORKFLOWS
+    from muster.site import read_site
+    from muster.traits.params import TASKS, read_params_file
+
+    params = read_params_file(options["params_path"]).infer_params(
+        traits=(*named, *more),
+        trait_set=options["trait_set"],
+        tasks=(options["only"],) if options["only"] else TASKS,
+        overwrite=options["overwrite"],
+    )
+    site = _with_slots(read_site(options["site_name"]), options["max_parallel"])
+    interval = None
+    data = params.model_dump(mode="json")
+    if options["year"]:
+        year = options["year"]
+        interval = (datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC))
+        data["interval_start"], data["interval_end"] = (t.isoformat() for t in interval)
+    workflow = WORKFLOWS["trait_inference"]
+    run_id = f"{workflow.name}.cli__{datetime.now(UTC).isoformat()}"
+    db = open_database()
+    verdict = _run_with_progress(db, site, workflow, run_id, data, interval)
+    _report(db, run_id, verdict, as_json=options["as_json"])
+    return os.EX_OK if verdict.good else 1
+
+
+def _run_with_progress(
+    db: Any, site: Site, workflow: Any, run_id: str, data: dict[str, Any], interval: Any
+) -> Verdict:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from muster.jobs.local_run import LocalRun
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        logging.getLogger("muster").setLevel(logging.WARNING)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        total = 1 + len(data["traits"]) * sum(len(stage) for stage in workflow.stages)
+        bar = progress.add_task("inspecting", total=total)
+
+        def tell(group: str, step: str, state: str) -> None:
+            if state == "running":
+                progress.update(bar, description=f"{group} {step}")
+            else:
+                progress.advance(bar)
+
+        run = LocalRun(db, site, workflow, run_id, tell)
+        return asyncio.run(run.run(data, interval))
+
+
+def _report(db: Any, run_id: str, verdict: Verdict, *, as_json: bool) -> None:
+    """Print what became of each trait, and where its product is."""
+    import json
+
+    from muster.store import runs
+
+    products = runs.read_run(db, run_id).facts.get("products", {})
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "run": run_id,
+                    "good": verdict.good,
+                    "summary": verdict.summary,
+                    "traits": [
+                        {
+                            "trait": g.name,
+                            "state": g.state,
+                            "steps": g.steps,
+                            "reasons": g.reasons,
+                            "product": products.get(g.name),
+                        }
+                        for g in verdict.groups
+                    ],
+                },
+                indent=1,
+            )
+        )
+        return
+    for group in verdict.groups:
+        click.echo(group.describe())
+        if group.state != "missing_input" and group.name in products:
+            click.echo(f"  {products[group.name]}")
+    click.echo(verdict.summary)
+    click.echo(f"run {run_id}")
+
+
+def _with_slots(site: Site, slots: int | None) -> Site:
+    if slots is None:
+        return site
+    pools = {
+        name: pool.model_copy(update={"slots": slots}) if pool.backend == "local" else pool
+        for name, pool in site.pools.items()
+    }
+    return site.model_copy(update={"pools": pools})
+
+
+def _split_unit(text: str) -> tuple[str, str]:
+    trait, equals, unit = text.partition("=")
+    if not equals or not trait:
+        raise ConfigError("a unit is given as TRAIT=UNIT", got=text)
+    return trait, unit
+
+
+def _render_facts(facts: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in facts.items()
+    )

@@ -1,0 +1,42 @@
+"""What a doctor sends to a pool: does the environment start there, and what does it see."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from muster import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMPUTE_PACKAGES = ("numpy", "rasterio", "lightgbm", "scipy", "faiss", "pyarrow", "matplotlib")
+
+
+def probe_environment(*, report: Path) -> dict[str, Any]:
+    """Write down what a job finds where it runs.
+
+    Parameters
+    ----------
+    report : Path
+        JSON file to write.
+    """
+    facts: dict[str, Any] = {
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "muster": __version__,
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_mib": psutil.virtual_memory().total // 2**20,
+        "free_mib_at_work": shutil.disk_usage(report.parent).free // 2**20,
+        "missing_packages": [p for p in COMPUTE_PACKAGES if importlib.util.find_spec(p) is None],
+    }
+    report.write_text(json.dumps(facts), encoding="utf-8")
+    return facts

@@ -1,0 +1,188 @@
+"""What the database itself guarantees, whoever writes to it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import psycopg2
+import pytest
+
+from muster.errors import ClaimLost, IllegalTransition, MissingInput, StoreUnavailable
+from muster.jobs.model import Resources
+from muster.jobs.outcome import Outcome
+from muster.store import batches, runs
+from muster.store.database import Database
+from muster.store.records import Claim, Ending, RunState
+from muster.store.schema import migrate, read_versions
+from tests.batches import make_batch, store_batch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def claim(db: Database, tmp_path: Path) -> Claim:
+    batch = store_batch(db, make_batch(tmp_path, [{"text": "a"}, {"text": "b"}]))
+    return batches.take_claim(db, batch.id)
+
+
+def intend(db: Database, claim: Claim) -> tuple[int, list[int]]:
+    record = batches.read_batch(db, claim)
+    numbers = {e.id: len(e.attempts) + 1 for e in record.elements}
+    submission, _ = batches.intend_submission(
+        db, claim, {e: (n, Resources(), "log") for e, n in numbers.items()}
+    )
+    record = batches.read_batch(db, claim)
+    return submission, [e.attempts[-1].id for e in record.elements]
+
+
+def test_an_attempt_that_ended_stays_as_it_ended(db: Database, claim: Claim) -> None:
+    _, attempts = intend(db, claim)
+    batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)])
+    for change in ("state = 'running', outcome = NULL, ended_at = NULL", "outcome = 'lost'"):
+        with (
+            pytest.raises(IllegalTransition, match="has ended as succeeded"),
+            db.transaction() as c,
+        ):
+            c.execute(f"UPDATE attempt SET {change} WHERE id = %s", (attempts[0],))
+    batches.record_endings(db, claim, [Ending(attempts[0], Outcome.LOST)])
+    element = batches.read_batch(db, claim).elements[0]
+    assert (element.state, element.attempts[0].outcome) == ("succeeded", Outcome.SUCCEEDED)
+
+
+def test_an_attempt_never_goes_back(db: Database, claim: Claim) -> None:
+    submission, attempts = intend(db, claim)
+    batches.record_submitted(db, claim, submission, "ref")
+    batches.record_running(db, claim, {attempts[0]: "host"})
+    with pytest.raises(IllegalTransition, match="running back to planned"), db.transaction() as c:
+        c.execute("UPDATE attempt SET state = 'planned' WHERE id = %s", (attempts[0],))
+
+
+def test_only_the_newest_claim_writes(db: Database, claim: Claim) -> None:
+    submission, attempts = intend(db, claim)
+    batches.take_claim(db, claim.batch_id)
+    for write in (
+        lambda: batches.record_submitted(db, claim, submission, "ref"),
+        lambda: batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)]),
+        lambda: batches.record_cancelled(db, claim),
+        lambda: batches.request_cancel(db, claim),
+        lambda: batches.read_batch(db, claim),
+        lambda: intend(db, claim),
+    ):
+        with pytest.raises(ClaimLost):
+            write()
+    with db.transaction() as cursor:
+        cursor.execute("SELECT DISTINCT state FROM attempt")
+        assert cursor.fetchall() == [("planned",)]
+
+
+def test_one_open_submission_a_batch_and_wave(db: Database, claim: Claim) -> None:
+    intend(db, claim)
+    with pytest.raises(psycopg2.errors.UniqueViolation), db.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO submission (batch_id, wave, key, claim)"
+            " SELECT batch_id, wave, key || 'x', claim FROM submission"
+        )
+
+
+def test_a_submission_ends_with_its_last_attempt(db: Database, claim: Claim) -> None:
+    _, attempts = intend(db, claim)
+    batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)])
+    assert batches.read_batch(db, claim).submissions
+    batches.record_endings(db, claim, [Ending(attempts[1], Outcome.TRANSIENT)])
+    assert not batches.read_batch(db, claim).submissions
+
+
+def test_a_clear_starts_a_generation_and_a_retry_does_not(db: Database, claim: Claim) -> None:
+    generation = lambda c: batches.read_batch(db, c).generation  # noqa: E731
+    first = batches.take_claim(db, claim.batch_id, max_tries=2)
+    assert generation(first) == 1
+    assert generation(batches.take_claim(db, claim.batch_id, max_tries=2)) == 1
+    assert generation(batches.take_claim(db, claim.batch_id, max_tries=4)) == 2
+    assert generation(batches.take_claim(db, claim.batch_id, max_tries=4)) == 2
+
+
+def test_a_new_generation_keeps_what_succeeded_and_what_runs(db: Database, claim: Claim) -> None:
+    _, attempts = intend(db, claim)
+    batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)])
+    fresh = batches.take_claim(db, claim.batch_id, fresh=True)
+    record = batches.read_batch(db, fresh)
+    assert [e.state for e in record.elements] == ["succeeded", "running"]
+    assert len(record.submissions) == 1
+
+
+def test_a_plan_made_again_changes_nothing_that_is_the_same(
+    db: Database, claim: Claim, tmp_path: Path
+) -> None:
+    _, attempts = intend(db, claim)
+    endings = [Ending(a, Outcome.SUCCEEDED) for a in attempts]
+    batches.record_endings(db, claim, endings)
+    store_batch(db, make_batch(tmp_path, [{"text": "a"}, {"text": "b"}]))
+    assert {e.state for e in batches.read_elements(db, claim.batch_id)} == {"succeeded"}
+    store_batch(db, make_batch(tmp_path, [{"text": "a"}, {"text": "other"}]))
+    assert {e.state for e in batches.read_elements(db, claim.batch_id)} == {"pending"}
+
+
+def test_what_nobody_supervises_is_found(db: Database, claim: Claim) -> None:
+    intend(db, claim)
+    assert batches.find_unattended(db, 3600) == []
+    assert batches.find_unattended(db, 0) == [claim.batch_id]
+
+
+def test_runs_are_found_by_a_part_of_their_name(db: Database) -> None:
+    for name in ("wf.manual__2026-01-01", "wf.manual__2026-02-01"):
+        runs.open_run(db, name, workflow="wf", params={}, work_uri="w")
+    assert runs.read_run(db, "2026-02").id == "wf.manual__2026-02-01"
+    with pytest.raises(Exception, match="several runs fit"):
+        runs.read_run(db, "manual")
+    with pytest.raises(MissingInput, match="no such run"):
+        runs.read_run(db, "2027")
+    runs.end_run(db, "wf.manual__2026-01-01", RunState.FAILED, "why")
+    assert runs.read_run(db, "2026-01").message == "why"
+
+
+def test_migrating_at_once_and_again_is_safe(database: str) -> None:
+    failures: list[BaseException] = []
+
+    def apply() -> None:
+        try:
+            migrate(database)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=apply) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert migrate(database) == "0001"
+    assert read_versions(database) == ("0001", "0001")
+
+
+def test_a_store_that_is_away_comes_back_without_a_restart(db: Database) -> None:
+    with db.transaction() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone() or (0,)
+    other = Database(db.url)
+    with other.transaction() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    other.close()
+    with pytest.raises(StoreUnavailable), db.transaction() as cursor:
+        cursor.execute("SELECT 1")
+    with db.transaction() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def test_every_foreign_key_is_indexed(db: Database) -> None:
+    with db.transaction() as cursor:
+        cursor.execute(
+            """
+            SELECT c.conrelid::regclass::text, a.attname FROM pg_constraint c
+            JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+            WHERE c.contype = 'f' AND NOT EXISTS (
+                SELECT 1 FROM pg_index i WHERE i.indrelid = c.conrelid AND i.indkey[0] = a.attnum)
+            """
+        )
+        assert cursor.fetchall() == []
