@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from muster.errors import InvalidInput
+from muster.traits.plots import read_plots
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from muster.traits.neighbours import FloatArray, IntArray
 
@@ -79,3 +83,43 @@ def measure_importance(
             work[:, predictor] = kept
     truth = np.concatenate(asked)
     return np.asarray(increase / np.sum((truth - truth.mean()) ** 2))
+
+
+def read_importance(path: Path, predictors: Sequence[str]) -> tuple[float, ...]:
+    """Read a table of importances.
+
+    Parameters
+    ----------
+    path : Path
+        CSV or Parquet with a column ``importance``; the predictors' names are in a column
+        ``predictor`` or ``feature``, or in the first one (as AutoGluon's table has it).
+    predictors : sequence of str
+        The model's predictors, in its order.
+
+    Returns
+    -------
+    tuple of float
+        In the order of the predictors.
+
+    Raises
+    ------
+    InvalidInput
+        When a predictor is absent or there twice, or something else is there.
+    """
+    table = read_plots(path)
+    table.check_columns(["importance"], "importance")
+    key = next((name for name in ("predictor", "feature") if name in table.names), table.names[0])
+    names = [str(name) for name in table.columns.column(key).to_pylist()]
+    values = dict(zip(names, map(float, table.numbers("importance")), strict=True))
+    if len(values) != len(names) or set(values) != set(predictors):
+        absent = sorted(set(predictors) - set(values))
+        unknown = sorted(set(values) - set(predictors))
+        raise InvalidInput(
+            "importance is not that of the model's predictors",
+            where=path,
+            got=f"absent {absent}, unknown {unknown}, {len(names) - len(values)} twice",
+            expected=", ".join(predictors),
+        )
+    if not np.isfinite(list(values.values())).all():
+        raise InvalidInput("importance has no value for a predictor", where=path)
+    return tuple(values[name] for name in predictors)

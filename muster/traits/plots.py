@@ -172,7 +172,8 @@ def read_plots(path: Path) -> PlotTable:
         if path.suffix.lower() in (".parquet", ".pq"):
             columns = pa.parquet.read_table(path)
         else:
-            columns = pa.csv.read_csv(path)
+            options = pa.csv.ConvertOptions(strings_can_be_null=True)
+            columns = pa.csv.read_csv(path, convert_options=options)
     except (pa.ArrowInvalid, OSError) as error:
         raise InvalidInput(
             "table of plots cannot be read",

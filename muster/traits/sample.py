@@ -7,7 +7,7 @@ the other way round.  Windows are read where plots lie, so that a global stack i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyproj import CRS, Transformer
@@ -20,6 +20,8 @@ from muster.raster.predictors import PredictorStack, name_bands, open_predictors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from rasterio.transform import Affine
 
     from muster.jobs.step import StepContext
     from muster.traits.neighbours import BoolArray, FloatArray, IntArray
@@ -179,7 +181,7 @@ def locate_pixels(grid: Grid, x: FloatArray, y: FloatArray) -> tuple[IntArray, I
         Both -1 where the point lies outside, or a coordinate is NaN.
     """
     with np.errstate(invalid="ignore"):
-        cols, rows = ~grid.transform * (x, y)
+        cols, rows = _apply(~grid.transform, x, y)
         inside: BoolArray = (rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width)
     row = np.full(len(x), -1, dtype=np.int64)
     col = np.full(len(x), -1, dtype=np.int64)
@@ -190,13 +192,15 @@ def locate_pixels(grid: Grid, x: FloatArray, y: FloatArray) -> tuple[IntArray, I
 
 def describe_extent(grid: Grid) -> str:
     """Say where a raster lies, for messages."""
-    corners = [
-        grid.transform * corner
-        for corner in ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))
-    ]
-    x, y = np.array([c[0] for c in corners]), np.array([c[1] for c in corners])
+    cols, rows = np.array([0, grid.width]), np.array([0, grid.height])
+    x, y = _apply(grid.transform, cols[[0, 1, 0, 1]], rows[[0, 0, 1, 1]])
     name = grid.crs.to_string()
     return f"{_describe_extent(x, y)} of {name if len(name) < 40 else name[:37] + '…'}"
+
+
+def _apply(transform: Affine, x: Any, y: Any) -> tuple[Any, Any]:
+    t = transform
+    return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
 
 
 def _describe_extent(x: FloatArray, y: FloatArray) -> str:

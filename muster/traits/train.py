@@ -138,7 +138,11 @@ def train_traits(
         context.progress(number / len(traits), f"training {trait}")
         try:
             contents = train_trait(trait, table, predictors, settings, threads=context.threads)
+        except ConfigError:
+            raise  # it would be wrong for every trait
         except InvalidInput as error:
+            if len(traits) == 1:
+                raise
             failed[trait] = error
             continue
         write_bundle(targets[trait], contents, overwrite=overwrite)
