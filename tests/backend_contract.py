@@ -220,11 +220,14 @@ class BackendContract:
         assert storage.read_text(self.result(wave.batch).artifacts[0].uri) == HOSTILE
 
     def test_a_superseded_attempt_publishes_nothing(self, tmp_path: Path) -> None:
-        wave = self.wave(tmp_path, [{"text": "old", "seconds": 1.5}])
+        ledger = tmp_path / "ledger"
+        wish = {"how": "slow", "ledger": str(ledger)}
+        wave = self.wave(tmp_path, [wish], step="test.misbehave")
 
         async def scenario(backend: Backend) -> None:
             reference = await backend.submit(wave)
-            await self.until_running(backend, wave, reference)
+            while not ledger.exists():
+                await asyncio.sleep(0.05)
             newer = Order(submission="another", attempt=2, resources=wave.resources)
             storage.write_text(wave.batch.fence_uri(0), newer.model_dump_json())
             await self.until_ended(backend, wave, reference)

@@ -38,6 +38,8 @@ def misbehave(*, how: str, out: Path, ledger: str, times: int = 1_000) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "slow":
+        time.sleep(1.5)
     if how == "sleep":
         time.sleep(600)
     if how == "eat":
