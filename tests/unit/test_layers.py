@@ -1,0 +1,78 @@
+"""Who may import whom: each side is imported in a process that lacks the other's packages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMPUTE = (
+    "cupy", "faiss", "lightgbm", "matplotlib", "numba", "numpy", "pyarrow", "pyproj", "rasterio",
+    "scipy", "sklearn",
+)  # fmt: skip
+
+BLOCK = """
+import importlib, importlib.abc, runpy, sys, warnings
+warnings.simplefilter("ignore")
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"blocked: {name}", name=name)
+BLOCKED = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, Absent())
+"""
+IMPORT = BLOCK + "for name in sys.argv[2:]:\n    importlib.import_module(name)\n"
+RUN = BLOCK + "for path in sys.argv[2:]:\n    runpy.run_path(path)\n"
+
+
+def modules(package: str) -> list[str]:
+    root = REPOSITORY / package.replace(".", "/")
+    names = []
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(REPOSITORY).with_suffix("").parts
+        if "migrations" not in parts and parts[-1] != "__main__":
+            names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return names
+
+
+def run(code: str, blocked: tuple[str, ...], *arguments: str, home: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", code, ",".join(blocked), *arguments],
+        cwd=REPOSITORY,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": "plugins", "AIRFLOW_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+def test_muster_is_importable_without_airflow(tmp_path: Path) -> None:
+    names = modules("muster")
+    assert "muster.jobs.supervise" in names
+    assert "muster.traits.predict" in names
+    run(IMPORT, ("airflow",), *names, home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["muster.jobs", "muster.store", "muster.backends", "muster.storage", "muster.cli", "operators"],
+)
+def test_what_airflow_needs_is_importable_without_the_compute_libraries(
+    package: str, tmp_path: Path
+) -> None:
+    run(IMPORT, COMPUTE, *modules(package), home=tmp_path)
+
+
+def test_dags_and_plugins_are_importable_without_the_compute_libraries(tmp_path: Path) -> None:
+    files = [str(p) for folder in ("dags", "plugins") for p in (REPOSITORY / folder).glob("*.py")]
+    assert files
+    run(RUN, COMPUTE, *files, home=tmp_path)
+
+
+def test_the_block_works(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="blocked: numpy"):
+        run(IMPORT, COMPUTE, "muster.raster.packing", home=tmp_path)
