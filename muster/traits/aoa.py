@@ -32,9 +32,6 @@ from muster.traits.training_table import NEVER_HELD_OUT, read_training_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-AOA_METHOD = "cast-1.1.0/1"
-"""Goes into the fingerprint; raised when the same inputs would give another band."""
-
 
 @dataclass(frozen=True)
 class AreaOfApplicability:
