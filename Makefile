@@ -35,11 +35,13 @@ run: .venv/.complete ## Map an example, or PLOTS=plots.csv PREDICTORS=stack.tif 
 		$${PREDICTORS:+--predictors "$$PREDICTORS"} $${TRAITS:+--traits "$$TRAITS"} \
 		$${OUTPUT:+--output "$$OUTPUT"}
 
-stop: .venv/.complete ## End all that 'make run' has started.
-	@$(BIN)/python -m muster.laptop stop
+stop: ## End all that 'make run' has started.
+	@test -x $(BIN)/python || { echo "nothing was started here"; exit 0; }; \
+		$(BIN)/python -m muster.laptop stop
 
-status: .venv/.complete ## Say what runs.
-	@$(BIN)/python -m muster.laptop status
+status: ## Say what runs.
+	@test -x $(BIN)/python || { echo "nothing was started here"; exit 0; }; \
+		$(BIN)/python -m muster.laptop status
 
 test: .venv/.complete ## Run all tests, those against a live Airflow too (minutes).
 	$(BIN)/pytest

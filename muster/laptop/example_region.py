@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 import rasterio
-from rasterio.transform import from_origin
+from rasterio import Affine
 from rasterio.warp import transform as transform_coordinates
 from scipy.ndimage import gaussian_filter
 
@@ -140,7 +140,7 @@ def write_example(folder: Path, seed: int) -> None:
         "count": len(predictors),
         "dtype": "float32",
         "crs": CRS,
-        "transform": from_origin(LEFT_M, TOP_M, PIXEL_M, PIXEL_M),
+        "transform": Affine(PIXEL_M, 0.0, LEFT_M, 0.0, -PIXEL_M, TOP_M),
         "nodata": NODATA,
         "tiled": True,
         "blockxsize": 128,
