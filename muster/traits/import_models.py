@@ -15,7 +15,7 @@ import numpy as np
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
-from muster.traits.boosting import open_booster
+from muster.traits.boosting import check_model_text, open_booster
 from muster.traits.bundle import BundleContents, write_bundle
 from muster.traits.importance import IMPORTANCE_METHOD, measure_importance, read_importance
 from muster.traits.manifest import lightgbm_feature_name, read_feature_names
@@ -257,18 +257,24 @@ def match_predictors(
 def _read_model(path: Path) -> str:
     if not path.is_file():
         raise MissingInput("no model file", where=path)
+    got: object = None
     try:
         text = path.read_text()
         features = read_feature_names(text)
-        model = open_booster(text)
-    except (UnicodeDecodeError, InvalidInput, lightgbm.basic.LightGBMError) as error:
+        got = "; ".join(check_model_text(text)) or None
+        model = None if got else open_booster(text)
+    except UnicodeDecodeError:
+        got = "binary data"
+    except (InvalidInput, lightgbm.basic.LightGBMError) as error:
+        got = error
+    if got is not None or model is None:
         raise InvalidInput(
             "not a LightGBM text model",
             where=path,
-            got=error if not isinstance(error, UnicodeDecodeError) else "binary data",
+            got=got,
             expected="a file written by Booster.save_model",
             do="export the model as text (docs/traits.md), never as a pickle",
-        ) from error
+        )
     if model.num_model_per_iteration() != 1 or model.num_feature() != len(features):
         raise InvalidInput(
             "model is no regression with one value",
