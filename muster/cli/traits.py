@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from muster.config import parse_config
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +25,82 @@ ONLY = ("predict", "cov", "aoa", "build")
 @click.group()
 def traits() -> None:
     """Train models of plant traits, and map them."""
+
+
+@traits.command("import")
+@click.option("--trait", required=True, help="Name of the trait; also the table's target column.")
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="LightGBM text.")
+@click.option(
+    "--fold",
+    "folds",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="LightGBM text of a fold model; repeated in the order of the fold labels.",
+)
+@click.option(
+    "--training",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="CSV or Parquet that the models were trained on.",
+)
+@click.option("--target", help="Target column, where it is not the trait's name.")
+@click.option("--fold-column", help="Column that says which fold model left a plot out.")
+@click.option("--predictor-names", multiple=True, help="Columns in the order of the features.")
+@click.option("--importance", type=click.Path(path_type=Path), help="Table predictor, importance.")
+@click.option("--output", required=True, help="Folder for the bundles.")
+@click.option("--unit", default="", help="Unit of the trait.")
+@click.option("--description", default="", help="A sentence about the trait.")
+@click.option(
+    "--transform",
+    type=click.Choice(["none", "log", "yeo-johnson"]),
+    default="none",
+    show_default=True,
+    help="What the target went through before training.",
+)
+@click.option("--power", type=float, default=1.0, help="With yeo-johnson: its lambda.")
+@click.option("--mean", type=float, default=0.0, help="Mean subtracted after the transform.")
+@click.option("--scale", type=float, default=1.0, help="Scale divided by after the transform.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
+def import_(**options: Any) -> None:
+    """Make a bundle of LightGBM models that were trained elsewhere."""
+    from muster.traits.import_models import ModelFiles, TrainingColumns, TraitLabel, import_models
+    from muster.traits.locations import locate_bundle
+    from muster.traits.transform import TargetTransform
+
+    facts = import_models(
+        locate_bundle(options["output"], options["trait"]),
+        TraitLabel(
+            name=options["trait"],
+            unit=options["unit"],
+            description=options["description"],
+            transform=parse_config(
+                TargetTransform,
+                {
+                    "kind": options["transform"],
+                    "lambda": options["power"],
+                    "mean": options["mean"],
+                    "scale": options["scale"],
+                },
+                "--transform",
+            ),
+        ),
+        ModelFiles(
+            model=options["model"],
+            training=options["training"],
+            folds=options["folds"],
+            importance=options["importance"],
+        ),
+        TrainingColumns(
+            target=options["target"] or options["trait"],
+            fold=options["fold_column"],
+            predictors=options["predictor_names"] or None,
+        ),
+        seed=options["seed"],
+        overwrite=options["overwrite"],
+        threads=os.cpu_count() or 1,
+    )
+    click.echo(f"{options['trait']}: {_render_facts(facts)}")
 
 
 @traits.command()
@@ -235,7 +312,13 @@ def _split_unit(text: str) -> tuple[str, str]:
 
 
 def _render_facts(facts: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in facts.items()
-    )
+    """Render what was done as "name value" pairs, floats short, nothing that is empty."""
+    pairs: list[str] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            pairs.append(f"{name} ({_render_facts(value)})")
+        elif isinstance(value, float):
+            pairs.append(f"{name} {value:.4g}")
+        elif value not in (None, [], (), ""):
+            pairs.append(f"{name} {value}")
+    return ", ".join(pairs)

@@ -217,7 +217,7 @@ class Supervisor:
         await self._store(batches.record_endings, endings)
         names = {a.id: e.name for e in record.elements for a in e.attempts}
         for ending in endings:
-            _tell(names[ending.attempt_id], ending)
+            _tell(f"{record.batch.step} {names[ending.attempt_id]}", ending)
 
     async def _cancel_open(self, record: BatchRecord) -> BatchRecord:
         """Cancel what is open, having said so in the store first; every pass until it has ended."""
