@@ -1,12 +1,25 @@
-from typing import Any
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import rasterio
 from scipy.spatial.distance import cdist
 
 from muster.errors import InvalidInput
-from muster.traits.aoa import AreaOfApplicability, fit_aoa
+from muster.jobs.step import StepContext
+from muster.traits.aoa import AreaOfApplicability, calculate_aoa_trait, fit_aoa
+from muster.traits.bundle import read_bundle
 from muster.traits.neighbours import Neighbours, effective_dimensions, summarise_pairs
+from muster.traits.training_table import read_training_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.unit.traits.conftest import Stack
 
 ENGINES = ["tree", "blocks"]
 
@@ -45,8 +58,6 @@ def brute_force(training: Any, weights: Any, folds: Any, pixels: Any) -> dict[st
 
 
 def with_engine(fitted: AreaOfApplicability, engine: str, threads: int = 1) -> AreaOfApplicability:
-    import dataclasses
-
     points = fitted.neighbours.points
     return dataclasses.replace(
         fitted, neighbours=Neighbours(points, engine=engine, threads=threads)
@@ -184,3 +195,37 @@ def test_pixel_beyond_float32_has_no_plot_near() -> None:
     fitted = with_engine(fit_aoa(training, np.ones(4), np.arange(600) % 3), "blocks")
     far = np.full((2, 4), 1e25)
     np.testing.assert_array_equal(fitted.local_point_density(far), [0, 0])
+
+
+def test_step_writes_the_same_file_for_any_window_and_thread_count(
+    tmp_path: Path, stack: Stack, make_bundle: Callable[..., str]
+) -> None:
+    uri = make_bundle()
+    files = []
+    for window_px, threads in ((None, 1), (50, 2), (7, 1)):
+        path = tmp_path / f"aoa{window_px}.tif"
+        facts = calculate_aoa_trait(
+            bundle=uri,
+            predictors=[stack.uri],
+            aoa=path,
+            fingerprint="f" * 64,
+            window_px=window_px,
+            context=StepContext(scratch=tmp_path, threads=threads),
+        )
+        files.append(path.read_bytes())
+    assert files[0] == files[1] == files[2]
+
+    bundle = read_bundle(uri, tmp_path)
+    table = read_training_table(bundle.training_path, bundle.predictors)
+    fitted = fit_aoa(table.values, np.array(bundle.importance), table.fold.astype(np.int64))
+    pixels, valid = stack.matrix()
+    expected = fitted.dissimilarity(pixels)
+    with rasterio.open(tmp_path / "aoaNone.tif") as written:
+        assert written.descriptions == ("dissimilarity index", "area of applicability")
+        assert written.tags()["MUSTER_FINGERPRINT"] == "f" * 64
+        di, inside = written.read().reshape(2, -1)
+    np.testing.assert_array_equal(di, expected)
+    np.testing.assert_array_equal(np.isnan(inside), ~valid)
+    np.testing.assert_array_equal(inside[valid] == 1, expected[valid] <= fitted.threshold)
+    assert 0 < facts["pixels_inside"] < np.count_nonzero(valid), "there are pixels of both kinds"
+    assert facts["pixels_inside"] == np.count_nonzero(inside == 1)

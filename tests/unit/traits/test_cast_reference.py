@@ -10,8 +10,11 @@ import pyarrow.csv
 import pytest
 import rasterio
 
-from muster.traits.aoa import AreaOfApplicability, fit_aoa
+from muster.jobs.step import StepContext
+from muster.traits.aoa import AreaOfApplicability, calculate_aoa_trait, fit_aoa
+from muster.traits.bundle import BundleContents, write_bundle
 from muster.traits.neighbours import Neighbours
+from muster.traits.training_table import TrainingTable
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference" / "aoa" / "cookfarm"
 
@@ -22,6 +25,9 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Case:
+    folder: Path
+    training: Any  # (plot, predictor)
+    folds: Any
     expected: dict[str, Any]
     fitted: AreaOfApplicability
     pixels: Any  # (pixel, predictor)
@@ -49,7 +55,17 @@ def case(request: pytest.FixtureRequest) -> Case:
         pixels = source.read(order).reshape(len(names), -1).T
     with rasterio.open(folder / "expected_di_aoa_lpd.tif") as source:
         di, inside, lpd = source.read().reshape(3, -1)
-    return Case(expected, fit_aoa(training, weights, folds), pixels, di, inside, lpd)
+    return Case(
+        folder,
+        training,
+        folds,
+        expected,
+        fit_aoa(training, weights, folds),
+        pixels,
+        di,
+        inside,
+        lpd,
+    )
 
 
 def test_threshold_and_mean_training_distance(case: Case) -> None:
@@ -85,3 +101,32 @@ def test_every_pixel(case: Case, engine: str) -> None:
     lpd = case.fitted.local_point_density(case.pixels)
     np.testing.assert_array_equal(lpd[valid], case.lpd[valid])
     assert (lpd[~valid] == -1).all()
+
+
+def test_step_maps_every_pixel(case: Case, tmp_path: Path) -> None:
+    names = tuple(case.expected["variables"])
+    contents = BundleContents(
+        trait="VW",
+        predictors=names,
+        importance=tuple(case.expected["weight"].get(name, 1.0) for name in names),
+        model_text=f"tree\nfeature_names={' '.join(names)}\n\nTree=0\n",
+        fold_texts=(),
+        training=TrainingTable(case.training, case.folds.astype(np.int32), case.training[:, 0]),
+    )
+    write_bundle(str(tmp_path / "bundle"), contents)
+    facts = calculate_aoa_trait(
+        bundle=str(tmp_path / "bundle"),
+        predictors=[str(case.folder / "predictors.tif")],
+        aoa=tmp_path / "aoa.tif",
+        local_point_density=True,
+        window_px=17,
+        context=StepContext(scratch=tmp_path),
+    )
+    assert facts["threshold"] == pytest.approx(case.expected["threshold"], rel=1e-9)
+    assert facts["pixels_inside"] == case.expected["pixels_inside"]
+    assert facts["pixels_valid"] == case.expected["pixels_valid"]
+    with rasterio.open(tmp_path / "aoa.tif") as written:
+        di, inside, lpd = written.read().reshape(3, -1)
+    np.testing.assert_allclose(di, case.di, rtol=1e-6, atol=1e-13)
+    np.testing.assert_array_equal(inside, case.inside)
+    np.testing.assert_array_equal(lpd, case.lpd)
