@@ -107,9 +107,9 @@ def make_plots(
     acid = 6.2 - at["soil_ph"]
     noise = generator.standard_normal((3, PLOT_COUNT))
     traits = {
-        "leaf_area_mm2": np.exp(6.6 + 0.45 * rain + 0.3 * np.tanh(warmth) + 0.18 * noise[0]),
-        "wood_density_g_cm3": 0.58 - 0.07 * rain + 0.05 * warmth + 0.03 * noise[1],
-        "plant_height_m": np.exp(1.5 + 0.35 * rain - 0.25 * acid + 0.2 * noise[2]),
+        "leaf_area_mm2": np.exp(6.6 + 0.45 * rain + 0.3 * np.tanh(warmth) + 0.12 * noise[0]),
+        "wood_density_g_cm3": 0.58 - 0.07 * rain + 0.05 * warmth + 0.02 * noise[1],
+        "plant_height_m": np.exp(1.5 + 0.35 * rain - 0.25 * acid + 0.12 * noise[2]),
     }
     measured = generator.random((len(traits), PLOT_COUNT)) > 0.08
 

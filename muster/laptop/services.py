@@ -173,7 +173,8 @@ class Services:
         airflow_url = self.inherited.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
         store_url = self.inherited.get("MUSTER_STORE_URL")
         if not (airflow_url and store_url):
-            self.tell("starting the embedded Postgres")
+            if find_postgres(self.home.postgres) is None:
+                self.tell("starting the embedded Postgres")
             server = start_postgres(self.home.postgres)
             if not airflow_url:
                 ensure_database(server, "airflow")
