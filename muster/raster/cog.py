@@ -20,7 +20,7 @@ from muster import storage
 from muster.errors import MusterError
 from muster.raster.draft import Draft, open_draft
 from muster.raster.gdal import GDAL_ERRORS, gdal_environment, gdal_message
-from muster.raster.layout import overview_factors, render_vrt
+from muster.raster.layout import draft_dtype, overview_factors, render_vrt
 from muster.raster.whole import check_output_folder, check_whole, explain_write_error
 from muster.raster.windows import plan_memory
 
@@ -183,7 +183,7 @@ def _open_drafts(
                         folder / f"{overview}.tif",
                         grid,
                         len(indexes),
-                        cog_format.dtype,
+                        draft_dtype(cog_format.dtype, overview),
                         cog_format.nodata,
                     )
                 ),

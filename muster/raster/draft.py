@@ -44,7 +44,8 @@ class Draft:
     def __init__(self, path: Path, dataset: Any) -> None:
         self.path = path
         self._dataset = dataset
-        self._nodata = stored_nodata(dataset.nodata, dataset.dtypes[0])
+        self._dtype = dataset.dtypes[0]
+        self._nodata = stored_nodata(dataset.nodata, self._dtype)
         shape = (
             dataset.count,
             -(-dataset.height // _BLOCK_HEIGHT),
@@ -60,13 +61,14 @@ class Draft:
         window : Window
             Inside the grid.
         values : ndarray, (band, row, col)
-            In the draft's type.
+            In a type that the draft's holds without loss.
 
         Raises
         ------
         Transient
             When there is no space.
         """
+        values = values.astype(self._dtype, copy=False)
         try:
             self._dataset.write(values, window=window.ranges)
         except GDAL_ERRORS as error:

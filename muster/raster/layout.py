@@ -43,6 +43,22 @@ def overview_factors(grid: Grid, block_px: int) -> list[int]:
     return factors
 
 
+def draft_dtype(dtype: str, overview: str) -> str:
+    """Choose the type that bands are drafted in before they are copied.
+
+    GDAL 3.10 makes mode overviews of signed integers with a nodata value below zero wrong: where
+    all pixels are nodata it writes 0.  With floats it does not.
+
+    Parameters
+    ----------
+    dtype : str
+        Type of the raster.
+    overview : str
+        "average" or "mode".
+    """
+    return "float32" if dtype == "int16" and overview == "mode" else dtype
+
+
 def render_vrt(
     grid: Grid,
     bands: Sequence[Band],

@@ -30,6 +30,7 @@ from muster.raster.packing import (
     Packing,
     plan_packing,
 )
+from muster.raster.whole import check_output_folder
 from muster.raster.windows import MIB, WindowPlan, plan_memory, plan_windows
 from muster.traits.bundle import Bundle, read_bundle
 from muster.traits.cov import COV_DESCRIPTION
@@ -142,6 +143,9 @@ def build_final_product_trait(
         raise ConfigError(
             "unknown band of a product", got=", ".join(unknown), expected=", ".join(_ORDER)
         )
+    # Found out now, not after the work.
+    check_output_folder(product)
+    check_output_folder(quicklook)
     model = read_bundle(bundle, context.scratch)
     with (
         gdal_environment(context.threads, plan_memory(context.memory_mib).cache_mib),
