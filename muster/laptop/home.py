@@ -65,6 +65,8 @@ class Home:
 
     def log(self, component: str) -> Path:
         """Log file of a component."""
+        if component == "postgres":
+            return self.postgres / "log"
         return self.logs / f"{component}.log"
 
 

@@ -44,6 +44,9 @@ class Request:
         Folder that takes the model bundles and the products.
     example : bool
         Whether plots and predictors are the example's, made where they are not there.
+    predictors_in_plots : bool
+        Whether the plots have a column for each predictor: then plots that lie outside the
+        rasters are of use as well.
     """
 
     plots: Path
@@ -52,6 +55,7 @@ class Request:
     units: Mapping[str, str]
     output: Path
     example: bool
+    predictors_in_plots: bool = False
 
     @property
     def models(self) -> Path:
@@ -127,8 +131,34 @@ def own_request(
         if not storage.exists(where):
             raise MissingInput("no such predictors", where=where, do="check PREDICTORS")
         absolute.append(where)
-    folder = Path(output).expanduser().absolute() if output else home.folder / "maps"
-    return Request(path, tuple(absolute), tuple(traits), {}, folder, example=False)
+    bands = read_bands(absolute)
+    clash = sorted(set(traits) & set(bands))
+    if clash:
+        raise ConfigError("a trait cannot be its own predictor", got=", ".join(clash))
+    return Request(
+        plots=path,
+        predictors=tuple(absolute),
+        traits=tuple(traits),
+        units={},
+        output=Path(output).expanduser().absolute() if output else home.folder / "maps",
+        example=False,
+        predictors_in_plots=set(bands) <= set(columns),
+    )
+
+
+def read_bands(predictors: Sequence[str]) -> tuple[str, ...]:
+    """Read the names of the predictors' bands.
+
+    Raises
+    ------
+    InvalidInput
+        Where a raster cannot be read, or its bands cannot be told apart.
+    """
+    # The one look at rasters outside a step: here a person waits, and wants to hear of a broken
+    # file now, not in a minute.
+    from muster.traits.sample import list_predictors
+
+    return list_predictors(predictors)
 
 
 def read_columns(plots: Path) -> list[str]:

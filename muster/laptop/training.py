@@ -120,6 +120,8 @@ def render_train(request: Request) -> list[str]:
     arguments += ["--plots", str(request.plots)]
     for predictors in request.predictors:
         arguments += ["--predictors", predictors]
+    if request.predictors_in_plots:
+        arguments.append("--predictors-from-csv")
     for trait in request.traits:
         arguments += ["--traits", trait]
         if trait in request.units:

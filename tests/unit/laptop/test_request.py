@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import rasterio
 
@@ -25,11 +26,26 @@ def plots(tmp_path):
     return path
 
 
+def write_stack(path, bands):
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=3,
+        height=2,
+        count=len(bands),
+        dtype="float32",
+        crs="EPSG:4326",
+        transform=rasterio.Affine(1, 0, 0, 0, -1, 3),
+    ) as raster:
+        raster.descriptions = bands
+        raster.write(np.ones((len(bands), 2, 3), "float32"))
+    return path
+
+
 @pytest.fixture
 def stack(tmp_path):
-    path = tmp_path / "stack.tif"
-    path.write_bytes(b"")
-    return path
+    return write_stack(tmp_path / "stack.tif", ("warmth", "rain"))
 
 
 def test_own_request_is_taken_as_it_is(home, plots, stack):
@@ -65,6 +81,23 @@ def test_wrong_requests_are_refused_before_anything_starts(home, plots, stack):
         own_request(home, "/absent.csv", [str(stack)], ["area"])
     with pytest.raises(MissingInput, match=r"absent\.tif"):
         own_request(home, str(plots), ["/absent.tif"], ["area"])
+    stack.write_bytes(stack.read_bytes()[:100])
+    with pytest.raises(InvalidInput, match=r"stack\.tif"):
+        own_request(home, str(plots), [str(stack)], ["area"])
+    stack.unlink()
+    write_stack(stack, ("warmth", "area"))
+    with pytest.raises(ConfigError, match=r"own predictor.*area"):
+        own_request(home, str(plots), [str(stack)], ["area"])
+
+
+def test_predictors_are_taken_from_plots_that_have_them_all(home, tmp_path, plots, stack):
+    request = own_request(home, str(plots), [str(stack)], ["area"])
+    assert not request.predictors_in_plots
+    assert "--predictors-from-csv" not in render_train(request)
+    plots.write_text("lon,lat,area,rain,warmth\n")
+    request = own_request(home, str(plots), [str(stack)], ["area"])
+    assert request.predictors_in_plots
+    assert "--predictors-from-csv" in render_train(request)
 
 
 def test_plots_that_are_no_csv_are_refused(tmp_path):
