@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import rasterio.shutil
 
 from muster import storage
@@ -26,8 +27,6 @@ from muster.raster.windows import plan_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    import numpy as np
 
     from muster.raster.grid import Band, Grid, Window
 
@@ -47,7 +46,8 @@ class CogFormat:
     overviews : bool
         Whether there are overviews.
     sparse : bool
-        Whether blocks without any value are left out of the file.
+        Whether blocks without any value are left out of the file; with blocks of a multiple of
+        256 pixels, and without overviews.
     level : int
         Of ZSTD, from 1 (fast) to 22 (small).
     """
@@ -58,6 +58,10 @@ class CogFormat:
     overviews: bool = True
     sparse: bool = False
     level: int = 9
+
+    def __post_init__(self) -> None:
+        if self.sparse and (self.overviews or self.block_px % 256):
+            raise ValueError("sparse files have no overviews and blocks of 256 pixels or multiples")
 
 
 @dataclass
@@ -151,6 +155,7 @@ def write_cog(
         try:
             vrt = _finish_drafts(folder, grid, bands, cog_format, writer)
             _copy(vrt, path, cog_format, threads)
+            _check(path, cog_format, drafts)
         except MusterError:
             path.unlink(missing_ok=True)
             raise
@@ -197,14 +202,20 @@ def _finish_drafts(
     folder: Path, grid: Grid, bands: Sequence[Band], cog_format: CogFormat, writer: CogWriter
 ) -> Path:
     factors = overview_factors(grid, cog_format.block_px) if cog_format.overviews else []
-    files: list[tuple[str, int]] = [("", 0)] * len(bands)
+    files: list[tuple[Path, int]] = [(folder, 0)] * len(bands)
     for draft, indexes in writer.drafts:
         draft.finish(factors, bands[indexes[0]].overview)
         for number, index in enumerate(indexes, start=1):
-            files[index] = (draft.path.name, number)
+            files[index] = (draft.path.absolute(), number)
     vrt = folder / "all.vrt"
     text = render_vrt(
-        grid, bands, files, dtype=cog_format.dtype, nodata=cog_format.nodata, tags=writer.tags
+        grid,
+        bands,
+        files,
+        dtype=cog_format.dtype,
+        nodata=cog_format.nodata,
+        tags=writer.tags,
+        overviews=len(factors),
     )
     try:
         vrt.write_text(text, encoding="utf-8")
@@ -230,6 +241,15 @@ def _copy(vrt: Path, path: Path, cog_format: CogFormat, threads: int) -> None:
         )
     except GDAL_ERRORS as error:
         raise explain_write_error(path, gdal_message(error)) from error
-    problems = check_whole(path, sparse=cog_format.sparse)
+
+
+def _check(
+    path: Path, cog_format: CogFormat, drafts: Sequence[tuple[Draft, tuple[int, ...]]]
+) -> None:
+    filled = None
+    if cog_format.sparse:
+        blocks = [draft.filled_blocks(cog_format.block_px) for draft, _ in drafts]
+        filled = np.logical_or.reduce(blocks)
+    problems = check_whole(path, filled)
     if problems:
         raise explain_write_error(path, f"the file is not whole: {problems[0]}")

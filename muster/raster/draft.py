@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.raster.grid import Grid, Window
+    from muster.raster.nodata import BoolArray
 
 _BLOCK_HEIGHT, _BLOCK_WIDTH = 64, 256
 """Low blocks: windows of a few whole rows, as striped sources ask for, then do not drag a tall row
@@ -80,6 +81,24 @@ class Draft:
         found = np.logical_or.reduceat(found, cols, axis=2)
         row, col = window.row // _BLOCK_HEIGHT, window.col // _BLOCK_WIDTH
         self._filled[:, row : row + len(rows), col : col + len(cols)] |= found
+
+    def filled_blocks(self, block_px: int) -> BoolArray:
+        """Say which square blocks hold a value in any band.
+
+        Parameters
+        ----------
+        block_px : int
+            Side of the blocks, in pixels: a multiple of the draft's own.
+
+        Returns
+        -------
+        ndarray, (block row, block col), bool
+        """
+        filled: BoolArray = self._filled.max(axis=0)
+        for axis, own in enumerate((_BLOCK_HEIGHT, _BLOCK_WIDTH)):
+            starts = range(0, filled.shape[axis], max(1, block_px // own))
+            filled = np.asarray(np.logical_or.reduceat(filled, list(starts), axis=axis))
+        return filled
 
     def finish(self, factors: Sequence[int], resampling: str) -> None:
         """Build overviews and look whether everything is there; the draft must be closed.

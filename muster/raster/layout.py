@@ -14,6 +14,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from muster.raster.grid import Band, Grid
 
@@ -62,11 +63,12 @@ def draft_dtype(dtype: str, overview: str) -> str:
 def render_vrt(
     grid: Grid,
     bands: Sequence[Band],
-    files: Sequence[tuple[str, int]],
+    files: Sequence[tuple[Path, int]],
     *,
     dtype: str,
     nodata: float,
     tags: Mapping[str, str],
+    overviews: int = 0,
 ) -> str:
     """Render the VRT that shows bands of several files as one raster.
 
@@ -76,14 +78,16 @@ def render_vrt(
         The grid of all files.
     bands : sequence of Band
         What the bands are called.
-    files : sequence of (str, int)
-        For each band the file, relative to the VRT, and the number of the band in it.
+    files : sequence of (Path, int)
+        For each band its GeoTIFF, an absolute path, and the number of the band in it.
     dtype : str
         "int16", "float32" or "float64".
     nodata : float
         Nodata of all bands.
     tags : mapping of str to str
         Metadata of the whole raster.
+    overviews : int
+        How many overviews each of the files has, in directories that follow the first.
 
     Returns
     -------
@@ -97,7 +101,7 @@ def render_vrt(
     ET.SubElement(root, "SRS").text = grid.crs.to_wkt(version="WKT2_2019")
     ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, grid.transform.to_gdal()))
     _add_tags(root, tags)
-    for number, (band, (name, source_band)) in enumerate(zip(bands, files, strict=True), start=1):
+    for number, (band, (path, source_band)) in enumerate(zip(bands, files, strict=True), start=1):
         node = ET.SubElement(
             root, "VRTRasterBand", {"dataType": _VRT_TYPES[dtype], "band": str(number)}
         )
@@ -108,10 +112,15 @@ def render_vrt(
         ET.SubElement(node, "NoDataValue").text = "nan" if np.isnan(nodata) else repr(nodata)
         _add_tags(node, band.tags)
         source = ET.SubElement(node, "SimpleSource")
-        ET.SubElement(source, "SourceFilename", {"relativeToVRT": "1"}).text = name
+        ET.SubElement(source, "SourceFilename").text = str(path)
         ET.SubElement(source, "SourceBand").text = str(source_band)
         for rectangle in ("SrcRect", "DstRect"):
             ET.SubElement(source, rectangle, {"xOff": "0", "yOff": "0", **size})
+        # Named one by one: left to itself, a VRT hides overviews of less than 128 pixels.
+        for level in range(overviews):
+            overview = ET.SubElement(node, "Overview")
+            ET.SubElement(overview, "SourceFilename").text = f"GTIFF_DIR:{level + 2}:{path}"
+            ET.SubElement(overview, "SourceBand").text = str(source_band)
     return ET.tostring(root, encoding="unicode")
 
 

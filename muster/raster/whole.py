@@ -12,9 +12,11 @@ import math
 import os
 import resource
 import shutil
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, MusterError, Transient
@@ -22,6 +24,8 @@ from muster.raster.gdal import GDAL_ERRORS, gdal_message
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from muster.raster.nodata import BoolArray
 
 _PROBE_BYTES = 1 << 16
 _LEADER_BYTES = 4
@@ -116,7 +120,7 @@ def _try_to_write(path: Path) -> MusterError | None:
     return None
 
 
-def check_whole(path: Path, *, sparse: bool) -> list[str]:
+def check_whole(path: Path, filled: BoolArray | None = None) -> list[str]:
     """List what is missing from a COG that was just written.
 
     GDAL writes the size of each block before it and repeats its last four bytes behind it; a
@@ -126,8 +130,9 @@ def check_whole(path: Path, *, sparse: bool) -> list[str]:
     ----------
     path : Path
         A GeoTIFF written by GDAL's COG driver.
-    sparse : bool
-        Whether blocks without any value may be absent.
+    filled : ndarray, (block row, block col), bool, optional
+        Which blocks of the full resolution hold a value and so must be there; all by default.
+        Overviews must always have all of theirs.
 
     Returns
     -------
@@ -135,16 +140,23 @@ def check_whole(path: Path, *, sparse: bool) -> list[str]:
         Problems, the first of each resolution only; empty for a whole file.
     """
     try:
-        with rasterio.open(path) as dataset, path.open("rb") as file:
+        # Where the head itself is cut, warnings of its tags come before anything else.
+        with (
+            warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
+            rasterio.open(path) as dataset,
+            path.open("rb") as file,
+        ):
             size = os.fstat(file.fileno()).st_size
             levels: list[int | None] = [None, *range(len(dataset.overviews(1)))]
-            found = (_check_level(dataset, file, size, level, sparse) for level in levels)
+            found = (_check_level(dataset, file, size, level, filled) for level in levels)
             return [problem for problem in found if problem]
     except GDAL_ERRORS as error:
         return [f"it does not open: {gdal_message(error)}"]
 
 
-def _check_level(dataset: Any, file: Any, size: int, level: int | None, sparse: bool) -> str:
+def _check_level(
+    dataset: Any, file: Any, size: int, level: int | None, filled: BoolArray | None
+) -> str:
     name = "full resolution" if level is None else f"overview {level}"
     divisor = 1 if level is None else dataset.overviews(1)[level]
     block_height, block_width = dataset.block_shapes[0]
@@ -159,9 +171,9 @@ def _check_level(dataset: Any, file: Any, size: int, level: int | None, sparse: 
             )
             where = f"block {row}, {col} at {name}"
             if offset is None:
-                if not sparse:
-                    return f"{where} is absent"
-                continue
+                if level is None and filled is not None and not filled[row, col]:
+                    continue
+                return f"{where} is absent"
             start, stop = int(offset), int(offset) + int(length)
             if stop + _LEADER_BYTES > size:
                 return f"{where} ends at byte {stop + _LEADER_BYTES} of a file of {size}"

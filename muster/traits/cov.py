@@ -17,14 +17,12 @@ from muster.jobs.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.bundle import read_bundle
 from muster.traits.engine import load_model
-from muster.traits.stage import StageRaster, write_stage
+from muster.traits.stage import COV_DESCRIPTION, StageRaster, write_stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-
-COV_DESCRIPTION = "coefficient of variation"
 
 
 def coefficient_of_variation(predictions: Sequence[FloatArray], epsilon: float) -> FloatArray:

@@ -33,15 +33,13 @@ from muster.raster.packing import (
 from muster.raster.whole import check_output_folder
 from muster.raster.windows import MIB, WindowPlan, plan_memory, plan_windows
 from muster.traits.bundle import Bundle, read_bundle
-from muster.traits.cov import COV_DESCRIPTION
 from muster.traits.quicklook import draw_quicklook
-from muster.traits.stage import FINGERPRINT_TAG
+from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION, FINGERPRINT_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 FINGERPRINTS_TAG = "MUSTER_FINGERPRINTS"
-AOA_DESCRIPTION = "area of applicability"
 AOA_MEANING = "1 = inside the area of applicability, 0 = outside"
 
 _FORMAT = CogFormat(dtype="int16", nodata=INT16_NODATA)

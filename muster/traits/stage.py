@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 FINGERPRINT_TAG = "MUSTER_FINGERPRINT"
 
+COV_DESCRIPTION = "coefficient of variation"
+AOA_DESCRIPTION = "area of applicability"
+"""By these names build finds the bands."""
+
 _FORMAT = CogFormat(
     dtype="float64", nodata=math.nan, block_px=256, overviews=False, sparse=True, level=1
 )

@@ -62,7 +62,7 @@ def test_a_vrt_is_a_stack(
     write_raster: WriteRaster, ramp: Ramp, make_grid: Any, tmp_path: Path
 ) -> None:
     values = ramp(3, 130, 70)
-    write_raster("a.tif", values, tiled=True, blockxsize=32, blockysize=16)
+    path = Path(write_raster("a.tif", values, tiled=True, blockxsize=32, blockysize=16))
     from muster.raster.grid import Band
 
     vrt = tmp_path / "all.vrt"
@@ -70,7 +70,7 @@ def test_a_vrt_is_a_stack(
         render_vrt(
             make_grid(130, 70),
             [Band(name) for name in ("height", "rain", "sand")],
-            [("a.tif", 3), ("a.tif", 1), ("a.tif", 2)],
+            [(path, 3), (path, 1), (path, 2)],
             dtype="float32",
             nodata=float("nan"),
             tags={},

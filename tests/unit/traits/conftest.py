@@ -80,6 +80,12 @@ def write_raster(path: Path, values: np.ndarray[Any, Any], **profile: Any) -> st
 
 
 @pytest.fixture
+def make_raster() -> Callable[..., str]:
+    """Write (band, row, col) to a path as GeoTIFF; see :func:`write_raster`."""
+    return write_raster
+
+
+@pytest.fixture
 def stack(tmp_path: Path) -> Stack:
     """A tiled float32 stack of 300 × 190 pixels with holes, bands not in the model's order."""
     names = ("sand", "height", "temperature", "rain")
@@ -112,8 +118,8 @@ def make_bundle(tmp_path: Path) -> Callable[..., str]:
     ) -> str:
         values = make_values(len(names), 20, 15, seed=3).reshape(len(names), -1).T
         values = np.ascontiguousarray(values)
-        target = values[:, 0] - 0.5 * values[:, 1] * (values[:, -1] > 0)
-        fold = (np.arange(len(values)) % max(folds, 1)).astype(np.int32)
+        target = values[:, 0] - 0.5 * values[:, 1] * (values[:, -1] > 0) - 3
+        fold = (np.arange(len(values)) % max(folds, 2)).astype(np.int32)
         contents = BundleContents(
             trait="X50",
             unit="mm²/mg",
