@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
     from muster.store.database import Database
 
-# A task that is cleared comes back with more tries than it had: that, and only that, starts a new
-# generation.  Of its elements, what has succeeded stays; the rest gets a fresh budget.
+# A task that is cleared comes back with more tries than it had, and one that Airflow killed and
+# starts again (a scheduler that took it for an orphan) finds its own kill's cancellation: either
+# starts a new generation.  What has succeeded stays; the rest gets a fresh budget.
 _TAKE_CLAIM = """
     UPDATE batch SET
         claim = %(claim)s, claimed_by = %(by)s, claimed_at = now(), heartbeat_at = now(),
@@ -103,7 +104,8 @@ def take_claim(
     Parameters
     ----------
     max_tries : int, optional
-        Of the Airflow task that asks; more than at the last claim means that it was cleared.
+        Of the Airflow task that asks; more than at the last claim means that it was cleared, and
+        a batch that was cancelled and is tried again is not meant to stay so.
     fresh : bool
         Start a new generation in any case.
 
@@ -115,12 +117,16 @@ def take_claim(
     claim = uuid4()
     by = f"{socket.gethostname()}:{os.getpid()}"
     with db.transaction() as cursor:
-        cursor.execute("SELECT max_tries FROM batch WHERE id = %s FOR UPDATE", (batch_id,))
+        cursor.execute(
+            "SELECT coalesce(%s > max_tries, false), cancel_requested_at IS NOT NULL"
+            " FROM batch WHERE id = %s FOR UPDATE",
+            (max_tries, batch_id),
+        )
         row = cursor.fetchone()
         if row is None:
             raise _no_such_batch(batch_id)
-        cleared = max_tries is not None and row[0] is not None and max_tries > row[0]
-        starts = fresh or cleared
+        cleared, cancelled = row
+        starts = fresh or cleared or (cancelled and max_tries is not None)
         cursor.execute(
             _TAKE_CLAIM,
             {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,13 @@ class LiveAirflow:
         return "\n".join(f"--- {log.name}\n{read_tail(log)}" for log in logs)
 
 
+def _free_port() -> int:
+    """Find a port for this Airflow alone: two that start at once would both find 8080 free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextlib.contextmanager
 def start_live_airflow(
     folder: Path, wishes: Wishes | None = None, environment: Mapping[str, str] | None = None
@@ -121,7 +129,7 @@ def start_live_airflow(
     }
     services = Services(
         make_home(folder),
-        {**inherited, "MUSTER_PORT": "", **(environment or {})},
+        {**inherited, "MUSTER_PORT": str(_free_port()), **(environment or {})},
         Wishes(wishes.dags_folder, wishes.plugins_folder, settings),
         print,
     )

@@ -103,6 +103,17 @@ def test_a_clear_starts_a_generation_and_a_retry_does_not(db: Database, claim: C
     assert generation(batches.take_claim(db, claim.batch_id, max_tries=4)) == 2
 
 
+def test_a_cancelled_batch_that_airflow_tries_again_starts_afresh(
+    db: Database, claim: Claim
+) -> None:
+    """A scheduler that takes a task for an orphan kills it, and then starts it again."""
+    first = batches.take_claim(db, claim.batch_id, max_tries=2)
+    batches.request_cancel(db, first)
+    assert batches.read_batch(db, batches.take_claim(db, claim.batch_id)).cancel_requested
+    again = batches.read_batch(db, batches.take_claim(db, claim.batch_id, max_tries=2))
+    assert (again.cancel_requested, again.generation) == (False, 2)
+
+
 def test_a_new_generation_keeps_what_succeeded_and_what_runs(db: Database, claim: Claim) -> None:
     _, attempts = intend(db, claim)
     batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)])
