@@ -25,10 +25,20 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-QUERY_BLOCK = 512
-POINT_BLOCK = 512
+QUERY_BLOCK = 320
+TILE = 96
+TILES = 4
 GROUP = 16
-"""Blocks of the matrix products stay in a core's cache; a group is what one proposal names."""
+"""Queries × a tile of points is a matrix product that stays in a core's cache; several tiles are
+one call, so that threads seldom meet in the interpreter.  A group of a tile's points is what one
+proposal names.  Chosen by measurement (benchmarks/aoa.py)."""
+
+PROPOSALS = 2048
+"""Proposals that are refined together."""
+
+PAIR_ROWS = 128
+PAIR_COLUMNS = 512
+"""Pairs of plots that are looked at together, in float64."""
 
 KD_TREE_DIMENSIONS = 5.0
 """Up to so many effective dimensions a k-d tree beats matrix products (benchmarks/aoa.py)."""
@@ -130,44 +140,40 @@ def summarise_pairs(points: FloatArray, folds: IntArray, *, threads: int = 1) ->
     """
     count = len(points)
     squares = np.sum(points * points, axis=1)
+    ones = np.ones(count)
+    # One product of these gives |a|² - 2ab + |b|².
+    left = np.ascontiguousarray(np.column_stack([points, squares, ones]))
+    right = np.ascontiguousarray(np.column_stack([-2.0 * points, ones, squares]).T)
+    labels = folds.astype(np.int32)
 
     def of_block(rows: slice) -> tuple[float, FloatArray]:
         sums: list[float] = []
         nearest = np.full(rows.stop - rows.start, np.inf)
         nearest_index = np.zeros(rows.stop - rows.start, dtype=np.int64)
-        for columns in block_slices(count, POINT_BLOCK):
-            block = _pair_distances(points, squares, rows, columns)
+        for columns in block_slices(count, PAIR_COLUMNS):
+            block = left[rows] @ right[:, columns]
+            # The product loses digits where two points are close, and gives no exact zero.  Close
+            # points have about the same norm, so that one of the two tells what is close.
+            close = np.flatnonzero(block < 2.1e-4 * squares[rows, None])
+            np.sqrt(np.maximum(block, 0.0, out=block), out=block)
+            for part in block_slices(len(close), PROPOSALS):
+                a, b = np.divmod(close[part], block.shape[1])
+                block[a, b] = distances(points[rows][a], points[columns][b])
             sums.append(float(block.sum()))
-            block[folds[rows, None] == folds[None, columns]] = np.inf
+            np.putmask(block, labels[rows, None] == labels[None, columns], np.inf)
             best = block.argmin(axis=1)
             least = np.take_along_axis(block, best[:, None], axis=1)[:, 0]
             nearer = least < nearest
             nearest[nearer] = least[nearer]
             nearest_index[nearer] = best[nearer] + columns.start
-        # The matrix product is good to 1e-10; the point that it names gets its exact distance.
+        # The product is good to 1e-10; the point that it names gets its exact distance.
         exact = distances(points[rows], points[nearest_index])
         return float(np.sum(sums)), np.where(np.isfinite(nearest), exact, np.nan)
 
     with each_block(threads) as run:
-        parts = run(of_block, block_slices(count, QUERY_BLOCK))
+        parts = run(of_block, block_slices(count, PAIR_ROWS))
     total = float(np.sum([part[0] for part in parts]))
     return PairSummary(total / (count * (count - 1)), np.concatenate([part[1] for part in parts]))
-
-
-def _pair_distances(
-    points: FloatArray, squares: FloatArray, rows: slice, columns: slice
-) -> FloatArray:
-    sums = squares[rows, None] + squares[None, columns]
-    block = sums - 2.0 * (points[rows] @ points[columns].T)
-    # |a|² + |b|² - 2ab loses digits where a and b are close, and gives no exact zero.
-    close_row, close_column = np.nonzero(block < 1e-4 * sums)
-    np.sqrt(np.maximum(block, 0.0, out=block), out=block)
-    for part in block_slices(len(close_row), 65536):
-        a, b = close_row[part], close_column[part]
-        block[a, b] = distances(points[rows][a], points[columns][b])
-    if rows.start == columns.start:
-        np.fill_diagonal(block, 0.0)
-    return block
 
 
 class Neighbours:
@@ -193,20 +199,24 @@ class Neighbours:
         self.engine = engine
         count, dimensions = self.points.shape
         self._roundoff = (dimensions + 10) * _UNIT_ROUNDOFF
-        padded = -(-count // POINT_BLOCK) * POINT_BLOCK
+        tiles = -(-count // TILE)
         squares = np.sum(self.points * self.points, axis=1)
-        # What is kept of a block of queries grows with the points: 16 MiB of it at most.
-        self._query_block = max(16, min(QUERY_BLOCK, 2**22 * GROUP // padded))
         self._largest_norm = float(np.sqrt(squares.max()))
+        # What is kept of a block of queries grows with the points: 16 MiB of it at most.
+        self._query_block = max(16, min(QUERY_BLOCK, 2**22 * GROUP // (tiles * TILE)))
         # One product then gives |t|² - 2 x·t, which ranks like the distance.
-        self._terms = np.zeros((padded, dimensions + 1), dtype=np.float32)
-        self._terms[:count, :-1] = -2.0 * self.points
-        self._terms[:count, -1] = squares
-        self._terms[count:, -1] = _FAR
-        grouped = np.full((padded, dimensions), np.inf)
+        terms = np.zeros((tiles * TILE, dimensions + 1), dtype=np.float32)
+        terms[:count, :-1] = -2.0 * self.points
+        terms[:count, -1] = squares
+        terms[count:, -1] = _FAR
+        self._terms = terms.reshape(tiles, TILE, dimensions + 1)
+        grouped = np.full((tiles * TILE, dimensions), np.inf)
         grouped[:count] = self.points
-        # (dimension, group, member): a group's members are gathered as one run of memory.
-        self._grouped = np.ascontiguousarray(grouped.T.reshape(dimensions, padded // GROUP, GROUP))
+        # (dimension, group, member): the members of a group lie TILE / GROUP points apart, and are
+        # gathered as one run of memory.
+        self._grouped = np.ascontiguousarray(
+            grouped.reshape(tiles, GROUP, TILE // GROUP, dimensions).transpose(3, 0, 2, 1)
+        ).reshape(dimensions, -1, GROUP)
         self._tree: Any = None
         if engine == "tree":
             from scipy.spatial import cKDTree
@@ -273,20 +283,20 @@ class Neighbours:
         """Yield first point's index and |t|² - 2 x·t, (point, query) float32, block by block."""
         right = np.ones((queries.shape[1] + 1, len(queries)), dtype=np.float32)
         right[:-1] = queries.T
-        out = np.empty((POINT_BLOCK, len(queries)), dtype=np.float32)
-        for start in range(0, len(self._terms), POINT_BLOCK):
-            yield start, np.matmul(self._terms[start : start + POINT_BLOCK], right, out=out)
+        out = np.empty((TILES, TILE, len(queries)), dtype=np.float32)
+        for tiles in block_slices(len(self._terms), TILES):
+            product = np.matmul(self._terms[tiles], right, out=out[: tiles.stop - tiles.start])
+            yield tiles.start * TILE, product.reshape(-1, len(queries))
 
     def _nearest_in_block(self, queries: FloatArray) -> FloatArray:
-        least = np.empty((len(self._terms) // GROUP, len(queries)), dtype=np.float32)
+        width = TILE // GROUP * len(queries)
+        by_tile = np.empty((len(self._terms), width), dtype=np.float32)
+        least = by_tile.reshape(-1, len(queries))
         with np.errstate(over="ignore", invalid="ignore"):
             for start, product in self._products(queries):
-                first = start // GROUP
-                np.minimum.reduce(
-                    product.reshape(-1, GROUP, len(queries)),
-                    axis=1,
-                    out=least[first : first + POINT_BLOCK // GROUP],
-                )
+                members = product.reshape(-1, GROUP, width)
+                first = start // TILE
+                np.minimum.reduce(members, axis=1, out=by_tile[first : first + len(members)])
             squares = np.sum(queries * queries, axis=1)
             smallest = least.min(axis=0).astype(np.float64)
             # A product errs by at most c (|x| + |t|)², and the plot that it names lies at most d
@@ -299,9 +309,10 @@ class Neighbours:
             proposed = least <= limit
         # Where float32 overflowed nothing can be excluded.
         proposed[:, ~np.isfinite(limit) | (limit >= _FAR)] = True
-        query, group = np.nonzero(proposed.T)
+        # One axis at a time: NumPy looks through two far more slowly.
+        group, query = np.divmod(np.flatnonzero(proposed), len(queries))
         best = np.full(len(queries), np.inf)
-        for part in block_slices(len(query), 4 * QUERY_BLOCK):
+        for part in block_slices(len(query), PROPOSALS):
             exact = self._group_distances(queries[query[part]], group[part])
             np.minimum.at(best, query[part], exact)
         return best
@@ -334,7 +345,7 @@ class Neighbours:
                 counts += np.count_nonzero(inside, axis=0)
                 point, query = np.nonzero((product <= high) & ~inside)
                 point += start
-                for part in block_slices(len(point), 4 * QUERY_BLOCK):
+                for part in block_slices(len(point), PROPOSALS):
                     exact = distances(queries[query[part]], self.points[point[part]])
                     np.add.at(counts, query[part], near(exact))
         return counts
