@@ -26,7 +26,7 @@ from muster.traits.neighbours import (
     distances,
     summarise_pairs,
 )
-from muster.traits.stage import StageRaster, write_stage
+from muster.traits.stage import AOA_DESCRIPTION, StageRaster, write_stage
 from muster.traits.training_table import NEVER_HELD_OUT, read_training_table
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ def calculate_aoa_trait(
             layers.append(area.local_point_density(values).astype(np.float64))
         return np.stack(layers)
 
-    bands = [Band("dissimilarity index", unit="1"), Band("area of applicability", unit="1")]
+    bands = [Band("dissimilarity index", unit="1"), Band(AOA_DESCRIPTION, unit="1")]
     if local_point_density:
         bands.append(Band("local point density", unit="plots"))
     used = int(np.count_nonzero(area.weights > 0))

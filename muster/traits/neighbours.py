@@ -13,10 +13,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,13 +92,19 @@ def block_slices(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
+@cache
+def _find_blas() -> ThreadpoolController:
+    # Finding the libraries of the process takes a millisecond, each time.
+    return ThreadpoolController()
+
+
 @contextmanager
 def each_block(threads: int) -> Iterator[Callable[..., list[Any]]]:
     """Give a map over blocks on so many threads, each with a single-threaded BLAS.
 
     Blocks are fixed and BLAS never splits one, so that the number of threads changes no bit.
     """
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _find_blas().limit(limits=1, user_api="blas"):
         if threads == 1:
             yield lambda function, blocks: [function(block) for block in blocks]
         else:
