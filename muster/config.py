@@ -12,6 +12,15 @@ from muster.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_WORDS = {
+    "tuple_type": "should be a list",
+    "list_type": "should be a list",
+    "model_type": "should be a mapping",
+    "dict_type": "should be a mapping",
+    "too_short": "needs at least 1",
+}
+"""Kinds of problems whose usual words speak of Python's types."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 SIZE_UNITS_MIB = {"MiB": 1, "GiB": 1024, "TiB": 1024**2}
@@ -39,10 +48,16 @@ def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> 
         if problem["type"] == "missing":
             raise ConfigError("a key is missing", where=where, expected=key) from None
         raise ConfigError(
-            f"{key}: {problem['msg'].removeprefix('Value error, ')}",
+            f"{key}: {_say(problem)}",
             where=where,
             got=repr(problem["input"]),
         ) from None
+
+
+def _say(problem: Mapping[str, Any]) -> str:
+    """Say what is wrong in the words of a file's author."""
+    said: str | None = _WORDS.get(problem["type"])
+    return said or str(problem["msg"]).removeprefix("Value error, ")
 
 
 def parse_size_mib(text: str | int) -> int:

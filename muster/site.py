@@ -18,6 +18,7 @@ from muster.config import SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, MissingInput
 from muster.jobs.model import Caps, Frozen, Resources
 from muster.jobs.step import STEPS, find_step
+from muster.storage import explain_os_error
 
 SITE_VARIABLE = "MUSTER_SITE"
 HOME_VARIABLE = "MUSTER_HOME"
@@ -167,6 +168,8 @@ def read_site(name_or_path: str | None = None) -> Site:
         raise MissingInput(
             "no such site", where=path, got=wanted, expected=f"{known}, or a path to a .toml file"
         ) from None
+    except OSError as error:
+        raise explain_os_error(error, path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("not a TOML file", where=path, got=error) from error
     return parse_config(Site, {**data, "name": path.stem}, path)

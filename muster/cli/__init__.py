@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from muster import __version__
-from muster.errors import MusterError
+from muster.errors import ConfigError, MusterError, SoftwareError
 
 COMMANDS = {
     "run": "muster.cli.job:run",
@@ -67,12 +67,30 @@ def main(arguments: list[str] | None = None) -> int:
     except click.Abort:
         print("interrupted", file=sys.stderr)
         return 130
-    except MusterError as error:
+    except Exception as error:
         if "--verbose" in (arguments or sys.argv):
             raise
-        print(f"muster: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return os.EX_OK
+        explained = _explain(error)
+        print(f"muster: {explained}", file=sys.stderr)
+        return explained.exit_code
     return result if isinstance(result, int) else os.EX_OK
+
+
+def _explain(error: Exception) -> MusterError:
+    """Turn what ended a command into one line with an exit code."""
+    if isinstance(error, MusterError):
+        return error
+    from psycopg2.errors import UndefinedColumn, UndefinedTable
+
+    if isinstance(error, UndefinedColumn | UndefinedTable):
+        return ConfigError(
+            "the store does not have the schema of this version", do="run 'muster migrate'"
+        )
+    if isinstance(error, OSError):
+        from muster.storage import explain_os_error
+
+        return explain_os_error(error, error.filename or "what the command prints")
+    return SoftwareError(
+        f"{type(error).__name__}: {error}",
+        do="run 'muster --verbose …' to see where, and report it",
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +17,11 @@ from muster.config import parse_config
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from muster.jobs.verdict import Verdict
     from muster.site import Site
-
-STEP_ORDER = ("traits.predict", "traits.cov", "traits.aoa", "traits.build")
-ONLY = ("predict", "cov", "aoa", "build")
+    from muster.traits.params import InferParams
 
 
 @click.group()
@@ -189,10 +191,10 @@ def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None
 @click.option("--trait-set", help="One of the file's trait sets.")
 @click.option("--traits", "named", multiple=True, help="Only these of the file's traits.")
 @click.argument("more", nargs=-1, metavar="")
-@click.option("--predict-only", "only", flag_value="predict", help="Compute the prediction alone.")
-@click.option("--cov-only", "only", flag_value="cov", help="Compute the variation alone.")
-@click.option("--aoa-only", "only", flag_value="aoa", help="Compute the applicability alone.")
-@click.option("--build-only", "only", flag_value="build", help="Build from the bands there are.")
+@click.option("--predict-only", is_flag=True, help="Compute the prediction alone.")
+@click.option("--cov-only", is_flag=True, help="Compute the variation alone.")
+@click.option("--aoa-only", is_flag=True, help="Compute the applicability alone.")
+@click.option("--build-only", is_flag=True, help="Build from the bands there are.")
 @click.option("--year", type=click.IntRange(1900, 2200), help="Fills {year} in locations.")
 @click.option("--max-parallel", type=click.IntRange(min=1), help="How many elements run at once.")
 @click.option("--site", "site_name", help="Site file, by name or path.")
@@ -205,19 +207,25 @@ def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
     from muster.site import read_site
     from muster.traits.params import TASKS, read_params_file
 
+    only = [task for task in TASKS if options[f"{task}_only"]]
+    if len(only) > 1:
+        raise click.UsageError(f"choose one of {', '.join(f'--{task}-only' for task in only)}")
     params = read_params_file(options["params_path"]).infer_params(
         traits=(*named, *more),
         trait_set=options["trait_set"],
-        tasks=(options["only"],) if options["only"] else TASKS,
+        tasks=tuple(only) or TASKS,
         overwrite=options["overwrite"],
     )
     site = _with_slots(read_site(options["site_name"]), options["max_parallel"])
     interval = None
-    data = params.model_dump(mode="json")
     if options["year"]:
         year = options["year"]
         interval = (datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC))
-        data["interval_start"], data["interval_end"] = (t.isoformat() for t in interval)
+        params = params.model_copy(
+            update={"interval_start": interval[0], "interval_end": interval[1]}
+        )
+    _check_locations(params)
+    data = params.model_dump(mode="json")
     workflow = WORKFLOWS["trait_inference"]
     run_id = f"{workflow.name}.cli__{datetime.now(UTC).isoformat()}"
     db = open_database()
@@ -254,16 +262,30 @@ def _run_with_progress(
                 progress.advance(bar)
 
         run = LocalRun(db, site, workflow, run_id, tell)
-        return asyncio.run(run.run(data, interval))
+        try:
+            return asyncio.run(_cancelled_by_sigterm(run.run(data, interval)))
+        except asyncio.CancelledError:
+            print("terminated", file=sys.stderr)
+            sys.exit(128 + signal.SIGTERM)
+
+
+async def _cancelled_by_sigterm(run: Coroutine[Any, Any, Verdict]) -> Verdict:
+    """Let SIGTERM end a run as Ctrl-C does: cancelled, recorded, and nothing left behind."""
+    task = asyncio.ensure_future(run)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def _report(db: Any, run_id: str, verdict: Verdict, *, as_json: bool) -> None:
     """Print what became of each trait, and where its product is."""
     import json
 
+    from muster.jobs.verdict import GOOD
     from muster.store import runs
 
-    products = runs.read_run(db, run_id).facts.get("products", {})
+    planned = runs.read_run(db, run_id).facts.get("products", {})
+    built = {g.name for g in verdict.groups if g.steps.get("traits.build") in GOOD}
+    products = {trait: uri for trait, uri in planned.items() if trait in built}
     if as_json:
         click.echo(
             json.dumps(
@@ -288,10 +310,18 @@ def _report(db: Any, run_id: str, verdict: Verdict, *, as_json: bool) -> None:
         return
     for group in verdict.groups:
         click.echo(group.describe())
-        if group.state != "missing_input" and group.name in products:
+        if group.name in products:
             click.echo(f"  {products[group.name]}")
     click.echo(verdict.summary)
     click.echo(f"run {run_id}")
+
+
+def _check_locations(params: InferParams) -> None:
+    """Find a placeholder without a value before a run is opened."""
+    params.output_uri()
+    params.predictor_uris()
+    for trait in params.traits:
+        params.bundle_uri(trait)
 
 
 def _with_slots(site: Site, slots: int | None) -> Site:

@@ -7,10 +7,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from muster.backends import open_backend
-from muster.jobs.supervise import BatchEnd, Supervisor
+from muster.errors import ClaimLost, MusterError
+from muster.jobs.outcome import Outcome
+from muster.jobs.supervise import BatchEnd, Supervisor, read_end
 from muster.jobs.verdict import Verdict, give_verdict
 from muster.jobs.workflow import Group, Workflow, freeze_plan, open_run
-from muster.store import batches
+from muster.store import batches, runs
+from muster.store.records import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,6 +50,7 @@ class LocalRun:
         self.run_id = run_id
         self.tell = tell
         self._backends: dict[str, Backend] = {}
+        self._unbegun: list[str] = []
 
     async def run(
         self, params: Mapping[str, Any], interval: tuple[datetime, datetime] | None = None
@@ -57,19 +61,45 @@ class LocalRun:
         ------
         ConfigError
             When a parameter is wrong; nothing has run then.
+        MusterError
+            When the run could not go on; what was running is cancelled, and the record says why.
         """
         inspection = await asyncio.to_thread(
             open_run, self.db, self.site, self.workflow, self.run_id, params, interval
         )
+        try:
+            await self._run(inspection)
+        except asyncio.CancelledError:
+            await self._end_early(RunState.CANCELLED, "interrupted")
+            raise
+        except MusterError as error:
+            await self._end_early(RunState.FAILED, str(error))
+            raise
+        return await asyncio.to_thread(give_verdict, self.db, self.run_id)
+
+    async def _run(self, inspection: str) -> None:
+        self._unbegun = [inspection]
         end = await self._supervise("inputs", self.workflow.inspect, inspection)
         if not end.succeeded:
-            log.error("%s", end.describe())
-            return await asyncio.to_thread(give_verdict, self.db, self.run_id)
+            return
         groups: list[Group] = await asyncio.to_thread(freeze_plan, self.db, self.site, self.run_id)
-        async with asyncio.TaskGroup() as tasks:
-            for group in groups:
-                tasks.create_task(self._run_group(group))
-        return await asyncio.to_thread(give_verdict, self.db, self.run_id)
+        self._unbegun = [batch for group in groups for batch in group.batches.values()]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for group in groups:
+                    tasks.create_task(self._run_group(group))
+        except ExceptionGroup as errors:
+            raise _first(errors) from errors
+
+    async def _end_early(self, state: RunState, message: str) -> None:
+        """Cancel what was never begun, and record that the run is over."""
+        for batch_id in self._unbegun:
+            claim = await asyncio.to_thread(batches.take_claim, self.db, batch_id)
+            await asyncio.to_thread(batches.request_cancel, self.db, claim)
+            await asyncio.to_thread(
+                batches.record_stopped, self.db, claim, Outcome.CANCELLED.value, message
+            )
+        await asyncio.to_thread(runs.end_run, self.db, self.run_id, state, message)
 
     async def _run_group(self, group: Group) -> None:
         """Run a group's stages; a later one runs whatever became of the earlier."""
@@ -87,10 +117,22 @@ class LocalRun:
         batch = await asyncio.to_thread(batches.read_spec, self.db, batch_id)
         backend = self._backends.setdefault(batch.backend, open_backend(batch.backend))
         supervisor = Supervisor(self.db, backend, claim)
+        self._unbegun.remove(batch_id)
         try:
             end = await supervisor.run()
+        except ClaimLost as error:
+            log.warning("%s", error)
+            end = await asyncio.to_thread(read_end, self.db, batch_id)
         except asyncio.CancelledError:
             await supervisor.cancel()
             raise
         self.tell(group, step, "succeeded" if end.succeeded else end.failures[0].state)
         return end
+
+
+def _first(errors: ExceptionGroup[Exception]) -> Exception:
+    """Return what made a task group fail first; the rest follows from it."""
+    error: Exception = errors
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from muster.store.runs import ElementStatus
 
 GOOD = frozenset({"succeeded", "reused", "not_asked"})
+INPUTS = "inputs"
+"""The group of a run's inspection, which is nobody's result."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,13 @@ class Verdict:
         return "\n".join([*(group.describe() for group in self.groups), self.summary])
 
 
-def judge(statuses: Sequence[ElementStatus], *, planned: bool, quorum: float = 1.0) -> Verdict:
+def judge(
+    statuses: Sequence[ElementStatus],
+    *,
+    planned: bool,
+    quorum: float = 1.0,
+    cause: str | None = None,
+) -> Verdict:
     """Judge a run by its elements.
 
     Parameters
@@ -75,13 +83,16 @@ def judge(statuses: Sequence[ElementStatus], *, planned: bool, quorum: float = 1
     quorum : float
         Share of the groups, in [0, 1], that must succeed; groups without their input do not count,
         but a run in which nothing succeeded is never good.
+    cause : str, optional
+        Why there is no plan, where that is known.
     """
     by_group: dict[str, list[ElementStatus]] = defaultdict(list)
     for status in statuses:
         by_group[status.group].append(status)
     groups = tuple(_judge_group(name, members) for name, members in by_group.items())
     if not planned:
-        return Verdict(False, "the run has no completed plan: see the task inspect", groups)
+        why = f": {cause}" if cause else ": see the tasks before its traits"
+        return Verdict(False, f"the run has no completed plan{why}", groups)
     counts = {
         s: sum(g.state == s for g in groups) for s in ("succeeded", "failed", "missing_input")
     }
@@ -97,22 +108,26 @@ def judge(statuses: Sequence[ElementStatus], *, planned: bool, quorum: float = 1
 def give_verdict(db: Database, run_id: str, *, quorum: float = 1.0) -> Verdict:
     """Judge a run, and record how it ended."""
     run = runs.read_run(db, run_id)
-    statuses = [s for s in runs.read_status(db, run.id) if s.group != "inputs"]
-    verdict = judge(statuses, planned=run.planned_at is not None, quorum=quorum)
+    statuses = runs.read_status(db, run.id)
+    inspections = [s for s in statuses if s.group == INPUTS]
+    verdict = judge(
+        [s for s in statuses if s.group != INPUTS],
+        planned=run.planned_at is not None,
+        quorum=quorum,
+        cause=next((_why(s) for s in inspections if s.state not in GOOD), None),
+    )
     state = RunState.SUCCEEDED if verdict.good else RunState.FAILED
     runs.end_run(db, run.id, state, verdict.summary)
     return verdict
 
 
+def _why(status: ElementStatus) -> str:
+    return status.message or status.reason or status.state
+
+
 def _judge_group(name: str, members: Sequence[ElementStatus]) -> GroupVerdict:
     states = {member.step: member.state for member in members}
-    reasons = tuple(
-        dict.fromkeys(
-            member.message or member.reason or member.state
-            for member in members
-            if member.state not in GOOD
-        )
-    )
+    reasons = tuple(dict.fromkeys(_why(member) for member in members if member.state not in GOOD))
     if all(state in GOOD for state in states.values()):
         state = "succeeded"
     elif all(s in GOOD or s == Outcome.MISSING_INPUT for s in states.values()):
