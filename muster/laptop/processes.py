@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from muster.laptop.home import Home
 
+_IDLE_WORKER = "LocalExecutor: <idle>"
 _LOG_LIMIT_BYTES = 64 << 20
 
 
@@ -148,7 +149,9 @@ def find_processes(home: Home) -> list[psutil.Process]:
     either.
     """
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    sessions = {record.pid for record in read_records(home).values() if _owns_session(home, record)}
+    records = read_records(home).values()
+    components = {record.pid for record in records if find_component(home, record) is not None}
+    sessions = {record.pid for record in records if _owns_session(home, record)}
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         if process.pid in spared:
@@ -156,7 +159,10 @@ def find_processes(home: Home) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            if os.getsid(process.pid) in sessions or _marker(process) == str(home.folder):
+            session = os.getsid(process.pid)
+            # Whoever leads a session is the component itself or has been given its number.
+            inside = session in sessions and session != process.pid
+            if inside or process.pid in components or _marker(process) == str(home.folder):
                 found[process.pid] = process
                 for child in process.children(recursive=True):
                     found.setdefault(child.pid, child)
@@ -194,6 +200,19 @@ def end_processes(home: Home, children: Children, patience_s: float = 15.0) -> l
     for component in read_records(home):
         forget_record(home, component)
     return []
+
+
+def end_idle_orphans(home: Home) -> None:
+    """End the idle workers that a scheduler left which was killed.
+
+    Those that still run a task may finish it.  The others would stay for ever: each of them holds
+    the end of the queue that the next one waits at.
+    """
+    for process in find_processes(home):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            leader = os.getsid(process.pid)
+            if _IDLE_WORKER in " ".join(process.cmdline()) and not psutil.pid_exists(leader):
+                process.kill()
 
 
 def check_listeners(processes: Sequence[psutil.Process]) -> list[str]:

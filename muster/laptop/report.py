@@ -60,10 +60,15 @@ def render_failures(api: AirflowApi, installation: Installation, run_id: str) ->
         elements = []
     finally:
         database.close()
+    # Steps that failed for one and the same reason, without a try of their own, are told together.
+    steps: dict[tuple[str, str, str | None], list[str]] = {}
     for element in elements:
         if element.state not in _GOOD:
-            lines.append(f"{element.name} {element.step}: {_why(element)}")
-            lines += _log_lines(element.log_uri)
+            told = (element.name, _why(element), element.log_uri)
+            steps.setdefault(told, []).append(element.step.rpartition(".")[2])
+    for (name, why, log_uri), names in steps.items():
+        lines.append(f"{name} {', '.join(names)}: {why}")
+        lines += _log_lines(log_uri)
     if lines:
         return lines
     # Nothing of the work itself failed: an Airflow task did, before or beside it.

@@ -40,6 +40,7 @@ from muster.laptop.processes import (
     Record,
     StartFailed,
     check_listeners,
+    end_idle_orphans,
     end_processes,
     find_component,
     find_processes,
@@ -246,6 +247,8 @@ class Services:
             if component in running:
                 continue
             forget_record(self.home, component)
+            if component == "scheduler":
+                end_idle_orphans(self.home)
             self.tell(f"starting {component}")
             started[component] = time.time()
             self.start_component(component, installation)

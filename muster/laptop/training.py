@@ -63,6 +63,8 @@ class Training:
             self._wait("the example region was not made")
         if self._read_stamp() == make_stamp(self._request):
             return
+        # What is there is no longer what it says; an interrupted training must not pass for done.
+        storage.delete(str(self._request.models / _STAMP_NAME))
         self._tell(f"training models of {', '.join(self._request.traits)}")
         self._process = self._open(["-m", "muster", *render_train(self._request)])
 
@@ -108,10 +110,10 @@ class Training:
 
     def _read_stamp(self) -> object:
         path = str(self._request.models / _STAMP_NAME)
-        bundles = [self._request.models / trait for trait in self._request.traits]
-        if not storage.exists(path) or not all(bundle.is_dir() for bundle in bundles):
+        try:
+            return json.loads(storage.read_text(path)) if storage.exists(path) else None
+        except ValueError:
             return None
-        return json.loads(storage.read_text(path))
 
 
 def render_train(request: Request) -> list[str]:
@@ -130,8 +132,14 @@ def render_train(request: Request) -> list[str]:
 
 
 def make_stamp(request: Request) -> dict[str, object]:
-    """Say what a request's models are trained from."""
+    """Say what a request's models are trained from, and what files they are."""
+    bundles = {}
+    for trait in request.traits:
+        folder = str(request.models / trait)
+        for name in storage.list(folder):
+            bundles[f"{trait}/{name}"] = storage.stat(storage.join(folder, name)).version
     return {
+        "bundles": bundles,
         "arguments": render_train(request),
         "plots": storage.sha256(str(request.plots)),
         "predictors": {uri: storage.stat(uri).version for uri in request.predictors},

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 import textwrap
 import time
 import urllib.request
 
 import psutil
+import psycopg2
 import pytest
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.laptop.airflow_api import AirflowApi, wait_until
 from muster.laptop.processes import StartFailed, check_listeners
 from muster.laptop.services import Wishes
+from tests.conftest import fresh_database
 from tests.integration.live_airflow import start_live_airflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -57,6 +60,15 @@ def live(folders):
         live.api.wait_for_dag("echo")
         live.api.unpause("echo")
         yield live
+
+
+def find_by_title(live, text) -> set[int]:
+    found = set()
+    for process in live.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if text in " ".join(process.cmdline()):
+                found.add(process.pid)
+    return found
 
 
 def test_run_is_triggered_and_its_log_read(live):
@@ -168,8 +180,11 @@ def test_killed_scheduler_is_started_again_and_runs_go_on(live):
 
     assert wait_until(running, 60)
     others = live.services.running()
+    before = find_by_title(live, "LocalExecutor")
     live.kill("scheduler")
     live.restart("scheduler")
+    assert len(before) > 1
+    assert not before & find_by_title(live, "<idle>")
     now = live.services.running()
     assert now.pop("scheduler") != others.pop("scheduler")
     assert now == others
@@ -182,10 +197,7 @@ def test_stop_ends_jobs_too_and_start_takes_up_the_run(live):
     """Last in this file: it stops the services, and starts them again."""
     run_id = live.api.trigger("echo", {"words": ["long"], "nap_s": 3600})
 
-    def job_runs():
-        return any("3600" in " ".join(process.cmdline()) for process in live.processes())
-
-    assert wait_until(job_runs, 60)
+    assert wait_until(lambda: find_by_title(live, "time.sleep(3600)"), 60)
     live.kill("triggerer")
     before = live.processes()
     port = live.installation.port
@@ -206,6 +218,25 @@ def test_stop_ends_jobs_too_and_start_takes_up_the_run(live):
     assert again.port == port
     assert live.api.run("echo", run_id).state == "running"
     live.api.set_run_state("echo", run_id, "failed")
+
+
+def test_own_databases_are_used_and_no_postgres_is_started(folders, store_url):
+    with fresh_database(store_url) as airflow_url, fresh_database(store_url) as own_store_url:
+        own = {
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": airflow_url.replace(":", "+psycopg2:", 1),
+            "MUSTER_STORE_URL": own_store_url,
+        }
+        wishes = Wishes(folders / "dags", folders / "plugins")
+        with start_live_airflow(folders / "own", wishes, own) as live:
+            assert "postgres" not in live.services.running()
+            assert not (live.home / "postgres").exists()
+            live.api.wait_for_dag("echo")
+        for url, table in ((airflow_url, "dag_run"), (own_store_url, "attempt")):
+            connection = psycopg2.connect(url)
+            with connection, connection.cursor() as cursor:
+                cursor.execute("SELECT to_regclass(%s)", (table,))
+                assert cursor.fetchone() == (table,)
+            connection.close()
 
 
 def test_taken_port_is_an_error_in_one_line(folders):

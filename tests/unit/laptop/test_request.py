@@ -168,6 +168,14 @@ def test_training_starts_from_what_is_there(home):
     Training(request, {}, home.log("training"), told.append).start()
     assert told == []
 
+    (request.models / "plant_height_m" / "model.txt").write_text("another")
+    again = Training(request, {}, home.log("training"), told.append)
+    again.start()
+    again.abandon()
+    assert not stamp.exists()
+    assert told.pop().startswith("training models")
+
+    stamp.write_text(json.dumps(make_stamp(request)))
     write_example(request.plots.parent, 1)
     training = Training(request, {}, home.log("training"), told.append)
     training.start()
