@@ -92,7 +92,7 @@ def interval_of(context: Context) -> tuple[datetime, datetime] | None:
     starts by hand is not meant by that person: there the param ``year`` says it.
     """
     dag_run = context["dag_run"]
-    if str(dag_run.run_type) in {"backfill", "scheduled"}:
+    if dag_run.run_type in ("backfill", "scheduled"):
         start, end = context.get("data_interval_start"), context.get("data_interval_end")
         return (start, end) if start is not None and end is not None else None
     year = context["params"].get("year")

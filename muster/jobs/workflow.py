@@ -130,6 +130,8 @@ def open_run(
     """
     checked = workflow.parse_params(params).model_dump(mode="json")
     _check_steps_placed(site, workflow)
+    for step, override in (checked.get("resources") or {}).items():
+        _resources(site, step, override)
     work_uri = storage.join(site.work_uri, "runs", _slug(run_id))
     runs.open_run(
         db,
@@ -261,7 +263,7 @@ def _resources(site: Site, step: str, override: Mapping[str, Any]) -> Resources:
     """Lay a run's own wishes over the site's placement."""
     placement, pool = site.placed(step)
     asked = {name: value for name, value in override.items() if value is not None}
-    resources = placement.resources.model_copy(update=asked)
+    resources = placement.model_copy(update=asked).resources
     for name, most in pool.caps.model_dump().items():
         wanted = getattr(resources, name)
         if most is not None and wanted is not None and wanted > most:

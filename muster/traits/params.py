@@ -90,15 +90,15 @@ class PartialResources(Frozen):
     ----------
     cpus, gpus : int or None
         Threads and GPUs an element.
-    memory_mib : int or None
-        Memory an element, in MiB; also written as "64GiB".
-    time_limit_s : int or None
-        Wall time an element, in seconds; also written as "02:00:00".
+    memory : int or None
+        Memory an element, in MiB; written as in the site file, "64GiB".
+    time : int or None
+        Wall time an element, in seconds; written as in the site file, "02:00:00".
     """
 
     cpus: Annotated[int, Field(ge=1)] | None = None
-    memory_mib: Annotated[SizeMib, Field(ge=1)] | None = None
-    time_limit_s: Annotated[TimeS, Field(ge=1)] | None = None
+    memory: Annotated[SizeMib, Field(ge=1)] | None = None
+    time: Annotated[TimeS, Field(ge=1)] | None = None
     gpus: Annotated[int, Field(ge=0)] | None = None
 
 

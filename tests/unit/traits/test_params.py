@@ -40,10 +40,10 @@ def test_defaults_and_a_single_predictor() -> None:
 
 
 def test_parameters_survive_json() -> None:
-    made = params(**year(2024), resources={"traits.aoa": {"memory_mib": "2GiB"}})
+    made = params(**year(2024), resources={"traits.aoa": {"memory": "2GiB"}})
     again = InferParams.model_validate(made.model_dump(mode="json"))
     assert again == made
-    assert again.resources["traits.aoa"].memory_mib == 2048
+    assert again.resources["traits.aoa"].memory == 2048
     assert again.product_uri("X50") == "/maps/2024/X50.tif"
 
 
@@ -76,7 +76,7 @@ def test_parameters_survive_json() -> None:
         ({"colour": 1}, "unknown key.*got: colour; expected: .*traits"),
         ({"resources": {"traits.paint": {}}}, "traits.paint"),
         ({"resources": {"traits.aoa": {"ram": 1}}}, r"unknown key.*resources\.traits\.aoa\.ram"),
-        ({"resources": {"traits.aoa": {"memory_mib": "2 GB"}}}, "a size needs its unit"),
+        ({"resources": {"traits.aoa": {"memory": "2 GB"}}}, "a size needs its unit"),
         ({"interval_start": "2024-01-01T00:00:00"}, "interval_start"),
         ({"interval_start": "2024-01-01T00:00:00Z"}, "given together"),
         ({**year(2024), "interval_end": year(2024)["interval_start"]}, "later than interval_start"),
@@ -151,7 +151,7 @@ output: ../maps/{trait_set}
 seed: 3
 local_point_density: true
 resources:
-  traits.aoa: {cpus: 2, memory_mib: 4GiB, time_limit_s: "01:00:00"}
+  traits.aoa: {cpus: 2, memory: 4GiB, time: "01:00:00"}
 """
 
 
@@ -168,8 +168,8 @@ def test_params_file_is_relative_to_itself(tmp_path: Path) -> None:
     assert (made.tasks, made.overwrite, made.local_point_density) == (("aoa",), True, True)
     assert made.resources["traits.aoa"].model_dump() == {
         "cpus": 2,
-        "memory_mib": 4096,
-        "time_limit_s": 3600,
+        "memory": 4096,
+        "time": 3600,
         "gpus": None,
     }
     everything = read.infer_params()

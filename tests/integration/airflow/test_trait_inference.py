@@ -1,0 +1,190 @@
+"""The workflow as its users meet it: triggered over REST in a live Airflow, on real plots."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from muster.store import runs
+from muster.traits.plot_predictors import PredictorSource
+from muster.traits.train import TrainSettings, train_traits
+
+if TYPE_CHECKING:
+    from tests.integration.airflow.conftest import Muster
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(400)]
+
+SPLOT = Path(__file__).resolve().parents[4] / "shared" / "reference" / "splot_chile"
+TRAIT = "species_richness"
+
+
+@pytest.fixture(scope="module")
+def splot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of species richness, and the predictors of Chile."""
+    if not SPLOT.exists():
+        pytest.skip(f"no reference data at {SPLOT}")
+    folder = tmp_path_factory.mktemp("splot")
+    shutil.copy(SPLOT / "predictors.tif", folder / "predictors.tif")
+    train_traits(
+        SPLOT / "plots.csv",
+        [TRAIT],
+        str(folder / "models"),
+        source=PredictorSource(rasters=(str(SPLOT / "predictors.tif"),), from_csv=True),
+        settings=TrainSettings(units={TRAIT: "species"}, lightgbm={"num_iterations": 60}),
+    )
+    return folder
+
+
+def conf(splot: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "traits": [TRAIT],
+        "predictors": [str(splot / "predictors.tif")],
+        "models": str(splot / "models"),
+        "output": str(output),
+        **changes,
+    }
+
+
+def run(muster: Muster, told: dict[str, Any]) -> tuple[str, str]:
+    run_id = muster.api.trigger("trait_inference", told)
+    return run_id, muster.api.wait_for_run("trait_inference", run_id, 300).state
+
+
+def verdict_log(muster: Muster, run_id: str) -> str:
+    return muster.api.task_log("trait_inference", run_id, ("verdict", -1))
+
+
+def test_real_plots_become_a_map(muster: Muster, splot: Path, tmp_path: Path) -> None:
+    run_id, state = run(muster, conf(splot, tmp_path))
+    assert state == "success", verdict_log(muster, run_id)
+    with rasterio.open(tmp_path / f"{TRAIT}.tif") as product:
+        assert product.descriptions == (
+            f"{TRAIT} prediction",
+            "coefficient of variation",
+            "area of applicability",
+        )
+        assert product.dtypes == ("int16",) * 3
+        bands = [
+            np.ma.filled(product.read(i + 1, masked=True).astype(float), np.nan) * product.scales[i]
+            + product.offsets[i]
+            for i in range(3)
+        ]
+        shape = product.shape
+    with rasterio.open(splot / "predictors.tif") as predictors:
+        assert predictors.shape == shape
+        on_land = (predictors.read_masks() > 0).all(axis=0)
+    richness, variation, inside = bands
+    assert np.array_equal(np.isfinite(richness), on_land), "a map where all predictors are known"
+    assert 0 < np.nanmin(richness) < np.nanmedian(richness) < np.nanmax(richness) < 150
+    assert 0 <= np.nanmin(variation) < np.nanmedian(variation) < 1
+    assert set(np.unique(inside[on_land])) == {0.0, 1.0}, "some of Chile is like the plots"
+    record = runs.read_run(muster.db, f"trait_inference.{run_id}")
+    assert record.state == "succeeded"
+    assert set(muster.states("trait_inference", run_id).values()) == {"success"}
+    labels = {t for task, t in muster.states("trait_inference", run_id) if task == "trait.build"}
+    assert labels == {TRAIT}
+
+
+def test_each_trait_by_itself(muster: Muster, splot: Path, tmp_path: Path) -> None:
+    """No model, and an aoa that fails while it runs: the others are whole, the verdict tells."""
+    told = conf(
+        splot,
+        tmp_path,
+        traits=[TRAIT, "wood_density"],
+        trait_set="isolation",
+        # the site's cap on memory, so that a retry cannot grow: less than importing NumPy takes
+        resources={"traits.aoa": {"memory": "60MiB"}},
+    )
+    run_id, state = run(muster, told)
+    assert state == "failed"
+    states = muster.states("trait_inference", run_id)
+    assert [states[f"trait.{step}", TRAIT] for step in ("predict", "cov", "aoa", "build")] == [
+        "success",
+        "success",
+        "failed",
+        "success",
+    ]
+    assert {s for (task, label), s in states.items() if label == "wood_density"} == {"skipped"}
+    with rasterio.open(tmp_path / f"{TRAIT}.tif") as product:
+        assert product.descriptions == (f"{TRAIT} prediction", "coefficient of variation")
+    assert not (tmp_path / "wood_density.tif").exists()
+    log = verdict_log(muster, run_id)
+    assert f"{TRAIT}: failed: predict succeeded, cov succeeded, aoa out_of_memory" in log
+    assert "limit: 60 MiB" in log
+    assert "wood_density: missing_input" in log
+    assert "1 without their input" in log
+
+    # Without the limit the next run computes what is missing and nothing else.
+    run_id, state = run(muster, {**told, "traits": [TRAIT], "resources": {}})
+    assert state == "success"
+    states = muster.states("trait_inference", run_id)
+    assert [states[f"trait.{step}", TRAIT] for step in ("predict", "cov", "aoa", "build")] == [
+        "skipped",
+        "skipped",
+        "success",
+        "success",
+    ]
+    with rasterio.open(tmp_path / f"{TRAIT}.tif") as product:
+        assert product.count == 3
+
+
+def test_a_run_that_could_not_be_planned_fails(muster: Muster, splot: Path, tmp_path: Path) -> None:
+    told = conf(splot, tmp_path, predictors=[str(tmp_path / "nowhere.tif")])
+    run_id, state = run(muster, told)
+    assert state == "failed"
+    states = {task: state for (task, _), state in muster.states("trait_inference", run_id).items()}
+    assert states["inspect"] in {"failed", "skipped"}
+    assert states["verdict"] == "failed"
+    assert "no completed plan" in verdict_log(muster, run_id)
+    assert "nowhere.tif" in muster.api.task_log("trait_inference", run_id, ("inspect", -1))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"trait": ["x"]}, "unknown params; got: trait"),
+        ({"traits": []}, "traits"),
+        ({"traits": ["../x"]}, "not safe in a path"),
+        ({"output": "/tmp/{year}"}, "year"),
+        ({"resources": {"traits.aoa": {"memory": "1TiB"}}}, "at most 60 in pool local"),
+    ],
+)
+def test_params_that_mean_nothing_are_refused(
+    muster: Muster, splot: Path, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    run_id, state = run(muster, {**conf(splot, tmp_path), **changes})
+    assert state == "failed"
+    tasks = {t.task_id: t for t in muster.api.task_instances("trait_inference", run_id)}
+    failed = next(t for t in ("open", "inspect", "plan") if tasks[t].state == "failed")
+    assert tasks[failed].try_number == 1, "no retry can mend a parameter"
+    assert says in muster.api.task_log("trait_inference", run_id, (failed, -1))
+    assert tasks["verdict"].state == "failed"
+
+
+def test_a_backfill_of_three_years_makes_three_products(
+    muster: Muster, splot: Path, tmp_path: Path
+) -> None:
+    for year in (2019, 2020, 2021):
+        shutil.copy(splot / "predictors.tif", tmp_path / f"predictors-{year}.tif")
+    before = len(muster.api.runs("trait_inference"))
+    told = conf(splot, tmp_path / "maps", predictors=[str(tmp_path / "predictors-{year}.tif")])
+    told["tasks"] = ["predict", "build"]
+    interval = (datetime(2019, 1, 1, tzinfo=UTC), datetime(2021, 12, 31, tzinfo=UTC))
+    backfill = muster.api.backfill("trait_inference", interval, told, max_active_runs=3)
+    muster.wait(lambda: muster.api.backfill_ended(backfill), 300)
+    made = muster.api.runs("trait_inference")[before:]
+    assert [r.state for r in made] == ["success"] * 3
+    products = sorted(p.relative_to(tmp_path / "maps") for p in (tmp_path / "maps").rglob("*.tif"))
+    assert products == [Path(str(year)) / f"{TRAIT}.tif" for year in (2019, 2020, 2021)]
+
+
+def test_it_never_starts_by_itself(muster: Muster) -> None:
+    started = {r.run_type for r in muster.api.runs("trait_inference")}
+    assert started <= {"manual", "backfill"}
