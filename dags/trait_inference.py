@@ -43,10 +43,11 @@ PARAMS = {
     ),
     "predictors": Param(
         [],
-        type=["array", "string"],
-        items={"type": "string"},
+        type="array",
+        items={"type": "string", "minLength": 1},
+        uniqueItems=True,
         title="Predictors",
-        description="Raster files with the predictors' bands: paths, s3:// URIs; {year}, {month}.",
+        description="Rasters with the predictors' bands, one a line: paths, s3:// URIs; {year}.",
     ),
     "models": Param(
         None,

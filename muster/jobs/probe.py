@@ -17,7 +17,7 @@ from muster import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMPUTE_PACKAGES = ("numpy", "rasterio", "lightgbm", "scipy", "faiss", "pyarrow", "matplotlib")
+COMPUTE_PACKAGES = ("numpy", "rasterio", "lightgbm", "scipy", "pyarrow", "matplotlib")
 
 
 def probe_environment(*, report: Path) -> dict[str, Any]:
