@@ -33,17 +33,21 @@ def render_products(store_url: str, run_id: str) -> list[str]:
     """
     database = Database(store_url)
     try:
-        products = runs.read_run(database, store_run_id(run_id)).facts.get("products", {})
+        run = runs.read_run(database, store_run_id(run_id))
+        products = run.facts.get("products", {})
+        states = {(e.group, e.state) for e in runs.read_status(database, run.id)}
     finally:
         database.close()
     lines = []
     for trait, uri in products.items():
         path = local_path(uri)
+        untouched = {state for group, state in states if group == trait} <= {"reused", "not_asked"}
+        note = " (was up to date)" if untouched else ""
         if path is None:
-            lines.append(f"{trait}: {uri}")
+            lines.append(f"{trait}: {uri}{note}")
         elif path.exists():
             picture = path.with_suffix(".png")
-            lines.append(f"{trait}: {path}")
+            lines.append(f"{trait}: {path}{note}")
             if picture.exists():
                 lines.append(f"  quicklook: {picture}")
     return lines
