@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.jobs.outcome import Outcome
+from muster.jobs.workflow import WORKFLOWS
 from muster.store import runs
 from muster.store.records import RunState
 
@@ -53,7 +54,7 @@ class Verdict:
     summary : str
         One line.
     groups : tuple of GroupVerdict
-        In the plan's order.
+        By name.
     """
 
     good: bool
@@ -91,7 +92,7 @@ def judge(
         by_group[status.group].append(status)
     groups = tuple(_judge_group(name, members) for name, members in by_group.items())
     if not planned:
-        why = f": {cause}" if cause else ": see the tasks before its traits"
+        why = f": {cause}" if cause else ": see the tasks open, inspect and plan"
         return Verdict(False, f"the run has no completed plan{why}", groups)
     counts = {
         s: sum(g.state == s for g in groups) for s in ("succeeded", "failed", "missing_input")
@@ -108,7 +109,11 @@ def judge(
 def give_verdict(db: Database, run_id: str, *, quorum: float = 1.0) -> Verdict:
     """Judge a run, and record how it ended."""
     run = runs.read_run(db, run_id)
-    statuses = runs.read_status(db, run.id)
+    order = [step for stage in WORKFLOWS[run.workflow].stages for step in stage]
+    statuses = sorted(
+        runs.read_status(db, run.id),
+        key=lambda s: (s.group, order.index(s.step) if s.step in order else -1),
+    )
     inspections = [s for s in statuses if s.group == INPUTS]
     verdict = judge(
         [s for s in statuses if s.group != INPUTS],
