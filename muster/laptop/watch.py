@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,8 @@ STEPS = ("predict", "cov", "aoa", "build")
 """Tasks of a trait's group, in the table's order."""
 
 POLL_S = 1.0
+PATIENCE_S = 120.0
+"""How long the server may be away."""
 
 _STYLES = {
     "success": "green",
@@ -126,12 +127,17 @@ def watch_run(api: AirflowApi, run_id: str, traits: Sequence[str], console: Cons
 def _follow(
     api: AirflowApi, run_id: str, show: Callable[[DagRun, Sequence[TaskInstance]], None]
 ) -> DagRun:
+    answered = time.monotonic()
     while True:
-        # A server that is started again is waited for.
-        with contextlib.suppress(Transient):
+        try:
             # The run first: when it has ended, so have the tasks that are read after it.
             run = api.run(DAG_ID, run_id)
             show(run, api.task_instances(DAG_ID, run_id))
             if run.ended:
                 return run
+            answered = time.monotonic()
+        except Transient:
+            # A server that is started again is waited for; one that was stopped is not.
+            if time.monotonic() - answered > PATIENCE_S:
+                raise
         time.sleep(POLL_S)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 from rich.console import Console
 
+from muster.errors import Transient
 from muster.laptop.airflow_api import DagRun, TaskInstance
 from muster.laptop.watch import arrange_tasks, render_lines, render_table, watch_run
 
@@ -80,3 +82,30 @@ def test_watch_tells_each_change_once_and_ends_with_the_run(capsys, monkeypatch)
     ended = watch_run(ScriptedApi(), "r", TRAITS, Console(force_terminal=False))
     assert ended.state == "failed"
     assert capsys.readouterr().out == "open: running\nopen: failed\n"
+
+
+class AwayApi(ScriptedApi):
+    """Is away for a while after its first answer."""
+
+    def __init__(self, back_after):
+        super().__init__()
+        self.calls = 0
+        self.back_after = back_after
+
+    def run(self, dag_id, run_id):
+        self.calls += 1
+        if 1 < self.calls < self.back_after:
+            raise Transient("away")
+        return super().run(dag_id, run_id)
+
+
+def test_watch_waits_for_a_server_that_comes_back(monkeypatch):
+    monkeypatch.setattr("muster.laptop.watch.POLL_S", 0.0)
+    assert watch_run(AwayApi(20), "r", TRAITS, Console(force_terminal=False)).ended
+
+
+def test_watch_gives_up_on_a_server_that_stays_away(monkeypatch):
+    monkeypatch.setattr("muster.laptop.watch.POLL_S", 0.01)
+    monkeypatch.setattr("muster.laptop.watch.PATIENCE_S", 0.1)
+    with pytest.raises(Transient):
+        watch_run(AwayApi(10**9), "r", TRAITS, Console(force_terminal=False))
