@@ -16,9 +16,10 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from muster import storage
 from muster.backends import open_backend
+from muster.jobs.batch_end import BatchEnd, read_end
 from muster.jobs.outcome import Outcome
-from muster.jobs.supervise import BatchEnd, Supervisor, read_end
-from muster.store import batches
+from muster.jobs.supervise import Supervisor
+from muster.store import batches, claims
 from muster.store.database import Database
 from operators.trigger import BatchTrigger
 
@@ -62,7 +63,7 @@ class BatchOperator(BaseOperator):
         if batch_id is None:
             raise AirflowSkipException(self.batch["skipped"].get(self.step, "not planned"))
         db = Database.from_environment()
-        claim = batches.take_claim(db, batch_id, max_tries=context["ti"].max_tries)
+        claim = claims.take_claim(db, batch_id, max_tries=context["ti"].max_tries)
         batch = batches.read_spec(db, batch_id)
         if batch.backend != "local":
             self.defer(trigger=BatchTrigger(batch_id), method_name="resume")

@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from muster.backends import open_backend
 from muster.errors import ClaimLost
 from muster.jobs.supervise import Supervisor
-from muster.store import batches
+from muster.store import batches, claims
 from muster.store.database import Database
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class BatchTrigger(BaseTrigger):
         started = asyncio.get_running_loop().time()
         db = Database.from_environment()
         try:
-            claim = await asyncio.to_thread(batches.take_claim, db, self.batch_id)
+            claim = await asyncio.to_thread(claims.take_claim, db, self.batch_id)
             batch = await asyncio.to_thread(batches.read_spec, db, self.batch_id)
             self._supervisor = Supervisor(db, open_backend(batch.backend), claim)
             end = await self._supervisor.run()

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from muster.backends import open_backend
 from muster.errors import ClaimLost, MusterError
+from muster.jobs.batch_end import read_end
 from muster.jobs.outcome import Outcome
-from muster.jobs.supervise import BatchEnd, Supervisor, read_end
+from muster.jobs.supervise import Supervisor
 from muster.jobs.verdict import Verdict, give_verdict
 from muster.jobs.workflow import Group, Workflow, freeze_plan, open_run
-from muster.store import batches, runs
+from muster.store import batches, claims, runs
 from muster.store.records import RunState
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from muster.backends.contract import Backend
+    from muster.jobs.batch_end import BatchEnd
     from muster.site import Site
     from muster.store.database import Database
 
@@ -94,8 +96,8 @@ class LocalRun:
     async def _end_early(self, state: RunState, message: str) -> None:
         """Cancel what was never begun, and record that the run is over."""
         for batch_id in self._unbegun:
-            claim = await asyncio.to_thread(batches.take_claim, self.db, batch_id)
-            await asyncio.to_thread(batches.request_cancel, self.db, claim)
+            claim = await asyncio.to_thread(claims.take_claim, self.db, batch_id)
+            await asyncio.to_thread(claims.request_cancel, self.db, claim)
             await asyncio.to_thread(
                 batches.record_stopped, self.db, claim, Outcome.CANCELLED.value, message
             )
@@ -113,7 +115,7 @@ class LocalRun:
 
     async def _supervise(self, group: str, step: str, batch_id: str) -> BatchEnd:
         self.tell(group, step, "running")
-        claim = await asyncio.to_thread(batches.take_claim, self.db, batch_id)
+        claim = await asyncio.to_thread(claims.take_claim, self.db, batch_id)
         batch = await asyncio.to_thread(batches.read_spec, self.db, batch_id)
         backend = self._backends.setdefault(batch.backend, open_backend(batch.backend))
         supervisor = Supervisor(self.db, backend, claim)

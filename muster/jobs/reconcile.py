@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from muster.backends import open_backend
 from muster.errors import ClaimLost
 from muster.jobs.supervise import Supervisor
-from muster.store import batches
+from muster.store import batches, claims
 
 if TYPE_CHECKING:
-    from muster.jobs.supervise import BatchEnd
+    from muster.jobs.batch_end import BatchEnd
     from muster.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ async def reconcile_unattended(db: Database, silent_for_s: float) -> list[BatchE
         Seconds without a sign of life.
     """
     ends: list[BatchEnd] = []
-    for batch_id in await asyncio.to_thread(batches.find_unattended, db, silent_for_s):
-        claim = await asyncio.to_thread(batches.take_claim, db, batch_id)
+    for batch_id in await asyncio.to_thread(claims.find_unattended, db, silent_for_s):
+        claim = await asyncio.to_thread(claims.take_claim, db, batch_id)
         batch = await asyncio.to_thread(batches.read_spec, db, batch_id)
         supervisor = Supervisor(db, open_backend(batch.backend), claim)
         try:

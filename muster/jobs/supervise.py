@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from muster import storage
 from muster.backends.contract import Wave
 from muster.errors import InvalidInput, MissingInput, Transient, one_line
+from muster.jobs.batch_end import BatchEnd, end_of
 from muster.jobs.model import Order, Resources, Result
 from muster.jobs.outcome import (
     ALIVE,
@@ -28,7 +28,7 @@ from muster.jobs.outcome import (
     decide_outcome,
 )
 from muster.jobs.retry import FREE, Again, BackOff, Stop, decide_retry
-from muster.store import batches
+from muster.store import batches, claims
 from muster.store.records import Attempt, AttemptState, Ending
 
 if TYPE_CHECKING:
@@ -44,45 +44,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STORE_PATIENCE_S = 30.0
-
-
-@dataclass(frozen=True)
-class ElementEnd:
-    """How one element stands when its batch is over."""
-
-    name: str
-    state: str
-    attempts: int
-    message: str | None
-
-
-@dataclass(frozen=True)
-class BatchEnd:
-    """How a batch stands when nothing of it is left to be run."""
-
-    batch_id: str
-    elements: tuple[ElementEnd, ...]
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether every element has succeeded."""
-        return all(e.state == Outcome.SUCCEEDED for e in self.elements)
-
-    @property
-    def failures(self) -> tuple[ElementEnd, ...]:
-        """The elements that have not succeeded."""
-        return tuple(e for e in self.elements if e.state != Outcome.SUCCEEDED)
-
-    def describe(self) -> str:
-        """Say in one line how many elements ended how, and why the first failed."""
-        counts: dict[str, int] = defaultdict(int)
-        for element in self.elements:
-            counts[element.state] += 1
-        text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-        if self.failures:
-            first = self.failures[0]
-            text += f"; {first.name}: {first.message or first.state}"
-        return text
 
 
 class Supervisor:
@@ -132,7 +93,7 @@ class Supervisor:
         ClaimLost
             When this supervisor no longer has the say; nothing was cancelled then.
         """
-        await self._store(batches.request_cancel)
+        await self._store(claims.request_cancel)
         return await self.run()
 
     async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
@@ -255,7 +216,7 @@ class Supervisor:
         if over:
             await self._store(batches.record_stopped, over[0], over[1])
             record = await self._store(batches.read_batch)
-        return _end(record.batch.id, record.elements)
+        return end_of(record.batch.id, record.elements)
 
     def _why_over(self, record: BatchRecord) -> tuple[str, str] | None:
         """Say why nothing more may be submitted, as (state, reason); None while it may."""
@@ -413,23 +374,3 @@ def _tell(name: str, ending: Ending) -> None:
     why = f": {ending.message}" if ending.message else ""
     level = logging.INFO if ending.outcome is Outcome.SUCCEEDED else logging.WARNING
     log.log(level, "%s %s%s%s%s", name, ending.outcome.value, took, peak, why)
-
-
-def read_end(db: Database, batch_id: str) -> BatchEnd:
-    """Read how a batch stands, for who did not supervise it."""
-    return _end(batch_id, batches.read_elements(db, batch_id))
-
-
-def _end(batch_id: str, elements: Sequence[ElementRecord]) -> BatchEnd:
-    return BatchEnd(
-        batch_id,
-        tuple(
-            ElementEnd(
-                name=element.name,
-                state=element.state,
-                attempts=max((a.number for a in element.attempts), default=0),
-                message=element.attempts[-1].message if element.attempts else None,
-            )
-            for element in elements
-        ),
-    )

@@ -1,23 +1,15 @@
-"""A batch in the store: its claim, its submissions, its attempts, and how they ended.
-
-Everything a supervisor writes goes through ``_holding``: the batch's row is locked and the claim
-compared in the same transaction, so that a supervisor that has been replaced can write nothing.
-"""
+"""A batch in the store: its submissions, its attempts, and how they ended."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from psycopg2.extras import execute_values
 
-from muster.errors import ClaimLost, MissingInput
 from muster.jobs.model import Batch, Resources
 from muster.jobs.outcome import Outcome
+from muster.store.claims import holding, no_such_batch, one_row
 from muster.store.records import (
     Attempt,
     AttemptState,
@@ -29,33 +21,11 @@ from muster.store.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from psycopg2.extensions import cursor as Cursor
 
     from muster.store.database import Database
-
-# A task that is cleared comes back with more tries than it had, and one that Airflow killed and
-# starts again (a scheduler that took it for an orphan) finds its own kill's cancellation: either
-# starts a new generation.  What has succeeded stays; the rest gets a fresh budget.
-_TAKE_CLAIM = """
-    UPDATE batch SET
-        claim = %(claim)s, claimed_by = %(by)s, claimed_at = now(), heartbeat_at = now(),
-        cancel_requested_at = CASE WHEN %(fresh)s = 1 THEN NULL ELSE cancel_requested_at END,
-        generation = generation + %(fresh)s,
-        generation_started_at = CASE WHEN %(fresh)s = 1 THEN now() ELSE generation_started_at END,
-        max_tries = coalesce(%(max_tries)s, max_tries)
-    WHERE id = %(batch)s
-    RETURNING generation
-"""
-
-_FRESH_ELEMENTS = """
-    UPDATE element SET generation = %(generation)s, updated_at = now(),
-        state = CASE WHEN EXISTS (SELECT 1 FROM attempt WHERE element_id = element.id
-                                  AND attempt.state <> 'ended') THEN 'running' ELSE 'pending' END,
-        reason = NULL
-    WHERE batch_id = %(batch)s AND state <> 'succeeded'
-"""
 
 _ELEMENTS = """
     SELECT id, index, name, state, generation FROM element WHERE batch_id = %s ORDER BY index
@@ -96,69 +66,13 @@ _SETTLE_ELEMENTS = """
 """
 
 
-def take_claim(
-    db: Database, batch_id: str, *, max_tries: int | None = None, fresh: bool = False
-) -> Claim:
-    """Take a batch over from whoever had it.
-
-    Parameters
-    ----------
-    max_tries : int, optional
-        Of the Airflow task that asks; more than at the last claim means that it was cleared, and
-        a batch that was cancelled and is tried again is not meant to stay so.
-    fresh : bool
-        Start a new generation in any case.
-
-    Raises
-    ------
-    MissingInput
-        When the store knows no such batch.
-    """
-    claim = uuid4()
-    by = f"{socket.gethostname()}:{os.getpid()}"
-    with db.transaction() as cursor:
-        cursor.execute(
-            "SELECT coalesce(%s > max_tries, false), cancel_requested_at IS NOT NULL"
-            " FROM batch WHERE id = %s FOR UPDATE",
-            (max_tries, batch_id),
-        )
-        row = cursor.fetchone()
-        if row is None:
-            raise _no_such_batch(batch_id)
-        cleared, cancelled = row
-        starts = fresh or cleared or (cancelled and max_tries is not None)
-        cursor.execute(
-            _TAKE_CLAIM,
-            {
-                "claim": str(claim),
-                "by": by,
-                "fresh": int(starts),
-                "max_tries": max_tries,
-                "batch": batch_id,
-            },
-        )
-        generation = _one(cursor)[0]
-        if starts:
-            cursor.execute(_FRESH_ELEMENTS, {"batch": batch_id, "generation": generation})
-    return Claim(batch_id, claim)
-
-
-def holds_claim(db: Database, claim: Claim) -> bool:
-    """Tell whether a claim is still the batch's own."""
-    with db.transaction() as cursor:
-        cursor.execute(
-            "SELECT 1 FROM batch WHERE id = %s AND claim = %s", (claim.batch_id, str(claim.id))
-        )
-        return cursor.fetchone() is not None
-
-
 def read_spec(db: Database, batch_id: str) -> Batch:
     """Read what a batch was frozen with."""
     with db.transaction() as cursor:
         cursor.execute("SELECT spec FROM batch WHERE id = %s", (batch_id,))
         row = cursor.fetchone()
     if row is None:
-        raise _no_such_batch(batch_id)
+        raise no_such_batch(batch_id)
     return Batch.model_validate(row[0])
 
 
@@ -170,13 +84,13 @@ def read_batch(db: Database, claim: Claim) -> BatchRecord:
     ClaimLost
         When somebody else has taken the batch over.
     """
-    with _holding(db, claim) as cursor:
+    with holding(db, claim) as cursor:
         cursor.execute(
             "UPDATE batch SET heartbeat_at = now() WHERE id = %s RETURNING spec, generation,"
             " generation_started_at, wave, cancel_requested_at IS NOT NULL, now()",
             (claim.batch_id,),
         )
-        spec, generation, started_at, wave, cancel_requested, now = _one(cursor)
+        spec, generation, started_at, wave, cancel_requested, now = one_row(cursor)
         submissions = _read_submissions(cursor, claim.batch_id)
         elements = _read_elements(cursor, claim.batch_id)
     return BatchRecord(
@@ -212,19 +126,19 @@ def intend_submission(
     tuple of int and str
         Id of the submission, and its key, which the scheduler is asked for after a crash.
     """
-    with _holding(db, claim) as cursor:
+    with holding(db, claim) as cursor:
         cursor.execute(
             "UPDATE batch SET wave = wave + 1 WHERE id = %s RETURNING wave, generation",
             (claim.batch_id,),
         )
-        wave, generation = _one(cursor)
+        wave, generation = one_row(cursor)
         key = f"{claim.batch_id}.w{wave}"
         cursor.execute(
             "INSERT INTO submission (batch_id, wave, key, claim) VALUES (%s, %s, %s, %s)"
             " RETURNING id",
             (claim.batch_id, wave, key, str(claim.id)),
         )
-        submission_id = int(_one(cursor)[0])
+        submission_id = int(one_row(cursor)[0])
         execute_values(
             cursor,
             "INSERT INTO attempt (element_id, submission_id, number, generation, resources,"
@@ -244,7 +158,7 @@ def intend_submission(
 
 def record_submitted(db: Database, claim: Claim, submission_id: int, reference: str) -> None:
     """Record the scheduler's own id of a submission."""
-    with _holding(db, claim) as cursor:
+    with holding(db, claim) as cursor:
         cursor.execute(
             "UPDATE submission SET state = 'submitted', reference = %s, submitted_at = now()"
             " WHERE id = %s AND state = 'intended'",
@@ -261,7 +175,7 @@ def record_running(db: Database, claim: Claim, hosts: Mapping[int, str | None]) 
     """Record that attempts were seen running: attempt id → host."""
     if not hosts:
         return
-    with _holding(db, claim) as cursor:
+    with holding(db, claim) as cursor:
         execute_values(
             cursor,
             "UPDATE attempt SET state = 'running', started_at = now(), missing_since = NULL,"
@@ -276,7 +190,7 @@ def record_missing(db: Database, claim: Claim, attempt_ids: Sequence[int]) -> No
     """Record since when attempts have ended or gone without leaving a result."""
     if not attempt_ids:
         return
-    with _holding(db, claim) as cursor:
+    with holding(db, claim) as cursor:
         cursor.execute(
             "UPDATE attempt SET missing_since = now() WHERE id = ANY(%s) AND missing_since IS NULL",
             (list(attempt_ids),),
@@ -290,7 +204,7 @@ def record_endings(db: Database, claim: Claim, endings: Sequence[Ending]) -> Non
     """
     if not endings:
         return
-    with _holding(db, claim) as cursor:
+    with holding(db, claim) as cursor:
         ended = execute_values(
             cursor,
             _END_ATTEMPTS,
@@ -328,7 +242,7 @@ def record_endings(db: Database, claim: Claim, endings: Sequence[Ending]) -> Non
 
 def record_refused(db: Database, claim: Claim, submission_id: int, message: str) -> None:
     """Record that the backend refused a submission for good."""
-    with _holding(db, claim) as cursor:
+    with holding(db, claim) as cursor:
         cursor.execute(
             "SELECT id FROM attempt WHERE submission_id = %s AND state <> 'ended'",
             (submission_id,),
@@ -339,7 +253,7 @@ def record_refused(db: Database, claim: Claim, submission_id: int, message: str)
 
 def record_cancelled(db: Database, claim: Claim) -> None:
     """Record, before the scheduler is asked, that we cancel all that the batch has open."""
-    with _holding(db, claim) as cursor:
+    with holding(db, claim) as cursor:
         cursor.execute(
             "UPDATE submission SET cancelled_at = now() WHERE batch_id = %s AND state <> 'ended'"
             " AND cancelled_at IS NULL",
@@ -347,63 +261,14 @@ def record_cancelled(db: Database, claim: Claim) -> None:
         )
 
 
-def request_cancel(db: Database, claim: Claim) -> None:
-    """Record that nothing more of this generation is to be submitted, and what runs is to end."""
-    with _holding(db, claim) as cursor:
-        cursor.execute(
-            "UPDATE batch SET cancel_requested_at = coalesce(cancel_requested_at, now())"
-            " WHERE id = %s",
-            (claim.batch_id,),
-        )
-
-
 def record_stopped(db: Database, claim: Claim, state: str, reason: str) -> None:
     """Settle elements that are not to be tried again although they have no attempt of their own."""
-    with _holding(db, claim) as cursor:
+    with holding(db, claim) as cursor:
         cursor.execute(
             "UPDATE element SET state = %s, reason = %s, updated_at = now()"
             " WHERE batch_id = %s AND state IN ('pending', 'running')",
             (state, reason, claim.batch_id),
         )
-
-
-def add_event(db: Database, claim: Claim, kind: str, message: str) -> None:
-    """Tell what happened to a batch, for people who read its history."""
-    with _holding(db, claim) as cursor:
-        cursor.execute(
-            "INSERT INTO event (run_id, batch_id, kind, message)"
-            " SELECT run_id, id, %s, %s FROM batch WHERE id = %s",
-            (kind, message, claim.batch_id),
-        )
-
-
-def find_unattended(db: Database, silent_for_s: float) -> list[str]:
-    """List batches with something open whose supervisor has been silent for so many seconds."""
-    with db.transaction() as cursor:
-        cursor.execute(
-            "SELECT DISTINCT b.id FROM batch b JOIN submission s ON s.batch_id = b.id"
-            " WHERE s.state <> 'ended' AND coalesce(b.heartbeat_at, b.created_at)"
-            " < now() - make_interval(secs => %s) ORDER BY b.id",
-            (silent_for_s,),
-        )
-        return [row[0] for row in cursor.fetchall()]
-
-
-@contextmanager
-def _holding(db: Database, claim: Claim) -> Iterator[Cursor]:
-    """Open a transaction in which nobody else can take the batch over."""
-    with db.transaction() as cursor:
-        cursor.execute(
-            "SELECT claimed_by, claim = %s FROM batch WHERE id = %s FOR UPDATE",
-            (str(claim.id), claim.batch_id),
-        )
-        row = cursor.fetchone()
-        if row is None:
-            raise _no_such_batch(claim.batch_id)
-        claimed_by, held = row
-        if not held:
-            raise ClaimLost("the batch was taken over", where=claim.batch_id, got=claimed_by)
-        yield cursor
 
 
 def _read_submissions(cursor: Cursor, batch_id: str) -> tuple[Submission, ...]:
@@ -442,16 +307,5 @@ def _attempt(columns: Sequence[Any]) -> Attempt:
     )
 
 
-def _one(cursor: Cursor) -> tuple[Any, ...]:
-    row = cursor.fetchone()
-    if row is None:
-        raise ClaimLost("the batch is gone from the store")
-    return row
-
-
 def _json(resources: Resources) -> str:
     return json.dumps(resources.model_dump(mode="json"))
-
-
-def _no_such_batch(batch_id: str) -> MissingInput:
-    return MissingInput("the store knows no such batch", got=batch_id, do="plan the run again")

@@ -11,7 +11,7 @@ import pytest
 from muster.errors import ClaimLost, IllegalTransition, MissingInput, StoreUnavailable
 from muster.jobs.model import Resources
 from muster.jobs.outcome import Outcome
-from muster.store import batches, runs
+from muster.store import batches, claims, runs
 from muster.store.database import Database
 from muster.store.records import Claim, Ending, RunState
 from muster.store.schema import migrate, read_versions
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def claim(db: Database, tmp_path: Path) -> Claim:
     batch = store_batch(db, make_batch(tmp_path, [{"text": "a"}, {"text": "b"}]))
-    return batches.take_claim(db, batch.id)
+    return claims.take_claim(db, batch.id)
 
 
 def intend(db: Database, claim: Claim) -> tuple[int, list[int]]:
@@ -61,12 +61,12 @@ def test_an_attempt_never_goes_back(db: Database, claim: Claim) -> None:
 
 def test_only_the_newest_claim_writes(db: Database, claim: Claim) -> None:
     submission, attempts = intend(db, claim)
-    batches.take_claim(db, claim.batch_id)
+    claims.take_claim(db, claim.batch_id)
     for write in (
         lambda: batches.record_submitted(db, claim, submission, "ref"),
         lambda: batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)]),
         lambda: batches.record_cancelled(db, claim),
-        lambda: batches.request_cancel(db, claim),
+        lambda: claims.request_cancel(db, claim),
         lambda: batches.read_batch(db, claim),
         lambda: intend(db, claim),
     ):
@@ -96,28 +96,28 @@ def test_a_submission_ends_with_its_last_attempt(db: Database, claim: Claim) -> 
 
 def test_a_clear_starts_a_generation_and_a_retry_does_not(db: Database, claim: Claim) -> None:
     generation = lambda c: batches.read_batch(db, c).generation  # noqa: E731
-    first = batches.take_claim(db, claim.batch_id, max_tries=2)
+    first = claims.take_claim(db, claim.batch_id, max_tries=2)
     assert generation(first) == 1
-    assert generation(batches.take_claim(db, claim.batch_id, max_tries=2)) == 1
-    assert generation(batches.take_claim(db, claim.batch_id, max_tries=4)) == 2
-    assert generation(batches.take_claim(db, claim.batch_id, max_tries=4)) == 2
+    assert generation(claims.take_claim(db, claim.batch_id, max_tries=2)) == 1
+    assert generation(claims.take_claim(db, claim.batch_id, max_tries=4)) == 2
+    assert generation(claims.take_claim(db, claim.batch_id, max_tries=4)) == 2
 
 
 def test_a_cancelled_batch_that_airflow_tries_again_starts_afresh(
     db: Database, claim: Claim
 ) -> None:
     """A scheduler that takes a task for an orphan kills it, and then starts it again."""
-    first = batches.take_claim(db, claim.batch_id, max_tries=2)
-    batches.request_cancel(db, first)
-    assert batches.read_batch(db, batches.take_claim(db, claim.batch_id)).cancel_requested
-    again = batches.read_batch(db, batches.take_claim(db, claim.batch_id, max_tries=2))
+    first = claims.take_claim(db, claim.batch_id, max_tries=2)
+    claims.request_cancel(db, first)
+    assert batches.read_batch(db, claims.take_claim(db, claim.batch_id)).cancel_requested
+    again = batches.read_batch(db, claims.take_claim(db, claim.batch_id, max_tries=2))
     assert (again.cancel_requested, again.generation) == (False, 2)
 
 
 def test_a_new_generation_keeps_what_succeeded_and_what_runs(db: Database, claim: Claim) -> None:
     _, attempts = intend(db, claim)
     batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)])
-    fresh = batches.take_claim(db, claim.batch_id, fresh=True)
+    fresh = claims.take_claim(db, claim.batch_id, fresh=True)
     record = batches.read_batch(db, fresh)
     assert [e.state for e in record.elements] == ["succeeded", "running"]
     assert len(record.submissions) == 1
@@ -137,8 +137,8 @@ def test_a_plan_made_again_changes_nothing_that_is_the_same(
 
 def test_what_nobody_supervises_is_found(db: Database, claim: Claim) -> None:
     intend(db, claim)
-    assert batches.find_unattended(db, 3600) == []
-    assert batches.find_unattended(db, 0) == [claim.batch_id]
+    assert claims.find_unattended(db, 3600) == []
+    assert claims.find_unattended(db, 0) == [claim.batch_id]
 
 
 def test_runs_are_found_by_a_part_of_their_name(db: Database) -> None:

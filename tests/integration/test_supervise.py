@@ -19,11 +19,12 @@ from muster.backends.local import LocalBackend, find_processes
 from muster.errors import ClaimLost
 from muster.jobs.model import Caps, Resources
 from muster.jobs.retry import BackOff
-from muster.jobs.supervise import BatchEnd, Supervisor
-from muster.store import batches
+from muster.jobs.supervise import Supervisor
+from muster.store import batches, claims
 from tests.batches import add_steps_to_path, make_batch, store_batch
 
 if TYPE_CHECKING:
+    from muster.jobs.batch_end import BatchEnd
     from muster.store.database import Database
 
 QUICK = BackOff(first_s=0.01, longest_s=0.02)
@@ -35,7 +36,7 @@ def _steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def supervise(db: Database, batch_id: str, *, fresh: bool = False) -> BatchEnd:
-    claim = batches.take_claim(db, batch_id, fresh=fresh)
+    claim = claims.take_claim(db, batch_id, fresh=fresh)
     return asyncio.run(Supervisor(db, LocalBackend(), claim, back_off=QUICK).run())
 
 
@@ -176,7 +177,7 @@ def test_a_cancelled_batch_leaves_no_process_and_stays_cancelled(
     batch = store_batch(db, make_batch(tmp_path, wish, step="test.misbehave", slots=1))
 
     async def scenario() -> BatchEnd:
-        claim = batches.take_claim(db, batch.id)
+        claim = claims.take_claim(db, batch.id)
         supervisor = Supervisor(db, LocalBackend(), claim, back_off=QUICK)
         task = asyncio.create_task(supervisor.run())
         while not (tmp_path / "ledger").exists():
@@ -197,11 +198,11 @@ def test_who_lost_the_claim_writes_and_cancels_nothing(db: Database, tmp_path: P
 
     async def scenario() -> None:
         backend = LocalBackend()
-        old = Supervisor(db, backend, batches.take_claim(db, batch.id), back_off=QUICK)
+        old = Supervisor(db, backend, claims.take_claim(db, batch.id), back_off=QUICK)
         task = asyncio.create_task(old.run())
         while not find_processes("run.b.w1"):
             await asyncio.sleep(0.05)
-        new = Supervisor(db, backend, batches.take_claim(db, batch.id), back_off=QUICK)
+        new = Supervisor(db, backend, claims.take_claim(db, batch.id), back_off=QUICK)
         with pytest.raises(ClaimLost):
             await old.cancel()
         with pytest.raises(ClaimLost):
@@ -219,10 +220,10 @@ import asyncio, sys
 from muster.backends.local import LocalBackend
 from muster.jobs.retry import BackOff
 from muster.jobs.supervise import Supervisor
-from muster.store import batches
+from muster.store import batches, claims
 from muster.store.database import Database
 db = Database(sys.argv[1])
-claim = batches.take_claim(db, sys.argv[2])
+claim = claims.take_claim(db, sys.argv[2])
 print(asyncio.run(Supervisor(db, LocalBackend(), claim, back_off=BackOff(0.01, 0.02)).run()))
 """
 
@@ -263,7 +264,7 @@ def test_a_killed_process_is_tried_again(db: Database, tmp_path: Path, victim: s
     )
 
     async def scenario() -> BatchEnd:
-        claim = batches.take_claim(db, batch.id)
+        claim = claims.take_claim(db, batch.id)
         task = asyncio.create_task(Supervisor(db, LocalBackend(), claim, back_off=QUICK).run())
         pid = None
         while pid is None:

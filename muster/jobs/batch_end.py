@@ -1,0 +1,74 @@
+"""How a batch stands, for who supervised it and for who only reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from muster.jobs.outcome import Outcome
+from muster.store import batches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from muster.store.database import Database
+    from muster.store.records import ElementRecord
+
+
+@dataclass(frozen=True)
+class ElementEnd:
+    """How one element stands when its batch is over."""
+
+    name: str
+    state: str
+    attempts: int
+    message: str | None
+
+
+@dataclass(frozen=True)
+class BatchEnd:
+    """How a batch stands when nothing of it is left to be run."""
+
+    batch_id: str
+    elements: tuple[ElementEnd, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every element has succeeded."""
+        return all(e.state == Outcome.SUCCEEDED for e in self.elements)
+
+    @property
+    def failures(self) -> tuple[ElementEnd, ...]:
+        """The elements that have not succeeded."""
+        return tuple(e for e in self.elements if e.state != Outcome.SUCCEEDED)
+
+    def describe(self) -> str:
+        """Say in one line how many elements ended how, and why the first failed."""
+        counts = Counter(element.state for element in self.elements)
+        text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        if self.failures:
+            first = self.failures[0]
+            text += f"; {first.name}: {first.message or first.state}"
+        return text
+
+
+def read_end(db: Database, batch_id: str) -> BatchEnd:
+    """Read how a batch stands, for who did not supervise it."""
+    return end_of(batch_id, batches.read_elements(db, batch_id))
+
+
+def end_of(batch_id: str, elements: Sequence[ElementRecord]) -> BatchEnd:
+    """Say how a batch stands by its elements."""
+    return BatchEnd(
+        batch_id,
+        tuple(
+            ElementEnd(
+                name=element.name,
+                state=element.state,
+                attempts=max((a.number for a in element.attempts), default=0),
+                message=element.attempts[-1].message if element.attempts else None,
+            )
+            for element in elements
+        ),
+    )
