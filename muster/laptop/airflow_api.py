@@ -11,66 +11,25 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
 from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Transient
+from muster.laptop.airflow_answers import (
+    DagRun,
+    TaskInstance,
+    parse_dag_run,
+    parse_log_line,
+    parse_task_instance,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
+
+__all__ = ["AirflowApi", "DagRun", "TaskAddress", "TaskInstance", "wait_until"]
 
 PAGE_SIZE = 100
 """The most rows that the server gives at once ([api] maximum_page_limit)."""
 
 TaskAddress = tuple[str, int]
 """A task's id and its map index, -1 where it is not mapped."""
-
-ENDED_RUN = frozenset({"success", "failed"})
-"""States in which a DAG run stays."""
-
-
-@dataclass(frozen=True)
-class DagRun:
-    """A run of a DAG, as the server sees it."""
-
-    run_id: str
-    state: str
-    run_type: str
-    conf: dict[str, Any]
-    logical_date: str | None
-    data_interval_start: str | None
-    data_interval_end: str | None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the run has ended, well or not."""
-        return self.state in ENDED_RUN
-
-
-@dataclass(frozen=True)
-class TaskInstance:
-    """One task of a run; one index of it where the task is mapped.
-
-    Attributes
-    ----------
-    task_id : str
-        With its group's name before it, as in ``trait.predict``.
-    map_index : int
-        -1 where the task is not mapped.
-    label : str
-        What map_index_template made of the index, or the index.
-    state : str
-        Airflow's name of the state; ``none`` where it has none yet.
-    try_number : int
-        Number of the newest try, from 1; 0 before the first.
-    seconds : float or None
-        How long the newest try took or has taken.
-    """
-
-    task_id: str
-    map_index: int
-    label: str
-    state: str
-    try_number: int
-    seconds: float | None
-    pid: int | None
 
 
 @dataclass
@@ -170,12 +129,12 @@ class AirflowApi:
 
     def run(self, dag_id: str, run_id: str) -> DagRun:
         """Return a run."""
-        return _dag_run(self.call("GET", _run_path(dag_id, run_id)))
+        return parse_dag_run(self.call("GET", _run_path(dag_id, run_id)))
 
     def runs(self, dag_id: str) -> list[DagRun]:
         """Return all runs of a DAG, oldest first."""
         path = f"dags/{_quoted(dag_id)}/dagRuns"
-        return [_dag_run(row) for row in self._rows(path, "dag_runs", {"order_by": "id"})]
+        return [parse_dag_run(row) for row in self._rows(path, "dag_runs", {"order_by": "id"})]
 
     def wait_for_run(self, dag_id: str, run_id: str, patience_s: float = 600.0) -> DagRun:
         """Wait until a run has ended, well or not.
@@ -205,7 +164,7 @@ class AirflowApi:
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """Return all task instances of a run, each index of the mapped ones included."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances"
-        return [_task_instance(row) for row in self._rows(path, "task_instances")]
+        return [parse_task_instance(row) for row in self._rows(path, "task_instances")]
 
     def task_log(
         self, dag_id: str, run_id: str, task: TaskAddress, try_number: int | None = None
@@ -219,7 +178,7 @@ class AirflowApi:
         answer = self.call(
             "GET", f"{path}/logs/{try_number}", query={"map_index": map_index, "full_content": 1}
         )
-        return "\n".join(_log_line(event) for event in answer["content"])
+        return "\n".join(parse_log_line(event) for event in answer["content"])
 
     def clear(
         self,
@@ -380,37 +339,3 @@ def _quoted(name: str) -> str:
 
 def _run_path(dag_id: str, run_id: str) -> str:
     return f"dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}"
-
-
-def _dag_run(row: Mapping[str, Any]) -> DagRun:
-    return DagRun(
-        run_id=str(row["dag_run_id"]),
-        state=str(row["state"]),
-        run_type=str(row["run_type"]),
-        conf=dict(row["conf"] or {}),
-        logical_date=row["logical_date"],
-        data_interval_start=row["data_interval_start"],
-        data_interval_end=row["data_interval_end"],
-    )
-
-
-def _task_instance(row: Mapping[str, Any]) -> TaskInstance:
-    map_index = int(row["map_index"])
-    return TaskInstance(
-        task_id=str(row["task_id"]),
-        map_index=map_index,
-        label=str(row["rendered_map_index"] or (map_index if map_index >= 0 else "")),
-        state=str(row["state"] or "none"),
-        try_number=int(row["try_number"]),
-        seconds=row["duration"],
-        pid=row["pid"],
-    )
-
-
-def _log_line(event: Any) -> str:
-    if not isinstance(event, dict):
-        return str(event)
-    parts = [str(event[key]) for key in ("timestamp", "level", "event") if event.get(key)]
-    for error in event.get("error_detail") or []:
-        parts.append(f"{error.get('exc_type')}: {error.get('exc_value')}")
-    return " ".join(parts)
