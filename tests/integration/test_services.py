@@ -180,11 +180,11 @@ def test_killed_scheduler_is_started_again_and_runs_go_on(live):
 
     assert wait_until(running, 60)
     others = live.services.running()
-    before = find_by_title(live, "LocalExecutor")
+    before = find_by_title(live, "LocalExecutor: <idle>")
     live.kill("scheduler")
     live.restart("scheduler")
     assert len(before) > 1
-    assert not before & find_by_title(live, "<idle>")
+    assert not before & find_by_title(live, "LocalExecutor")
     now = live.services.running()
     assert now.pop("scheduler") != others.pop("scheduler")
     assert now == others
