@@ -8,6 +8,7 @@ the cause of a failure is found out by trying to write.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import resource
@@ -116,7 +117,9 @@ def _try_to_write(path: Path) -> MusterError | None:
             do="free some space, or write elsewhere",
         )
     finally:
-        probe.unlink(missing_ok=True)
+        # A read-only file system refuses to remove even what was never there.
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
     return None
 
 

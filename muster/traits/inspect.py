@@ -247,10 +247,16 @@ def _plan_trait(
     except InvalidInput as error:
         return _refuse(params, trait, Decision.INVALID_INPUT, str(error))
     problems = predictors.check_bands(bundle.predictors)
-    if bundle.trait != trait:
-        problems.append(f"the bundle at {uri} is of trait {bundle.trait!r}")
     if problems:
-        return _refuse(params, trait, Decision.INVALID_INPUT, "; ".join(problems))
+        error = InvalidInput(
+            "; ".join(problems),
+            where=", ".join(predictors.uris),
+            expected=f"{', '.join(bundle.predictors)}, as the bundle at {uri}",
+        )
+        return _refuse(params, trait, Decision.INVALID_INPUT, str(error))
+    if bundle.trait != trait:
+        reason = f"the bundle at {uri} is of trait {bundle.trait!r}"
+        return _refuse(params, trait, Decision.INVALID_INPUT, reason)
     stages: dict[BandName, Stage] = {}
     for band in BANDS:
         fingerprint = fingerprint_band(band, bundle, predictors.versions, _parameters(params, band))

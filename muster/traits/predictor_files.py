@@ -115,7 +115,17 @@ def _expand(location: str) -> list[str]:
 
 
 def _version(uri: str) -> dict[str, Any]:
-    stat = storage.stat(uri)
+    path = storage.local_path(uri)
+    if path is not None and path.is_dir():
+        raise InvalidInput(
+            "predictor is a folder", where=uri, do="end it with '/' to mean the rasters in it"
+        )
+    try:
+        stat = storage.stat(uri)
+    except MissingInput as error:
+        raise MissingInput(
+            "no such predictor", where=uri, do="check 'predictors' of the run's parameters"
+        ) from error
     return {"uri": uri, "bytes": stat.bytes, "version": stat.version}
 
 
