@@ -1,4 +1,4 @@
-"""A person at a machine: a folder of inputs, an installation of their own, `muster` as they call it.
+"""A person at a machine: inputs, an installation of their own, and `muster` as they call it.
 
 Everything goes through the real command in a process of its own.  Whatever it does, no traceback
 may reach the person, so that is looked for at every call.
@@ -141,7 +141,7 @@ class Desk:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                preexec_fn=preexec,  # noqa: PLW1509 - sets limits, in a child without threads
+                preexec_fn=preexec,
             )
         return Running(process, log)
 

@@ -1,4 +1,4 @@
-"""A person maps traits: whole products, nothing computed twice, one task at a time, year by year."""
+"""A person maps traits: whole products, nothing twice, one task at a time, year by year."""
 
 from __future__ import annotations
 
