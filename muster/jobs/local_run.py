@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from muster.backends import open_backend
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from muster.store.database import Database
 
     Told = Callable[[str, str, str], None]
+
+TAKEN_OVER_PATIENCE_S = 60.0
+TAKEN_OVER_POLL_S = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -124,12 +128,22 @@ class LocalRun:
             end = await supervisor.run()
         except ClaimLost as error:
             log.warning("%s", error)
-            end = await asyncio.to_thread(read_end, self.db, batch_id)
+            end = await self._watch_other(batch_id)
         except asyncio.CancelledError:
             await supervisor.cancel()
             raise
         self.tell(group, step, "succeeded" if end.succeeded else end.failures[0].state)
         return end
+
+    async def _watch_other(self, batch_id: str) -> BatchEnd:
+        """Wait a while for whoever has taken a batch over to end it."""
+        deadline = time.monotonic() + TAKEN_OVER_PATIENCE_S
+        while True:
+            end = await asyncio.to_thread(read_end, self.db, batch_id)
+            settled = all(e.state not in ("pending", "running") for e in end.elements)
+            if settled or time.monotonic() > deadline:
+                return end
+            await asyncio.sleep(TAKEN_OVER_POLL_S)
 
 
 def _first(errors: ExceptionGroup[Exception]) -> Exception:

@@ -248,12 +248,12 @@ def _plan_trait(
         return _refuse(params, trait, Decision.INVALID_INPUT, str(error))
     problems = predictors.check_bands(bundle.predictors)
     if problems:
-        error = InvalidInput(
+        refusal = InvalidInput(
             "; ".join(problems),
             where=", ".join(predictors.uris),
             expected=f"{', '.join(bundle.predictors)}, as the bundle at {uri}",
         )
-        return _refuse(params, trait, Decision.INVALID_INPUT, str(error))
+        return _refuse(params, trait, Decision.INVALID_INPUT, str(refusal))
     if bundle.trait != trait:
         reason = f"the bundle at {uri} is of trait {bundle.trait!r}"
         return _refuse(params, trait, Decision.INVALID_INPUT, reason)

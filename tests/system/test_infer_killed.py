@@ -1,0 +1,130 @@
+"""An inference that is killed or interrupted anywhere: nothing runs on, nothing is done twice."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.system.desk import Desk, Running, read_bands, say_states
+
+SECONDS_TO_STOP = 20.0
+"""Most that an interrupted run may take to end, on a machine that does other things."""
+
+
+def kill(desk: Desk, running: Running) -> None:
+    running.kill(signal.SIGKILL)
+    running.wait()
+    desk.assert_quiet()
+    for path in desk.bands.rglob("*.tif"):
+        read_bands(path)
+
+
+def test_killed_at_any_moment_it_goes_on_from_what_was_finished(desk: Desk) -> None:
+    desk.write_params(["leaf_area"])
+
+    running = desk.start_infer()
+    running.wait_for("submitted inputs")
+    kill(desk, running)
+    assert not desk.stages()
+    assert desk.states(desk.newest_run()) == {"inputs": {"inspect": "running"}}
+
+    running = desk.start_infer("--max-parallel", "1")
+    running.wait_for(" leaf_area succeeded")
+    kill(desk, running)
+    finished = desk.stages()
+    assert finished
+    assert not desk.maps.exists() or not [n for n in desk.products() if not n.endswith(".part")]
+
+    running = desk.start_infer()
+    running.wait_for("submitted leaf_area to pool local as ")
+    running.wait_for("traits.build.leaf_area")
+    assert desk.stages().items() >= finished.items(), "finished before, computed again"
+    stages = desk.stages()
+    wait_for_runner(desk)
+    kill(desk, running)
+    assert not [name for name in (desk.products() if desk.maps.exists() else []) if name[0] != "."]
+
+    ran = desk.infer()
+    assert ran.code == 0
+    assert desk.states(ran.run_id)["leaf_area"] == say_states("succeeded", bands="reused")
+    assert desk.stages() == stages
+    assert desk.products() == ["leaf_area.png", "leaf_area.tif"]
+    desk.assert_nothing_half_written()
+
+    left_open = [run["id"] for run in desk.muster("status", "--json").json()[1:]]
+    ends = desk.muster("reconcile", "--silent-for", "0", "--json")
+    assert ends.code == 0
+    assert {element["state"] for end in ends.json() for element in end["elements"]} <= {
+        "cancelled",
+        "succeeded",
+    }
+    for run in left_open:
+        for steps in desk.states(run).values():
+            assert "running" not in steps.values()
+    again = desk.muster("reconcile", "--silent-for", "0")
+    assert again.stdout == "nothing is unattended\n"
+    assert desk.states(ran.run_id)["leaf_area"]["build"] == "succeeded"
+
+
+def wait_for_runner(desk: Desk) -> None:
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while not desk.runners():
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+def test_interrupted_it_stops_and_says_so_in_the_record(
+    desk: Desk, number: signal.Signals, code: int
+) -> None:
+    desk.write_params(["leaf_area"])
+    for moment, states in (
+        ("submitted inputs", {"inputs": {"inspect": "cancelled"}}),
+        (
+            "submitted leaf_area",
+            {
+                "inputs": {"inspect": "succeeded"},
+                "leaf_area": say_states("cancelled"),
+            },
+        ),
+    ):
+        running = desk.start_infer()
+        running.wait_for(moment)
+        wait_for_runner(desk)
+        running.kill(number)
+        ran = running.wait(SECONDS_TO_STOP)
+        assert ran.code == code
+        assert not desk.processes()
+        run = desk.newest_run()
+        assert desk.status(run)["run"]["state"] == "cancelled"
+        found = desk.states(run)
+        assert found["inputs"] == states["inputs"]
+        # What was quicker than the signal has ended as it ended.
+        for step, state in states.get("leaf_area", {}).items():
+            assert found["leaf_area"][step] in {state, "succeeded"}
+        assert found.get("leaf_area", {}).get("build", "cancelled") == "cancelled"
+        desk.assert_nothing_half_written()
+        assert not desk.maps.exists()
+        assert not list(desk.scratch.iterdir())
+    assert desk.muster("reconcile", "--silent-for", "0").stdout == "nothing is unattended\n"
+
+
+def test_a_reconciler_that_takes_a_living_run_over_ends_it_cleanly(desk: Desk) -> None:
+    desk.write_params(["leaf_area"])
+    running = desk.start_infer("--predict-only")
+    running.wait_for("traits.predict.leaf_area")
+    wait_for_runner(desk)
+    taken = desk.muster("reconcile", "--silent-for", "0", "--json")
+    ran = running.wait()
+    if taken.json():
+        assert ran.code == 1
+        assert "predict cancelled" in ran.stdout
+        assert desk.states(ran.run_id)["leaf_area"]["predict"] == "cancelled"
+        assert not desk.stages()
+    else:  # it was over before the reconciler had started
+        assert ran.code == 0
+    desk.assert_quiet()
+    desk.assert_nothing_half_written()
