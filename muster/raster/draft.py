@@ -116,28 +116,31 @@ class Draft:
             When a block is missing.
         """
         try:
-            if factors:
+            size = self.path.stat().st_size
+            with rasterio.open(self.path) as dataset:
+                problem = self._check_blocks(dataset, size, None, (_BLOCK_HEIGHT, _BLOCK_WIDTH))
+            if factors and not problem:
                 with rasterio.open(self.path, "r+") as dataset:
                     dataset.build_overviews(list(factors), Resampling[resampling])
-            problem = self._check(factors)
+                problem = self._check_overviews(factors)
         except GDAL_ERRORS as error:
             raise explain_write_error(self.path, gdal_message(error)) from error
         if problem:
             raise explain_write_error(self.path, problem)
 
-    def _check(self, factors: Sequence[int]) -> str:
+    def _check_overviews(self, factors: Sequence[int]) -> str:
         size = self.path.stat().st_size
         with rasterio.open(self.path) as dataset:
             if dataset.overviews(1) != list(factors):
                 return f"the draft has overviews {dataset.overviews(1)}, not {list(factors)}"
-            problem = self._check_blocks(dataset, size, None, (_BLOCK_HEIGHT, _BLOCK_WIDTH))
-        for level, factor in enumerate(factors):
-            with rasterio.open(self.path, overview_level=level) as overview:
-                height, width = overview.block_shapes[0]
-            with rasterio.open(self.path) as dataset:
+            for level, factor in enumerate(factors):
+                with rasterio.open(self.path, overview_level=level) as overview:
+                    height, width = overview.block_shapes[0]
                 covered = (height * factor, width * factor)
-                problem = problem or self._check_blocks(dataset, size, level, covered)
-        return problem
+                problem = self._check_blocks(dataset, size, level, covered)
+                if problem:
+                    return problem
+        return ""
 
     def _check_blocks(
         self, dataset: Any, size: int, level: int | None, covered: tuple[int, int]

@@ -175,15 +175,13 @@ class PredictorStack:
         valid = np.ones(window.pixels, dtype=np.bool_)
         values: _FloatArray | None = None
         for source in self.sources:
-            groups = [source.bands] if source.together else [(band,) for band in source.bands]
-            for bands in groups:
+            for bands in _group(source):
                 stored, masks = _read_bands(source, bands, window)
                 for band, layer, mask in zip(bands, stored, masks, strict=True):
                     valid &= find_valid(layer, band.nodata)
                     if mask is not None:
                         valid &= mask
                 if not valid.any():
-                    # Most of a globe is sea: it ends with the first file, before any conversion.
                     return np.empty((0, len(self.names))), valid
                 if values is None:
                     values = np.empty((window.pixels, len(self.names)))
@@ -360,6 +358,18 @@ def _block_of(dataset: Any) -> tuple[int, int]:
 
 def _itemsize(source: Source) -> int:
     return max(int(np.dtype(dtype).itemsize) for dtype in source.dataset.dtypes)
+
+
+def _group(source: Source) -> list[tuple[SourceBand, ...]]:
+    """Say which bands are read in one go.
+
+    One alone at first, which tells whether the others need to be read: most windows of a globe
+    are sea.  Where bands are interleaved the rest comes together, out of GDAL's cache, for no
+    more than all would have cost.
+    """
+    if source.together:
+        return [group for group in (source.bands[:1], source.bands[1:]) if group]
+    return [(band,) for band in source.bands]
 
 
 def _read_bands(

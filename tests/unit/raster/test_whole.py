@@ -90,14 +90,15 @@ def test_a_draft_that_lost_a_block_when_it_was_closed_is_not_believed(
 
 
 @pytest.mark.parametrize("factors", [[], [2, 4]])
+@pytest.mark.parametrize("keep", [0, 100, -70_000])
 def test_a_draft_that_was_cut_short_is_not_believed(
-    make_grid: Callable[[int, int], Grid], tmp_path: Path, factors: list[int]
+    make_grid: Callable[[int, int], Grid], tmp_path: Path, factors: list[int], keep: int
 ) -> None:
     grid = make_grid(300, 600)
     path = tmp_path / "draft.tif"
     with open_draft(path, grid, 1, "float64", float("nan")) as draft:
         draft.write(grid.whole, np.ones((1, 300, 600)))
-    path.write_bytes(path.read_bytes()[:-70_000])
+    path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(Transient, match=r"draft\.tif"):
         draft.finish(factors, "average")
 
