@@ -32,6 +32,7 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 _NETWORK = re.compile(
     r"curl|http response code|http error|timed? ?out|could not resolve|connection|throttl", re.I
 )
+_REFUSED = re.compile(r"\b40[0134]\b|access denied|does not exist|no such", re.I)
 
 
 def gdal_options(
@@ -152,8 +153,9 @@ def explain_read_error(error: BaseException, uri: str, what: str) -> MusterError
             storage.stat(uri)
         except MusterError as cause:
             return cause
-        if _NETWORK.search(text):
-            return Transient(what, where=uri, got=text)
+    # A local VRT may name remote files, so that this holds for it as well.
+    if _NETWORK.search(text) and not _REFUSED.search(text):
+        return Transient(what, where=uri, got=text)
     return InvalidInput(
         what,
         where=uri,

@@ -7,6 +7,7 @@ their overviews, as the one raster that is then copied.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from muster.raster.grid import Band, Grid
 
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _VRT_TYPES = {"int16": "Int16", "float32": "Float32", "float64": "Float64"}
 
 
@@ -105,8 +107,8 @@ def render_vrt(
         node = ET.SubElement(
             root, "VRTRasterBand", {"dataType": _VRT_TYPES[dtype], "band": str(number)}
         )
-        ET.SubElement(node, "Description").text = band.description
-        ET.SubElement(node, "UnitType").text = band.unit
+        ET.SubElement(node, "Description").text = _clean(band.description)
+        ET.SubElement(node, "UnitType").text = _clean(band.unit)
         ET.SubElement(node, "Offset").text = repr(float(band.offset))
         ET.SubElement(node, "Scale").text = repr(float(band.scale))
         ET.SubElement(node, "NoDataValue").text = "nan" if np.isnan(nodata) else repr(nodata)
@@ -127,4 +129,9 @@ def render_vrt(
 def _add_tags(node: ET.Element, tags: Mapping[str, str]) -> None:
     metadata = ET.SubElement(node, "Metadata")
     for key in sorted(tags):
-        ET.SubElement(metadata, "MDI", {"key": key}).text = tags[key]
+        ET.SubElement(metadata, "MDI", {"key": _clean(key)}).text = _clean(tags[key])
+
+
+def _clean(text: str) -> str:
+    """Replace what XML cannot hold; a control character in a description is no reason to fail."""
+    return _NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.raster.gdal import gdal_message, gdal_options, gdal_path
+from muster.errors import InvalidInput, Transient
+from muster.raster.gdal import explain_read_error, gdal_message, gdal_options, gdal_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,3 +53,18 @@ def test_message_names_the_cause_and_not_where_else_it_stands() -> None:
     error = OSError("Read failed. See previous exception for details.")
     error.__cause__ = ValueError("TIFFFillTile: Read error\nat row 4")
     assert gdal_message(error) == "TIFFFillTile: Read error\nat row 4"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("TIFFFillTile: Read error at row 4", InvalidInput),
+        ("Read or write failed; HTTP response code: 503", Transient),
+        ("CURL error: Could not resolve host: s3.example.org", Transient),
+        ("/vsis3/b/a.tif: HTTP response code: 404", InvalidInput),
+    ],
+)
+def test_what_lies_behind_a_local_vrt_may_be_a_network(text: str, kind: type[Exception]) -> None:
+    error = explain_read_error(OSError(text), "/data/all.vrt", "raster cannot be read")
+    assert type(error) is kind
+    assert text in str(error)

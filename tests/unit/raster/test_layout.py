@@ -70,3 +70,20 @@ def test_vrt_says_everything_exactly(make_grid: Callable[[int, int], Grid]) -> N
         "xSize": "70",
         "ySize": "30",
     }
+
+
+def test_what_xml_cannot_hold_is_replaced(make_grid: Callable[[int, int], Grid]) -> None:
+    text = render_vrt(
+        make_grid(3, 7),
+        [Band("a\0b", "\x1b", tags={"k\x07": "v\ud800"})],
+        [(Path("/drafts/v.tif"), 1)],
+        dtype="int16",
+        nodata=-1,
+        tags={},
+    )
+    (band,) = ET.fromstring(text.encode()).findall("VRTRasterBand")
+    assert band.findtext("Description") == "a\ufffdb"
+    assert band.findtext("UnitType") == "\ufffd"
+    assert [(n.get("key"), n.text) for n in band.findall("Metadata/MDI")] == [
+        ("k\ufffd", "v\ufffd")
+    ]
