@@ -161,11 +161,13 @@ class ElementRunner:
     def _run(self, order: Order, scratch: Path) -> _Ended:
         if self._stop.is_set():
             return _Ended(TERMINATED, message="told to stop before the start")
+        # Another run may write the same file now: only this element's own leftovers are swept.
+        owner = f"{self.batch.id}/{self.element.index}"
         with ExitStack() as stack:
             staged = {}
             for name, uri in self.element.outputs.items():
-                storage.sweep(uri)
-                staged[name] = storage.stage(uri, scratch)
+                storage.sweep(uri, owner)
+                staged[name] = storage.stage(uri, scratch, owner)
                 stack.callback(staged[name].discard)
             ended = self._run_child(order, scratch, {n: s.path for n, s in staged.items()})
             if ended.outcome != Outcome.SUCCEEDED:

@@ -21,6 +21,7 @@ from muster.storage.files import (
     PART_SUFFIX,
     FileObject,
     explain_os_error,
+    os_errors_at,
     sweep_temporary_siblings,
     temporary_sibling,
 )
@@ -126,7 +127,7 @@ def fetch(uri: str, path: Path) -> None:
     _place(uri).fetch(path)
 
 
-def stage(uri: str, scratch: Path | None = None) -> Staged:
+def stage(uri: str, scratch: Path | None = None, owner: str = "") -> Staged:
     """Give a local path to write to, which :meth:`Staged.publish` then puts at the URI.
 
     Parameters
@@ -135,20 +136,24 @@ def stage(uri: str, scratch: Path | None = None) -> Staged:
         Where the file or object shall be.  Missing folders are made.
     scratch : Path, optional
         Folder for the file that is uploaded to S3; the system's temporary folder by default.
+    owner : str
+        Who writes: :func:`sweep` removes what this owner left when it was killed.
 
     Returns
     -------
     Staged
         With ``path`` (nothing exists there yet), ``publish()`` and ``discard()``.
     """
-    return _place(uri).stage(scratch)
+    return _place(uri).stage(scratch, owner)
 
 
-def sweep(uri: str) -> None:
-    """Remove what killed writers of a file left beside it; a half-made S3 upload is never seen.
+def sweep(uri: str, owner: str) -> None:
+    """Remove what killed writers left beside a file: this owner's, and this machine's dead ones.
 
-    Only for who knows that nobody else writes there now: the current attempt of an element.
+    What somebody else is writing now stays.
+    A half-made S3 upload is never seen, so there is nothing to remove.
     """
     path = local_path(uri)
     if path is not None:
-        sweep_temporary_siblings(path)
+        with os_errors_at(uri):
+            sweep_temporary_siblings(path, owner)

@@ -6,11 +6,14 @@ import contextlib
 import errno
 import hashlib
 import os
+import platform
 import shutil
 import stat as stat_modes
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import psutil
 
 from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Transient
 from muster.storage.place import CHUNK_BYTES, Published, Stat
@@ -62,21 +65,39 @@ def os_errors_at(where: object) -> Iterator[None]:
         raise explain_os_error(error, where) from error
 
 
-def temporary_sibling(path: Path) -> Path:
-    """Return a hidden unique name in the folder of ``path``, on the same file system."""
+def temporary_sibling(path: Path, owner: str = "") -> Path:
+    """Return a hidden unique name in the folder of ``path``, on the same file system.
+
+    The name tells whose it is and which process writes it, so that leftovers can be told from
+    what somebody is writing now.
+    """
+    writer = f"{_digest(platform.node())}-{os.getpid()}"
+    tail = f"{_digest(owner)}.{writer}.{uuid.uuid4().hex}{PART_SUFFIX}"
+    return path.with_name(f"{_start_of_names(path)}{tail}")
+
+
+def sweep_temporary_siblings(path: Path, owner: str) -> None:
+    """Remove what killed writers left beside a path: this owner's, and this machine's dead ones."""
+    start, here = _start_of_names(path), _digest(platform.node())
+    if not path.parent.is_dir():
+        return
+    for sibling in path.parent.iterdir():
+        if not (sibling.name.startswith(start) and sibling.name.endswith(PART_SUFFIX)):
+            continue
+        whose, _, rest = sibling.name.removeprefix(start).partition(".")
+        host, _, pid = rest.partition(".")[0].partition("-")
+        dead = host == here and pid.isdigit() and not psutil.pid_exists(int(pid))
+        if dead or whose == _digest(owner):
+            sibling.unlink(missing_ok=True)
+
+
+def _start_of_names(path: Path) -> str:
     # A file system takes 255 bytes; a character that the cut splits is left out.
-    start = path.name.encode("utf-8", "ignore")[:120].decode("utf-8", "ignore")
-    return path.with_name(f".{start}.{uuid.uuid4().hex}{PART_SUFFIX}")
+    return "." + path.name.encode("utf-8", "ignore")[:120].decode("utf-8", "ignore") + "."
 
 
-def sweep_temporary_siblings(path: Path) -> None:
-    """Remove what killed writers of ``path`` left beside it."""
-    start = temporary_sibling(path).name.rsplit(".", 2)[0]
-    if path.parent.is_dir():
-        for sibling in path.parent.iterdir():
-            name = sibling.name
-            if name.startswith(f"{start}.") and name.endswith(PART_SUFFIX):
-                sibling.unlink(missing_ok=True)
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def sync_folder(folder: Path) -> None:
@@ -199,8 +220,8 @@ class FileObject:
             staged.discard()
             raise
 
-    def stage(self, scratch: Path | None) -> StagedFile:
+    def stage(self, scratch: Path | None, owner: str = "") -> StagedFile:
         """Give a hidden sibling of this path; missing folders are made."""
         with os_errors_at(self.uri):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        return StagedFile(self.uri, self.path, temporary_sibling(self.path))
+        return StagedFile(self.uri, self.path, temporary_sibling(self.path, owner))

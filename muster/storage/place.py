@@ -75,5 +75,5 @@ class Place(Protocol):
     def fetch(self, path: Path) -> None:
         """Copy to a local path."""
 
-    def stage(self, scratch: Path | None) -> Staged:
-        """Give a local path to write to."""
+    def stage(self, scratch: Path | None, owner: str = "") -> Staged:
+        """Give a local path to write to, marked as an owner's."""

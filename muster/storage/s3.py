@@ -197,8 +197,8 @@ class S3Object:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def stage(self, scratch: Path | None) -> StagedObject:
-        """Give a file in a new scratch folder."""
+    def stage(self, scratch: Path | None, owner: str = "") -> StagedObject:
+        """Give a file in a new scratch folder, which is nobody else's."""
         name = self._object_key().rpartition("/")[2]
         with os_errors_at(scratch or tempfile.gettempdir()):
             folder = tempfile.mkdtemp(prefix="muster-stage-", dir=scratch)

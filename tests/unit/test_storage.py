@@ -417,3 +417,17 @@ def test_readers_see_old_or_new_never_a_part(tmp_path):
         time.sleep(0.001)
     assert writer.returncode == 0
     assert seen <= {old, new}
+
+
+def test_leftovers_are_swept_and_what_somebody_writes_now_is_not(tmp_path):
+    target = str(tmp_path / "map.tif")
+    mine, theirs = (storage.stage(target, owner=owner) for owner in ("run1/0", "run2/0"))
+    code = f"from muster import storage; print(storage.stage({target!r}, owner='run3/0').path)"
+    dead = Path(subprocess.check_output([sys.executable, "-c", code], text=True).strip())
+    for path in (mine.path, theirs.path, dead):
+        path.write_bytes(b"half")
+    storage.sweep(target, "run1/0")
+    assert not mine.path.exists(), "the same element's earlier attempt"
+    assert not dead.exists(), "another run's, whose process is gone"
+    theirs.publish()
+    assert storage.read_bytes(target) == b"half"
