@@ -34,12 +34,15 @@ def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> 
     Raises
     ------
     ConfigError
-        At the first key that is unknown, absent or wrong.
+        At the first key that is unknown, or else at the first that is absent or wrong.
     """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
+        problems = error.errors(include_url=False)
+        # A key that is misspelt is missing too: the misspelling is what its author wants to hear.
+        unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
+        problem = (unknown or problems)[0]
         path = [str(part) for part in problem["loc"]]
         key = ".".join(path) or "(top level)"
         if problem["type"] == "extra_forbidden":

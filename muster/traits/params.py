@@ -317,9 +317,13 @@ def read_params_file(path: Path) -> ParamsFile:
     ConfigError
         When it is no YAML, or a key is unknown, absent or wrong.
     """
-    text = storage.read_text(str(path))
+    content = storage.read_bytes(str(path))
     try:
-        data = yaml.load(text, Loader=_StrictLoader)
+        data = yaml.load(content, Loader=_StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError("not a YAML file", where=f"{path}{line}", got=error.problem) from error
     except yaml.YAMLError as error:
         raise ConfigError("not a YAML file", where=path, got=error) from error
     if not isinstance(data, dict):
@@ -346,12 +350,14 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Make a mapping of keys that are all different."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {twice[0]!r} is given twice", node.start_mark
-            )
+        keys: list[Any] = []
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            keys.append(key)
         return super().construct_mapping(node, deep)
 
 

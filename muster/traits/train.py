@@ -315,13 +315,18 @@ def _check_target(
     if len(target) < fewest:
         raise InvalidInput(
             f"too few plots for trait {trait}",
+            where=facts["table"],
             got=f"{len(target)} of {facts['rows']} rows are left ({facts['without_target']} "
             f"without a value, {facts['dropped_outside']} outside the predictors, "
             f"{facts['dropped_nodata']} where a predictor is missing)",
             expected=f"at least {fewest}",
         )
     if np.ptp(target) == 0:
-        raise InvalidInput(f"trait {trait} does not vary", got=f"{target[0]:g} in every plot")
+        raise InvalidInput(
+            f"trait {trait} does not vary",
+            where=facts["table"],
+            got=f"{target[0]:g} in every plot",
+        )
 
 
 def _drop_constant(
