@@ -9,6 +9,7 @@ environment.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import platform
 import signal
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from muster.backends.slots import SlotFolder
-from muster.errors import InvalidInput, Transient
+from muster.errors import InvalidInput, MusterError, Transient
 from muster.jobs.outcome import Observation, Sighting
 from muster.storage import explain_os_error, local_path
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from muster.backends.contract import Wave
     from muster.jobs.model import Batch
+
+log = logging.getLogger(__name__)
 
 SLOT_POLL_S = 0.1
 STOP_GRACE_S = 15.0
@@ -46,6 +49,7 @@ class _Job:
     index: int
     process: subprocess.Popen[bytes] | None = None
     cancelled: bool = False
+    refused_with: int | None = None  # the exit code of what kept its runner from starting
 
 
 @dataclass
@@ -97,9 +101,6 @@ class LocalBackend:
                 seen[index] = Observation(Sighting.RUNNING, host=platform.node())
             else:
                 seen[index] = Observation(Sighting.GONE)
-        pool = self._pools.get(_pool_key(wave.batch))
-        if pool and pool.dispatcher and pool.dispatcher.done():
-            pool.dispatcher.result()  # a dispatcher that failed must not be waited for
         return seen
 
     async def cancel(self, wave: Wave, reference: str | None) -> None:
@@ -130,6 +131,8 @@ class LocalBackend:
 
     def _observe_job(self, job: _Job) -> Observation:
         host = platform.node()
+        if job.refused_with is not None:
+            return Observation(Sighting.FAILED, exit_code=job.refused_with, host=host)
         if job.process is None:
             return Observation(Sighting.CANCELLED if job.cancelled else Sighting.WAITING)
         code = job.process.poll()
@@ -157,18 +160,23 @@ class LocalBackend:
     async def _dispatch(self, pool: _Pool) -> None:
         """Start waiting elements, each as soon as a slot is free."""
         while pool.waiting:
-            if pool.waiting[0].cancelled:
+            job = pool.waiting[0]
+            if job.cancelled:
                 pool.waiting.popleft()
                 continue
-            slot = pool.slots.try_take()
-            if slot is None:
-                await asyncio.sleep(SLOT_POLL_S)
-                continue
             try:
-                job = pool.waiting.popleft()
-                job.process = _start_runner(job.wave, job.index, slot)
-            finally:
-                os.close(slot)
+                slot = pool.slots.try_take()
+                if slot is None:
+                    await asyncio.sleep(SLOT_POLL_S)
+                    continue
+                try:
+                    job.process = _start_runner(job.wave, job.index, slot)
+                finally:
+                    os.close(slot)
+            except MusterError as error:
+                log.error("%s does not start: %s", job.wave.key, error)  # noqa: TRY400
+                job.refused_with = error.exit_code
+            pool.waiting.popleft()
 
 
 def find_processes(key: str) -> dict[int, int]:

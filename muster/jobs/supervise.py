@@ -122,7 +122,7 @@ class Supervisor:
     async def _follow(self, record: BatchRecord, submission: Submission) -> None:
         """Look at one open submission and record what has become of it."""
         open_attempts = _open_attempts(record, submission)
-        wave = _wave_of(record.batch, submission.key, open_attempts)
+        wave = _wave_of(record, submission)
         reference = submission.reference
         if not submission.submitted:
             reference = await self.backend.find(wave)
@@ -135,12 +135,21 @@ class Supervisor:
         await self._record(record, submission, open_attempts, seen)
 
     async def _submit_again(self, record: BatchRecord, submission: Submission, wave: Wave) -> None:
-        """Submit what was intended and, as its key shows, never was; or let it go if cancelled."""
-        if submission.cancelled:
-            gone = {i: Observation(Sighting.CANCELLED) for i in wave.attempts}
-            await self._record(record, submission, _open_attempts(record, submission), gone)
+        """Deal with what was intended and, as its key shows, was not submitted.
+
+        Our own intent is carried out now.  Somebody else's may still be on its way, from a process
+        that does not know yet that it was replaced: it is given up, and the next attempt, with a
+        fence and a key of its own, makes it a superseded one should it arrive.
+        """
+        if submission.claim == self.claim.id and not submission.cancelled:
+            await self._hand_over(submission.id, wave)
             return
-        await self._hand_over(submission.id, wave)
+        outcome = Outcome.CANCELLED if submission.cancelled else Outcome.LOST
+        message = f"intended as {submission.key}, and never submitted"
+        attempts = _open_attempts(record, submission).values()
+        await self._store(
+            batches.record_endings, [Ending(a.id, outcome, message=message) for a in attempts]
+        )
 
     async def _record(
         self,
@@ -186,7 +195,7 @@ class Supervisor:
             await self._store(batches.record_cancelled)
             record = await self._store(batches.read_batch)
         for submission in record.submissions:
-            wave = _wave_of(record.batch, submission.key, _open_attempts(record, submission))
+            wave = _wave_of(record, submission)
             await self.backend.cancel(wave, submission.reference)
             log.info("cancelled %s", submission.key)
         return record
@@ -291,10 +300,18 @@ def _open_attempts(record: BatchRecord, submission: Submission) -> dict[int, Att
     }
 
 
-def _wave_of(batch: Batch, key: str, attempts: Mapping[int, Attempt]) -> Wave:
-    numbers = {index: attempt.number for index, attempt in attempts.items()}
-    resources = next(iter(attempts.values())).resources if attempts else batch.resources
-    return Wave(batch, key, numbers, resources)
+def _wave_of(record: BatchRecord, submission: Submission) -> Wave:
+    """Make the wave of an open submission again, as far as it has not ended."""
+    attempts = _open_attempts(record, submission)
+    members = [e for e in record.elements if e.index in attempts]
+    resources = next((a.resources for a in attempts.values()), record.batch.resources)
+    return Wave(
+        batch=record.batch,
+        key=submission.key,
+        attempts={index: attempt.number for index, attempt in attempts.items()},
+        resources=resources,
+        excluded_hosts=sorted({host for e in members for host in _excluded_hosts(e)}),
+    )
 
 
 def _names(wave: Wave) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from psycopg2.extras import execute_values
 
@@ -39,7 +40,8 @@ _ATTEMPTS = """
 """
 
 _SUBMISSIONS = """
-    SELECT id, wave, key, reference, state = 'submitted', cancelled_at IS NOT NULL, intended_at
+    SELECT id, wave, key, claim, reference, state = 'submitted', cancelled_at IS NOT NULL,
+           intended_at
     FROM submission WHERE batch_id = %s AND state <> 'ended' ORDER BY wave
 """
 
@@ -273,7 +275,10 @@ def record_stopped(db: Database, claim: Claim, state: str, reason: str) -> None:
 
 def _read_submissions(cursor: Cursor, batch_id: str) -> tuple[Submission, ...]:
     cursor.execute(_SUBMISSIONS, (batch_id,))
-    return tuple(Submission(*row) for row in cursor.fetchall())
+    return tuple(
+        Submission(id_, wave, key, UUID(claim), *rest)
+        for id_, wave, key, claim, *rest in cursor.fetchall()
+    )
 
 
 def _read_elements(cursor: Cursor, batch_id: str) -> tuple[ElementRecord, ...]:

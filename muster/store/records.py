@@ -66,6 +66,7 @@ class Submission:
     id: int
     wave: int
     key: str
+    claim: UUID
     reference: str | None
     submitted: bool
     cancelled: bool

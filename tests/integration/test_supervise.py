@@ -317,3 +317,27 @@ def _processes_of(folder: Path) -> list[int]:
         except psutil.Error:
             continue
     return found
+
+
+def test_what_a_replaced_supervisor_intended_is_tried_under_another_key(
+    db: Database, tmp_path: Path
+) -> None:
+    """It may be submitting at this very moment: its job, should it come, finds another's fence."""
+    batch = store_batch(db, make_batch(tmp_path, [{"text": "a"}]))
+    replaced = claims.take_claim(db, batch.id)
+    element = batches.read_batch(db, replaced).elements[0]
+    intended = {element.id: (1, Resources(), batch.log_uri(0, 1))}
+    _, key = batches.intend_submission(db, replaced, intended)
+    assert supervise(db, batch.id).succeeded
+    assert outcomes(db, batch.id) == [["lost", "succeeded"]]
+    assert key not in (tmp_path / "work" / "b" / "fence" / "0").read_text()
+
+
+def test_a_runner_that_cannot_start_is_a_transient_failure(db: Database, tmp_path: Path) -> None:
+    batch = store_batch(db, make_batch(tmp_path, [{"text": "a"}, {"text": "b"}]))
+    log_folder = tmp_path / "work" / "b" / "logs"
+    log_folder.mkdir(parents=True)
+    (log_folder / "0").write_text("a file where the folder of the element's logs should be")
+    end = supervise(db, batch.id)
+    assert [e.state == "succeeded" for e in end.elements] == [False, True]
+    assert outcomes(db, batch.id)[0][0] in {"transient", "invalid_input", "software_error"}
