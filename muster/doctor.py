@@ -13,7 +13,8 @@ from muster import storage
 from muster.backends import open_backend
 from muster.backends.contract import Wave
 from muster.errors import MusterError
-from muster.jobs.model import Batch, Element, Order, Resources, Result
+from muster.jobs.model import Batch, Element, Resources, Result
+from muster.jobs.orders import write_orders
 from muster.jobs.outcome import ALIVE, Outcome, Sighting
 from muster.store.schema import read_versions
 
@@ -136,9 +137,7 @@ def _check_placements(site: Site, name: str, cpus: int, memory_mib: int) -> list
 async def _run_probe(batch: Batch) -> Result | None:
     backend = open_backend(batch.backend)
     wave = Wave(batch, f"{batch.id}.w1", {0: 1}, batch.resources)
-    order = Order(submission=wave.key, attempt=1, resources=wave.resources)
-    await asyncio.to_thread(storage.write_text, batch.uri, batch.to_json())
-    await asyncio.to_thread(storage.write_text, batch.fence_uri(0), order.model_dump_json())
+    await asyncio.to_thread(write_orders, wave)
     reference = await backend.submit(wave)
     deadline = time.monotonic() + PROBE_PATIENCE_S
     try:

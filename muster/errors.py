@@ -97,5 +97,8 @@ class ClaimLost(MusterError):
 
 
 def one_line(text: str) -> str:
-    """Fold any text into a single line, for messages that must stay greppable."""
-    return " ".join(text.split())
+    """Fold any text into a single line, for messages that must stay greppable.
+
+    Control characters go: neither a terminal nor Postgres should see a NUL.
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

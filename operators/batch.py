@@ -12,10 +12,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from muster import storage
-from muster.backends import open_backend
 from muster.jobs.batch_end import BatchEnd, read_end
 from muster.jobs.outcome import Outcome
 from muster.jobs.supervise import Supervisor
@@ -29,9 +28,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from muster.jobs.model import Batch
-    from muster.store.records import Claim
 
 LOG_LINES = 100
+LOG_BYTES = 65536
+LINE_CHARACTERS = 1000
 LOGS = 5
 
 
@@ -63,11 +63,12 @@ class BatchOperator(BaseOperator):
         if batch_id is None:
             raise AirflowSkipException(self.batch["skipped"].get(self.step, "not planned"))
         db = Database.from_environment()
-        claim = claims.take_claim(db, batch_id, max_tries=context["ti"].max_tries)
+        max_tries = context["ti"].max_tries
         batch = batches.read_spec(db, batch_id)
         if batch.backend != "local":
+            claims.take_claim(db, batch_id, max_tries=max_tries)
             self.defer(trigger=BatchTrigger(batch_id), method_name="resume")
-        end = asyncio.run(self._supervise(db, batch, claim))
+        end = asyncio.run(self._supervise(db, batch_id, max_tries))
         return self._conclude(batch, end)
 
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
@@ -81,15 +82,20 @@ class BatchOperator(BaseOperator):
         if self._loop is not None and self._supervision is not None:
             self._loop.call_soon_threadsafe(self._supervision.cancel)
 
-    async def _supervise(self, db: Database, batch: Batch, claim: Claim) -> BatchEnd:
-        supervisor = Supervisor(db, open_backend(batch.backend), claim)
+    async def _supervise(self, db: Database, batch_id: str, max_tries: int) -> BatchEnd:
+        supervisor = await Supervisor.take_over(db, batch_id, max_tries=max_tries)
         self._loop = asyncio.get_running_loop()
         self._supervision = asyncio.create_task(supervisor.run())
         try:
             return await self._supervision
         except asyncio.CancelledError:
-            self.log.info("killed: cancelling %s", batch.id)
-            return await supervisor.cancel()
+            self.log.info("killed: cancelling %s", batch_id)
+            end = await supervisor.cancel("kill")
+            if end.succeeded:
+                return end
+            # Where a person marked the task, Airflow asks for no other try; where it only took the
+            # task for an orphan, or the worker was stopped, it does.
+            raise AirflowException(f"killed: {end.describe()}") from None
 
     def _conclude(self, batch: Batch, end: BatchEnd) -> dict[str, Any]:
         self._write_logs(batch, end)
@@ -110,9 +116,9 @@ class BatchOperator(BaseOperator):
             uri = batch.log_uri(index, element.attempts)
             self.log.info("log of %s, attempt %d: %s", element.name, element.attempts, uri)
             if storage.exists(uri):
-                text = storage.read_bytes(uri).decode("utf-8", "replace")
+                text = storage.read_tail(uri, LOG_BYTES).decode("utf-8", "replace")
                 for line in text.splitlines()[-LOG_LINES:]:
-                    self.log.info("| %s", line)
+                    self.log.info("| %s", line[:LINE_CHARACTERS])
 
 
 class LocalBatchOperator(BatchOperator):

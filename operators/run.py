@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from muster.errors import ConfigError, MusterError
+from muster.errors import ConfigError, MusterError, Transient
 from muster.jobs.verdict import give_verdict
 from muster.jobs.workflow import WORKFLOWS, freeze_plan
 from muster.jobs.workflow import open_run as open_run_in_store
@@ -76,6 +76,8 @@ def conclude(context: Context) -> str:
     quorum = float(context["params"].get("quorum", 1.0))
     try:
         verdict = give_verdict(Database.from_environment(), run_id_of(context), quorum=quorum)
+    except Transient:
+        raise  # Airflow tries again
     except MusterError as error:
         raise AirflowFailException(f"no verdict: {error}") from None
     for line in verdict.describe().splitlines():

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from muster.backends import open_backend
 from muster.errors import ClaimLost
-from muster.jobs.supervise import Supervisor
-from muster.store import batches, claims
+from muster.jobs.batch_end import BatchEnd, read_end
+from muster.jobs.supervise import Supervisor, patiently
 from muster.store.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+WATCH_INTERVAL_S = 15.0
 SHORTEST_S = 10.0
 """An event sooner than this after the deferral is lost to a race in the scheduler."""
 
@@ -51,24 +51,29 @@ class BatchTrigger(BaseTrigger):
         started = asyncio.get_running_loop().time()
         db = Database.from_environment()
         try:
-            claim = await asyncio.to_thread(claims.take_claim, db, self.batch_id)
-            batch = await asyncio.to_thread(batches.read_spec, db, self.batch_id)
-            self._supervisor = Supervisor(db, open_backend(batch.backend), claim)
+            self._supervisor = await Supervisor.take_over(db, self.batch_id)
             end = await self._supervisor.run()
         except ClaimLost:
-            # Returning without an event would fail the task that another triggerer supervises now;
-            # Airflow cancels this coroutine when it finds that the trigger is no longer ours.
-            await asyncio.Event().wait()
-            raise
+            # Another triggerer supervises it now (Airflow then cancels this coroutine), or the
+            # reconciler has ended it: a return without an event would fail the task either way.
+            end = await self._watch(db)
         elapsed_s = asyncio.get_running_loop().time() - started
         await asyncio.sleep(max(0.0, self.shortest_s - elapsed_s))
         yield TriggerEvent({"batch": self.batch_id, "succeeded": end.succeeded})  # type: ignore[no-untyped-call]
+
+    async def _watch(self, db: Database) -> BatchEnd:
+        """Wait until whoever has taken the batch over has ended it."""
+        while True:
+            end = await patiently(lambda: asyncio.to_thread(read_end, db, self.batch_id))
+            if end.settled:
+                return end
+            await asyncio.sleep(WATCH_INTERVAL_S)
 
     async def on_kill(self) -> None:
         """End what the batch has open, where this trigger still has the say."""
         if self._supervisor is None:
             return
         try:
-            await self._supervisor.cancel()
+            await self._supervisor.cancel("kill")
         except ClaimLost:
             self.log.info("%s was taken over: nothing is cancelled", self.batch_id)

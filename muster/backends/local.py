@@ -9,6 +9,7 @@ environment.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import platform
@@ -24,6 +25,7 @@ import psutil
 
 from muster.backends.slots import SlotFolder
 from muster.errors import InvalidInput, MusterError, Transient
+from muster.jobs.child import PARENT_VARIABLE
 from muster.jobs.outcome import Observation, Sighting
 from muster.storage import explain_os_error, local_path
 
@@ -38,7 +40,6 @@ log = logging.getLogger(__name__)
 
 SLOT_POLL_S = 0.1
 STOP_GRACE_S = 15.0
-PARENT_VARIABLE = "MUSTER_PARENT_PID"
 
 
 @dataclass
@@ -111,13 +112,11 @@ class LocalBackend:
                 job.cancelled = True
         for number, wait_s in ((signal.SIGTERM, STOP_GRACE_S), (signal.SIGKILL, STOP_GRACE_S)):
             deadline = time.monotonic() + wait_s
-            _signal_all(wave.key, number)
-            while self._is_running(wave):
-                if time.monotonic() > deadline:
-                    break
+            while time.monotonic() < deadline:
+                _signal_all(wave.key, number)
+                if not self._is_running(wave):
+                    return
                 await asyncio.sleep(SLOT_POLL_S)
-            else:
-                return
         raise Transient("processes do not end", where=wave.batch.id, got=find_processes(wave.key))
 
     async def read_log(self, batch: Batch, index: int, attempt: int, offset: int) -> bytes:
@@ -147,8 +146,8 @@ class LocalBackend:
     def _is_running(self, wave: Wave) -> bool:
         for index in wave.attempts:
             job = self._jobs.get((wave.key, index))
-            if job is not None and job.process is not None:
-                job.process.poll()
+            if job is not None and job.process is not None and job.process.poll() is None:
+                return True
         return bool(find_processes(wave.key))
 
     def _pool_of(self, batch: Batch) -> _Pool:
@@ -179,28 +178,26 @@ class LocalBackend:
             pool.waiting.popleft()
 
 
-def find_processes(key: str) -> dict[int, int]:
-    """Find the runners of a submission in the process table: element index → pid."""
-    found: dict[int, int] = {}
+def find_processes(key: str) -> dict[int, list[int]]:
+    """Find the runners of a submission in the process table: element index → pids."""
+    found: dict[int, list[int]] = {}
     for process in psutil.process_iter():
         try:
             environment = process.environ()
             if environment.get("MUSTER_JOB") != key or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            index = int(environment["MUSTER_INDEX"])
-            if index not in found or environment.get("MUSTER_ROLE") != "step":
-                found[index] = process.pid
+            if environment.get("MUSTER_ROLE") != "step":
+                found.setdefault(int(environment["MUSTER_INDEX"]), []).append(process.pid)
         except (psutil.NoSuchProcess, psutil.AccessDenied, KeyError, ValueError):
             continue
     return found
 
 
 def _signal_all(key: str, number: signal.Signals) -> None:
-    for pid in find_processes(key).values():
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
+    for pids in find_processes(key).values():
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def _start_runner(wave: Wave, index: int, slot: int) -> subprocess.Popen[bytes]:
@@ -234,7 +231,7 @@ def _start_runner(wave: Wave, index: int, slot: int) -> subprocess.Popen[bytes]:
 
 def _is_secret(variable: str) -> bool:
     """Tell what a job must not inherit: the keys of the metadata stores and of Airflow."""
-    return variable == "MUSTER_STORE_URL" or variable.startswith(("AIRFLOW__", "_AIRFLOW"))
+    return variable == "MUSTER_STORE_URL" or variable.startswith(("AIRFLOW_", "_AIRFLOW"))
 
 
 def _reference() -> str:

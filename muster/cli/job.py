@@ -6,10 +6,8 @@ import os
 
 import click
 
-from muster.jobs.child import die_with_parent
+from muster.jobs.child import PARENT_VARIABLE, die_with_parent
 from muster.jobs.runner import run_elements
-
-PARENT_VARIABLE = "MUSTER_PARENT_PID"
 
 
 @click.command()

@@ -44,7 +44,7 @@ def status(run: str | None, *, as_json: bool) -> None:
         if not rows:
             click.echo("no runs yet")
         return
-    found = runs.read_run(db, run)
+    found = runs.find_run(db, run)
     elements = runs.read_status(db, found.id)
     if as_json:
         _print_json({"run": asdict(found), "elements": [asdict(e) for e in elements]})
@@ -69,7 +69,7 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
     from muster.store import runs
 
     db = open_database()
-    found = runs.read_run(db, run)
+    found = runs.find_run(db, run)
     rows = [
         row
         for row in runs.read_log_uris(db, found.id, element)

@@ -39,6 +39,11 @@ class BatchEnd:
         return all(e.state == Outcome.SUCCEEDED for e in self.elements)
 
     @property
+    def settled(self) -> bool:
+        """Whether no element is waiting or running."""
+        return all(e.state not in ("pending", "running") for e in self.elements)
+
+    @property
     def failures(self) -> tuple[ElementEnd, ...]:
         """The elements that have not succeeded."""
         return tuple(e for e in self.elements if e.state != Outcome.SUCCEEDED)

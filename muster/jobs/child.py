@@ -26,6 +26,7 @@ from muster.log import configure_logging
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
+PARENT_VARIABLE = "MUSTER_PARENT_PID"
 PROGRESS_INTERVAL_S = 10.0
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",

@@ -101,7 +101,7 @@ class LocalRun:
         """Cancel what was never begun, and record that the run is over."""
         for batch_id in self._unbegun:
             claim = await asyncio.to_thread(claims.take_claim, self.db, batch_id)
-            await asyncio.to_thread(claims.request_cancel, self.db, claim)
+            await asyncio.to_thread(claims.request_cancel, self.db, claim, "person")
             await asyncio.to_thread(
                 batches.record_stopped, self.db, claim, Outcome.CANCELLED.value, message
             )
@@ -119,10 +119,9 @@ class LocalRun:
 
     async def _supervise(self, group: str, step: str, batch_id: str) -> BatchEnd:
         self.tell(group, step, "running")
-        claim = await asyncio.to_thread(claims.take_claim, self.db, batch_id)
-        batch = await asyncio.to_thread(batches.read_spec, self.db, batch_id)
-        backend = self._backends.setdefault(batch.backend, open_backend(batch.backend))
-        supervisor = Supervisor(self.db, backend, claim)
+        supervisor = await Supervisor.take_over(
+            self.db, batch_id, open_backend=self._shared_backend
+        )
         self._unbegun.remove(batch_id)
         try:
             end = await supervisor.run()
@@ -130,18 +129,22 @@ class LocalRun:
             log.warning("%s", error)
             end = await self._watch_other(batch_id)
         except asyncio.CancelledError:
-            await supervisor.cancel()
+            await supervisor.cancel("person")
             raise
         self.tell(group, step, "succeeded" if end.succeeded else end.failures[0].state)
         return end
+
+    def _shared_backend(self, name: str) -> Backend:
+        if name not in self._backends:
+            self._backends[name] = open_backend(name)
+        return self._backends[name]
 
     async def _watch_other(self, batch_id: str) -> BatchEnd:
         """Wait a while for whoever has taken a batch over to end it."""
         deadline = time.monotonic() + TAKEN_OVER_PATIENCE_S
         while True:
             end = await asyncio.to_thread(read_end, self.db, batch_id)
-            settled = all(e.state not in ("pending", "running") for e in end.elements)
-            if settled or time.monotonic() > deadline:
+            if end.settled or time.monotonic() > deadline:
                 return end
             await asyncio.sleep(TAKEN_OVER_POLL_S)
 

@@ -11,9 +11,10 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from muster import storage
+from muster.jobs.outcome import Outcome
 
 
 class Frozen(BaseModel):
@@ -93,7 +94,7 @@ class Batch(Frozen):
     elements : tuple of Element
         In order of their index, without gaps.
     work_uri : str
-        Folder of this batch's own: batch.json, fence/, results/, logs/.
+        Folder of this batch's own: what it was frozen with, fence/, results/, logs/.
     pool_uri : str
         Folder that all batches of the pool share: a local pool's slots are locked there.
     seed : int
@@ -102,6 +103,9 @@ class Batch(Frozen):
         How long a generation may take in all, in seconds.
     environment : dict of str to str
         The step's own settings.
+    looks : bool
+        Whether its elements only look at what is there: a clear runs them again although they
+        succeeded, since what is there may have changed.
     """
 
     id: str
@@ -118,11 +122,12 @@ class Batch(Frozen):
     seed: int = 0
     deadline_s: int | None = None
     environment: dict[str, str] = {}
+    looks: bool = False
 
     @property
     def uri(self) -> str:
-        """Where batch.json lies."""
-        return storage.join(self.work_uri, "batch.json")
+        """Where the batch's file lies; a batch that is frozen anew has a file of another name."""
+        return storage.join(self.work_uri, f"batch-{self.fingerprint[:12]}.json")
 
     @property
     def fingerprint(self) -> str:
@@ -167,10 +172,10 @@ class Result(Frozen):
     submission: str
     index: int
     attempt: int
-    outcome: str
+    outcome: Outcome | Literal["terminated"]
     exit_code: int | None = None
     signal: int | None = None
-    started_at: str
+    started_at: AwareDatetime
     seconds: float
     max_rss_mib: float | None = None
     host: str

@@ -11,7 +11,7 @@ import os
 import signal as signals
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from muster.jobs.model import Result
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
-TERMINATED = "terminated"
+TERMINATED: Final = "terminated"
 """The runner's word for "I was told to stop, ask the scheduler why"; not an outcome."""
 
 EXIT_CODES: dict[int, Outcome] = {
@@ -120,6 +120,8 @@ def decide_outcome(
         return Outcome(result.outcome)
     if seen.sighting in ALIVE or seen.sighting is Sighting.UNKNOWN:
         return None
+    if result is None and missing_for_s < grace_s:
+        return None  # its result may still be on its way
     if cancelled_by_us:
         return Outcome.CANCELLED
     if seen.sighting in _SAID_BY_SCHEDULER:
@@ -129,9 +131,7 @@ def decide_outcome(
             return Outcome.TRANSIENT
         return _outcome_of_exit(seen)
     # COMPLETED or GONE: nothing but the result file could prove a success
-    if result is not None:
-        return Outcome.TRANSIENT
-    return Outcome.LOST if missing_for_s >= grace_s else None
+    return Outcome.TRANSIENT if result is not None else Outcome.LOST
 
 
 def outcome_of_signal(signal: int) -> Outcome:
@@ -141,6 +141,7 @@ def outcome_of_signal(signal: int) -> Outcome:
 
 
 def _outcome_of_exit(seen: Observation) -> Outcome:
-    if seen.signal:
-        return outcome_of_signal(seen.signal)
+    signal = seen.signal or max(0, (seen.exit_code or 0) - 128)  # as a shell tells it
+    if signal:
+        return outcome_of_signal(signal)
     return EXIT_CODES.get(seen.exit_code or 0, Outcome.SOFTWARE_ERROR)

@@ -7,8 +7,11 @@ with a decision and the reason for it.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+from pydantic import AwareDatetime, Field
 
 from muster.jobs.model import Frozen
 
@@ -54,10 +57,12 @@ class PlannedElement(Frozen):
 class Plan(Frozen):
     """All elements of a run.
 
-    ``facts`` holds what the inspection learnt (grid, sizes), ``products`` group → product URI.
+    ``facts`` holds what the inspection learnt (grid, sizes), ``products`` group → product URI, and
+    ``made_at`` tells a new look at the inputs from the same plan read again.
     """
 
     workflow: str
     elements: tuple[PlannedElement, ...]
     facts: dict[str, Any] = {}
     products: dict[str, str] = {}
+    made_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))

@@ -6,10 +6,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from muster.backends import open_backend
 from muster.errors import ClaimLost
 from muster.jobs.supervise import Supervisor
-from muster.store import batches, claims
+from muster.store import claims
 
 if TYPE_CHECKING:
     from muster.jobs.batch_end import BatchEnd
@@ -30,11 +29,9 @@ async def reconcile_unattended(db: Database, silent_for_s: float) -> list[BatchE
     """
     ends: list[BatchEnd] = []
     for batch_id in await asyncio.to_thread(claims.find_unattended, db, silent_for_s):
-        claim = await asyncio.to_thread(claims.take_claim, db, batch_id)
-        batch = await asyncio.to_thread(batches.read_spec, db, batch_id)
-        supervisor = Supervisor(db, open_backend(batch.backend), claim)
+        supervisor = await Supervisor.take_over(db, batch_id)
         try:
-            ends.append(await supervisor.cancel())
+            ends.append(await supervisor.cancel("reconcile"))
         except ClaimLost as error:
             log.info("left alone: %s", error)
     return ends

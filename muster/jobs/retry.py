@@ -37,7 +37,7 @@ BUDGET: dict[Outcome, int] = {
 """How many further attempts an outcome is worth in one generation."""
 
 FREE = frozenset({Outcome.NODE_FAILED, Outcome.PREEMPTED, Outcome.LOST, Outcome.SUPERSEDED})
-"""Outcomes that are nobody's fault; they share one budget and exclude the node."""
+"""Outcomes that are nobody's fault; they share one budget, and the host is not asked again."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,6 @@ class Again:
 
     resources: Resources
     delay_s: float
-    exclude_node: bool
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,6 @@ def decide_retry(
     return Again(
         resources=grown,
         delay_s=back_off.delay_s(len(outcomes), seed),
-        exclude_node=last in FREE,
-        reason=last.value,
     )
 
 

@@ -13,31 +13,36 @@ import logging
 import mimetypes
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-from pydantic import ValidationError
 
 from muster import storage
-from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Superseded
+from muster.errors import InvalidInput, MusterError, SoftwareError, Superseded
 from muster.jobs.child import THREAD_VARIABLES
 from muster.jobs.model import Artifact, Batch, Element, Order, Result
+from muster.jobs.orders import read_batch_file, read_order
 from muster.jobs.outcome import EXIT_CODES, TERMINATED, Outcome, outcome_of_signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 MEMORY_POLL_S = 0.5
+SCRATCH_PREFIX = "muster-scratch-"
 STOP_GRACE_S = 5.0
 EXIT_TERMINATED = 128 + signal.SIGTERM
 MEDIA_TYPES = {
@@ -46,30 +51,6 @@ MEDIA_TYPES = {
     ".parquet": "application/vnd.apache.parquet",
 }
 NO_OUTCOME_CODES = {Outcome.SUCCEEDED: os.EX_OK, Outcome.SUPERSEDED: os.EX_OK}
-
-
-def read_batch_file(uri: str) -> Batch:
-    """Read batch.json.
-
-    Raises
-    ------
-    MissingInput, InvalidInput
-        When it is not there, or is not one.
-    """
-    try:
-        return Batch.model_validate_json(storage.read_bytes(uri))
-    except ValidationError as error:
-        raise InvalidInput(
-            "not a batch file", where=uri, got=error, do="plan the run again"
-        ) from error
-
-
-def read_order(batch: Batch, index: int) -> Order | None:
-    """Read which attempt of an element is the current one; None where there is none."""
-    try:
-        return Order.model_validate_json(storage.read_bytes(batch.fence_uri(index)))
-    except MissingInput:
-        return None
 
 
 @dataclass
@@ -116,11 +97,19 @@ class ElementRunner:
         self.batch = batch
         self.element: Element = batch.elements[index]
         self.submission = submission
-        self._stop = threading.Event()
+        self._stopping = False  # a plain flag: a signal handler must not touch a lock
 
     def request_stop(self) -> None:
         """Stop the element: its process is ended, nothing is published."""
-        self._stop.set()
+        self._stopping = True
+
+    def run_to_code(self) -> int:
+        """Run the element; where not even its result can be written, the exit code says why."""
+        try:
+            return self.run()
+        except MusterError as error:
+            log.error("%s", error)  # noqa: TRY400 - one line for people
+            return error.exit_code
 
     def run(self) -> int:
         """Run the element to its end and return the exit code that tells how it ended."""
@@ -130,7 +119,8 @@ class ElementRunner:
             return os.EX_OK
         started = datetime.now(UTC)
         clock = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="muster-") as scratch:
+        _sweep_scratch()
+        with tempfile.TemporaryDirectory(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-") as scratch:
             try:
                 ended = self._run(order, Path(scratch))
             except MusterError as error:
@@ -140,10 +130,10 @@ class ElementRunner:
             submission=order.submission,
             index=self.element.index,
             attempt=order.attempt,
-            outcome=ended.outcome,
+            outcome=TERMINATED if ended.outcome == TERMINATED else Outcome(ended.outcome),
             exit_code=ended.exit_code,
             signal=ended.signal,
-            started_at=started.isoformat(),
+            started_at=started,
             seconds=round(time.monotonic() - clock, 3),
             max_rss_mib=ended.max_rss_mib,
             host=platform.node(),
@@ -159,7 +149,7 @@ class ElementRunner:
         return _exit_code(ended)
 
     def _run(self, order: Order, scratch: Path) -> _Ended:
-        if self._stop.is_set():
+        if self._stopping:
             return _Ended(TERMINATED, message="told to stop before the start")
         # Another run may write the same file now: only this element's own leftovers are swept.
         owner = f"{self.batch.id}/{self.element.index}"
@@ -179,14 +169,14 @@ class ElementRunner:
                         where=self.element.outputs[name],
                         got=name,
                     )
-            if read_order(self.batch, self.element.index) != order:
-                raise Superseded("a newer attempt has taken over", where=self.element.name)
-            ended.artifacts = tuple(self._publish(name, output) for name, output in staged.items())
+            ended.artifacts = tuple(
+                self._publish(name, output, order) for name, output in staged.items()
+            )
             return ended
 
-    def _publish(self, name: str, output: storage.Staged) -> Artifact:
+    def _publish(self, name: str, output: storage.Staged, order: Order) -> Artifact:
         uri = self.element.outputs[name]
-        published = output.publish()
+        published = output.publish(lambda: self._check_current(order))
         suffix = Path(uri).suffix.lower()
         media_type = MEDIA_TYPES.get(suffix) or mimetypes.guess_type(uri)[0]
         return Artifact(
@@ -196,6 +186,11 @@ class ElementRunner:
             bytes=published.bytes,
             media_type=media_type or "application/octet-stream",
         )
+
+    def _check_current(self, order: Order) -> None:
+        """Refuse to publish for an attempt that is no longer the current one."""
+        if read_order(self.batch, self.element.index) != order:
+            raise Superseded("a newer attempt has taken over", where=self.element.name)
 
     def _run_child(self, order: Order, scratch: Path, outputs: dict[str, Path]) -> _Ended:
         task, report = scratch / "task.json", scratch / "report.json"
@@ -231,7 +226,7 @@ class ElementRunner:
             start_new_session=True,
         )
         watch = _Watch(process, order)
-        ended = watch.until_end(self._stop)
+        ended = watch.until_end(lambda: self._stopping)
         ended.max_rss_mib = round(watch.peak_rss_mib, 1)
         return _with_report(ended, report, self.batch.step)
 
@@ -246,7 +241,7 @@ class _Watch:
         self._started = time.monotonic()
         self._measured = self._started
 
-    def until_end(self, stop: threading.Event) -> _Ended:
+    def until_end(self, stopping: Callable[[], bool]) -> _Ended:
         """Wait for the process, ending it where it must end, and say how it ended."""
         while True:
             pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
@@ -254,15 +249,15 @@ class _Watch:
                 self.peak_rss_mib = max(self.peak_rss_mib, usage.ru_maxrss / 1024)
                 self.process.returncode = os.waitstatus_to_exitcode(status)
                 return self._natural_end(self.process.returncode)
-            verdict = self._must_end(stop)
+            verdict = self._must_end(stopping)
             if verdict is not None:
                 self._kill()
                 return verdict
-            stop.wait(POLL_S)
+            time.sleep(POLL_S)
 
-    def _must_end(self, stop: threading.Event) -> _Ended | None:
+    def _must_end(self, stopping: Callable[[], bool]) -> _Ended | None:
         limits = self.limits
-        if stop.is_set():
+        if stopping():
             return _Ended(TERMINATED, message="told to stop")
         now = time.monotonic()
         if now - self._measured >= MEMORY_POLL_S:
@@ -286,8 +281,11 @@ class _Watch:
             return _Ended(Outcome.SUCCEEDED.value, exit_code=0)
         if returncode < 0:
             name = signal.Signals(-returncode).name
+            # Who kills from outside (an out-of-memory killer, a scheduler that ends a job) is
+            # known to the scheduler alone.
+            outside = -returncode in (signal.SIGTERM, signal.SIGKILL)
             return _Ended(
-                outcome_of_signal(-returncode).value,
+                TERMINATED if outside else outcome_of_signal(-returncode).value,
                 signal=-returncode,
                 error_class=name,
                 message=f"the step's process was ended by {name}",
@@ -345,6 +343,14 @@ def _exit_code(ended: _Ended) -> int:
     return NO_OUTCOME_CODES.get(Outcome(ended.outcome), os.EX_SOFTWARE)
 
 
+def _sweep_scratch() -> None:
+    """Remove the scratch folders that killed runners of this user left on this machine."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*-*"):
+        pid = folder.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def run_elements(batch_uri: str, indexes: list[int] | None, submission: str, workers: int) -> int:
     """Run elements of a batch inside a job, and return the worst exit code.
 
@@ -370,26 +376,12 @@ def run_elements(batch_uri: str, indexes: list[int] | None, submission: str, wor
             runner.request_stop()
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    codes: list[int] = []
-    waiting = list(reversed(runners))
-
-    def work() -> None:
-        while waiting:
-            try:
-                codes.append(waiting.pop().run())
-            except MusterError as error:  # not even the result could be written
-                log.error("%s", error)  # noqa: TRY400 - one line for people
-                codes.append(error.exit_code)
-
     try:
         if len(runners) == 1:
-            work()
+            codes = [runners[0].run_to_code()]
         else:
-            threads = [threading.Thread(target=work) for _ in range(min(workers, len(runners)))]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with ThreadPoolExecutor(max_workers=workers) as pool:
+                codes = list(pool.map(ElementRunner.run_to_code, runners))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
 from muster import storage
+from muster.backends import open_backend
 from muster.backends.contract import Wave
 from muster.errors import InvalidInput, MissingInput, Transient, one_line
 from muster.jobs.batch_end import BatchEnd, end_of
-from muster.jobs.model import Order, Resources, Result
+from muster.jobs.model import Resources, Result
+from muster.jobs.orders import write_orders
 from muster.jobs.outcome import (
     ALIVE,
     Observation,
@@ -43,7 +46,19 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-STORE_PATIENCE_S = 30.0
+LONGEST_WAIT_S = 30.0
+
+
+async def patiently(act: Callable[[], Awaitable[T]]) -> T:
+    """Do something, and again after a while as long as something outside does not answer."""
+    delay_s = 1.0
+    while True:
+        try:
+            return await act()
+        except Transient as error:
+            log.warning("waiting %.0f s: %s", delay_s, error)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, LONGEST_WAIT_S)
 
 
 class Supervisor:
@@ -54,7 +69,7 @@ class Supervisor:
     db : Database
         The store.
     backend : Backend
-        The batch's own backend.
+        The batch's own backend; batches that share it share what it has open.
     claim : Claim
         What entitles this supervisor; ClaimLost ends it as soon as somebody else has one.
     back_off : BackOff
@@ -69,6 +84,37 @@ class Supervisor:
         self.claim = claim
         self.back_off = back_off or BackOff()
 
+    @classmethod
+    async def take_over(
+        cls,
+        db: Database,
+        batch_id: str,
+        *,
+        max_tries: int | None = None,
+        open_backend: Callable[[str], Backend] = open_backend,
+    ) -> Supervisor:
+        """Take a batch over from whoever had it, with the backend that it was frozen with.
+
+        Parameters
+        ----------
+        max_tries : int, optional
+            As in :func:`muster.store.claims.take_claim`.
+        open_backend : callable
+            From a backend's name to a backend.
+
+        Raises
+        ------
+        MissingInput
+            When the store knows no such batch.
+        """
+
+        async def take() -> tuple[Claim, Batch]:
+            claim = await asyncio.to_thread(claims.take_claim, db, batch_id, max_tries=max_tries)
+            return claim, await asyncio.to_thread(batches.read_spec, db, batch_id)
+
+        claim, batch = await patiently(take)
+        return cls(db, open_backend(batch.backend), claim)
+
     async def run(self) -> BatchEnd:
         """Supervise until nothing retryable is left.
 
@@ -78,41 +124,41 @@ class Supervisor:
             When somebody else has taken the batch over; nothing was cancelled.
         """
         while True:
-            end = await self._patiently(self._pass)
+            end = await patiently(self._pass)
             if end is not None:
                 return end
             await asyncio.sleep(self.backend.poll_interval_s)
 
-    async def cancel(self) -> BatchEnd:
+    async def cancel(self, by: str) -> BatchEnd:
         """End everything the batch has open, verified and recorded.
 
         What ended by itself before is recorded as it ended.
+
+        Parameters
+        ----------
+        by : {"kill", "person", "reconcile"}
+            Who asks for it.
 
         Raises
         ------
         ClaimLost
             When this supervisor no longer has the say; nothing was cancelled then.
         """
-        await self._store(claims.request_cancel)
+        await patiently(lambda: self._store(claims.request_cancel, by))
         return await self.run()
-
-    async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
-        """Do a pass, and again after a while as long as something outside does not answer."""
-        delay_s = 1.0
-        while True:
-            try:
-                return await act()
-            except Transient as error:
-                log.warning("waiting %.0f s: %s", delay_s, error)
-                await asyncio.sleep(delay_s)
-                delay_s = min(2 * delay_s, STORE_PATIENCE_S)
 
     async def _pass(self) -> BatchEnd | None:
         record: BatchRecord = await self._store(batches.read_batch)
         if record.submissions and self._why_over(record):
             record = await self._cancel_open(record)
+        silent: Transient | None = None
         for submission in record.submissions:
-            await self._follow(record, submission)
+            try:
+                await self._follow(record, submission)
+            except Transient as error:  # one that cannot be asked must not hide the others
+                silent = error
+        if silent is not None:
+            raise silent
         if record.submissions:
             record = await self._store(batches.read_batch)
         return await self._submit_or_end(record)
@@ -144,7 +190,7 @@ class Supervisor:
         if submission.claim == self.claim.id and not submission.cancelled:
             await self._hand_over(submission.id, wave)
             return
-        outcome = Outcome.CANCELLED if submission.cancelled else Outcome.LOST
+        outcome = Outcome.CANCELLED if submission.cancelled else Outcome.SUPERSEDED
         message = f"intended as {submission.key}, and never submitted"
         attempts = _open_attempts(record, submission).values()
         await self._store(
@@ -160,12 +206,16 @@ class Supervisor:
     ) -> None:
         endings: list[Ending] = []
         running: dict[int, str | None] = {}
+        back: list[int] = []
         missing: list[int] = []
+        over = self._why_over(record)
         for index, attempt in open_attempts.items():
             look = seen.get(index, Observation(Sighting.UNKNOWN))
             if look.sighting in ALIVE:
                 if look.sighting is Sighting.RUNNING and attempt.state is not AttemptState.RUNNING:
                     running[attempt.id] = look.host
+                if attempt.missing_since is not None:
+                    back.append(attempt.id)
                 continue
             result = await self._in_thread(
                 _read_result, record.batch, submission.key, index, attempt
@@ -178,11 +228,17 @@ class Supervisor:
                 missing_for_s=(record.now - since).total_seconds() if since else 0.0,
                 grace_s=self.backend.result_grace_s,
             )
+            if outcome is Outcome.SUCCEEDED and submission.fingerprint != record.batch.fingerprint:
+                outcome = Outcome.SUPERSEDED  # the batch was planned anew while it ran
             if outcome is not None:
-                endings.append(_ending(attempt, outcome, look, result))
+                ending = _ending(attempt, outcome, look, result)
+                if outcome is Outcome.CANCELLED and over is not None:
+                    ending = replace(ending, outcome=over[0], message=over[1])
+                endings.append(ending)
             elif look.sighting is not Sighting.UNKNOWN:
                 missing.append(attempt.id)
         await self._store(batches.record_running, running)
+        await self._store(batches.record_seen, back)
         await self._store(batches.record_missing, missing)
         await self._store(batches.record_endings, endings)
         names = {a.id: e.name for e in record.elements for a in e.attempts}
@@ -223,18 +279,18 @@ class Supervisor:
         if due or waiting:
             return None
         if over:
-            await self._store(batches.record_stopped, over[0], over[1])
+            await self._store(batches.record_stopped, over[0].value, over[1])
             record = await self._store(batches.read_batch)
         return end_of(record.batch.id, record.elements)
 
-    def _why_over(self, record: BatchRecord) -> tuple[str, str] | None:
-        """Say why nothing more may be submitted, as (state, reason); None while it may."""
+    def _why_over(self, record: BatchRecord) -> tuple[Outcome, str] | None:
+        """Say why nothing more may be submitted, as outcome and reason; None while it may."""
         if record.cancel_requested:
-            return Outcome.CANCELLED.value, "cancelled"
+            return Outcome.CANCELLED, "cancelled"
         deadline_s = record.batch.deadline_s
         age_s = (record.now - record.generation_started_at).total_seconds()
         if deadline_s is not None and age_s > deadline_s:
-            return Outcome.TIMED_OUT.value, f"the batch's deadline of {deadline_s} s has passed"
+            return Outcome.TIMED_OUT, f"the batch's deadline of {deadline_s} s has passed"
         return None
 
     def _next_step(self, record: BatchRecord, element: ElementRecord) -> Again | Stop:
@@ -242,7 +298,7 @@ class Supervisor:
         past = [a for a in element.attempts if a.generation == record.generation and a.outcome]
         if not past:
             resources = record.batch.resources
-            return Again(resources=resources, delay_s=0.0, exclude_node=False, reason="first")
+            return Again(resources=resources, delay_s=0.0)
         return decide_retry(
             [a.outcome for a in past if a.outcome is not None],
             past[-1].resources,
@@ -272,7 +328,8 @@ class Supervisor:
 
     async def _hand_over(self, submission_id: int, wave: Wave) -> None:
         try:
-            await self._in_thread(_write_orders, wave)
+            await self._in_thread(write_orders, wave)
+            await self._store(claims.check_claim)
             reference = await self.backend.submit(wave)
         except InvalidInput as error:
             log.error("refused: %s", error)  # noqa: TRY400 - one line for people
@@ -334,15 +391,6 @@ def _excluded_hosts(element: ElementRecord) -> tuple[str, ...]:
     return tuple(sorted(hosts))
 
 
-def _write_orders(wave: Wave) -> None:
-    """Write batch.json once, and make this wave's attempts the current ones of their elements."""
-    if not storage.exists(wave.batch.uri):
-        storage.write_text(wave.batch.uri, wave.batch.to_json())
-    for index, number in wave.attempts.items():
-        order = Order(submission=wave.key, attempt=number, resources=wave.resources)
-        storage.write_text(wave.batch.fence_uri(index), order.model_dump_json())
-
-
 def _read_result(batch: Batch, key: str, index: int, attempt: Attempt) -> Result | None:
     """Read the result of this very submission and attempt; None where there is none."""
     uri = batch.result_uri(index, attempt.number)
@@ -350,8 +398,8 @@ def _read_result(batch: Batch, key: str, index: int, attempt: Attempt) -> Result
         result = Result.model_validate_json(storage.read_bytes(uri))
     except MissingInput:
         return None
-    except ValidationError as error:
-        log.error("not a result file, so none: %s", one_line(f"{uri}: {error}"))  # noqa: TRY400
+    except (InvalidInput, ValidationError) as error:
+        log.error("not a result, so none: %s", one_line(f"{uri}: {error}"))  # noqa: TRY400
         return None
     if result.submission != key or result.attempt != attempt.number:
         return None
@@ -380,7 +428,7 @@ def _ending(attempt: Attempt, outcome: Outcome, look: Observation, result: Resul
         error_class=result.error_class,
         message=result.message,
         facts=result.facts,
-        started_at=datetime.fromisoformat(result.started_at),
+        started_at=result.started_at,
         artifacts=result.artifacts if outcome is Outcome.SUCCEEDED else (),
     )
 

@@ -98,7 +98,7 @@ def judge(
         s: sum(g.state == s for g in groups) for s in ("succeeded", "failed", "missing_input")
     }
     judged = counts["succeeded"] + counts["failed"]
-    good = counts["succeeded"] > 0 and counts["succeeded"] >= quorum * judged
+    good = counts["succeeded"] > 0 and counts["succeeded"] >= quorum * judged - 1e-9
     summary = (
         f"{counts['succeeded']} of {judged} succeeded (quorum {quorum:.1%}),"
         f" {counts['failed']} failed, {counts['missing_input']} without their input"
@@ -131,7 +131,10 @@ def _why(status: ElementStatus) -> str:
 
 
 def _judge_group(name: str, members: Sequence[ElementStatus]) -> GroupVerdict:
-    states = {member.step: member.state for member in members}
+    states: dict[str, str] = {}
+    for member in members:  # of several elements of a step, one that is not good speaks for it
+        if states.get(member.step) is None or states[member.step] in GOOD:
+            states[member.step] = member.state
     reasons = tuple(dict.fromkeys(_why(member) for member in members if member.state not in GOOD))
     if all(state in GOOD for state in states.values()):
         state = "succeeded"

@@ -148,6 +148,7 @@ def open_run(
         outputs={"plan": storage.join(work_uri, "plan.json")},
     )
     batch = _freeze(site, run_id, work_uri, workflow.inspect, "inputs", [element], {})
+    batch = batch.model_copy(update={"looks": True})
     runs.create_batches(db, [("inputs", batch)])
     return batch.id
 
@@ -170,6 +171,8 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
     run = runs.read_run(db, run_id)
     plan = read_plan(run)
     overrides = run.params.get("resources") or {}
+    looked_at = plan.made_at.isoformat()
+    again = run.facts.get("looked_at") not in (None, looked_at)
     batches: list[tuple[str, Batch]] = []
     settled: list[PlannedElement] = []
     members: dict[str, dict[str, list[PlannedElement]]] = {}
@@ -197,8 +200,9 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
             do="split the run",
         )
     if batches:
-        runs.create_batches(db, batches)
-    runs.record_plan(db, run_id, settled, {**plan.facts, "products": plan.products})
+        runs.create_batches(db, batches, again=again)
+    facts = {**plan.facts, "products": plan.products, "looked_at": looked_at}
+    runs.record_plan(db, run_id, settled, facts)
     return groups
 
 

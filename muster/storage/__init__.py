@@ -44,6 +44,7 @@ __all__ = [
     "list",
     "local_path",
     "read_bytes",
+    "read_tail",
     "read_text",
     "sha256",
     "stage",
@@ -84,6 +85,16 @@ def stat(uri: str) -> Stat:
 def read_bytes(uri: str) -> bytes:
     """Return the whole content of a small file or object."""
     return b"".join(_place(uri).chunks())
+
+
+def read_tail(uri: str, most_bytes: int) -> bytes:
+    """Return the last bytes of a file or object, at most so many."""
+    path = local_path(uri)
+    if path is None:
+        return read_bytes(uri)[-most_bytes:]
+    with os_errors_at(uri), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - most_bytes))
+        return file.read()
 
 
 def read_text(uri: str) -> str:

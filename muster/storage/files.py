@@ -19,7 +19,7 @@ from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError
 from muster.storage.place import CHUNK_BYTES, Published, Stat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PART_SUFFIX = ".part"
@@ -135,12 +135,18 @@ class StagedFile:
     target: Path
     path: Path
 
-    def publish(self) -> Published:
-        """Sync and rename; only then does the target exist, or have its new content."""
+    def publish(self, check: Callable[[], None] | None = None) -> Published:
+        """Sync and rename; only then does the target exist, or have its new content.
+
+        ``check`` is called last before the rename, and keeps it from happening by raising.
+        """
         if not self.path.is_file():
             raise SoftwareError("nothing was written to publish", where=self.uri)
         with os_errors_at(self.uri):
             published = hash_file(self.path)
+        if check is not None:
+            check()
+        with os_errors_at(self.uri):
             replace_durably(self.path, self.target)
         return published
 

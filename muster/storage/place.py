@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
@@ -44,7 +44,7 @@ class Staged(Protocol):
     def path(self) -> Path:
         """The local path to write to."""
 
-    def publish(self) -> Published:
+    def publish(self, check: Callable[[], None] | None = None) -> Published:
         """Put the file where it belongs, whole and durably."""
 
     def discard(self) -> None:

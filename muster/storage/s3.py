@@ -35,7 +35,7 @@ from muster.storage.files import PART_SUFFIX, hash_file, os_errors_at, temporary
 from muster.storage.place import CHUNK_BYTES, Published, Stat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from types_boto3_s3 import S3Client
 
@@ -112,12 +112,18 @@ class StagedObject:
     target: S3Object
     path: Path
 
-    def publish(self) -> Published:
-        """Upload; the object appears when the last part has arrived, and not before."""
+    def publish(self, check: Callable[[], None] | None = None) -> Published:
+        """Upload; the object appears when the last part has arrived, and not before.
+
+        ``check`` is called last before the upload, and keeps it from happening by raising.
+        """
         if not self.path.is_file():
             raise SoftwareError("nothing was written to publish", where=self.target.uri)
-        with os_errors_at(self.target.uri), _s3_errors_at(self.target.uri):
+        with os_errors_at(self.target.uri):
             published = hash_file(self.path)
+        if check is not None:
+            check()
+        with os_errors_at(self.target.uri), _s3_errors_at(self.target.uri):
             # On failure boto3 aborts the multipart upload, so nothing is left to pay for.
             _client().upload_file(
                 str(self.path), self.target.bucket, self.target.key, Config=_TRANSFER

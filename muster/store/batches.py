@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from psycopg2.extras import execute_values
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from muster.store.database import Database
 
 _ELEMENTS = """
-    SELECT id, index, name, state, generation FROM element WHERE batch_id = %s ORDER BY index
+    SELECT id, index, name, state FROM element WHERE batch_id = %s ORDER BY index
 """
 
 _ATTEMPTS = """
@@ -40,8 +40,7 @@ _ATTEMPTS = """
 """
 
 _SUBMISSIONS = """
-    SELECT id, wave, key, claim, reference, state = 'submitted', cancelled_at IS NOT NULL,
-           intended_at
+    SELECT id, key, claim, fingerprint, reference, state = 'submitted', cancelled_at IS NOT NULL
     FROM submission WHERE batch_id = %s AND state <> 'ended' ORDER BY wave
 """
 
@@ -89,17 +88,16 @@ def read_batch(db: Database, claim: Claim) -> BatchRecord:
     with holding(db, claim) as cursor:
         cursor.execute(
             "UPDATE batch SET heartbeat_at = now() WHERE id = %s RETURNING spec, generation,"
-            " generation_started_at, wave, cancel_requested_at IS NOT NULL, now()",
+            " generation_started_at, cancel_requested_at IS NOT NULL, now()",
             (claim.batch_id,),
         )
-        spec, generation, started_at, wave, cancel_requested, now = one_row(cursor)
+        spec, generation, started_at, cancel_requested, now = one_row(cursor)
         submissions = _read_submissions(cursor, claim.batch_id)
         elements = _read_elements(cursor, claim.batch_id)
     return BatchRecord(
         batch=Batch.model_validate(spec),
         generation=generation,
         generation_started_at=started_at,
-        wave=wave,
         cancel_requested=cancel_requested,
         submissions=submissions,
         elements=elements,
@@ -130,15 +128,17 @@ def intend_submission(
     """
     with holding(db, claim) as cursor:
         cursor.execute(
-            "UPDATE batch SET wave = wave + 1 WHERE id = %s RETURNING wave, generation",
+            "UPDATE batch SET wave = wave + 1 WHERE id = %s"
+            " RETURNING wave, generation, fingerprint",
             (claim.batch_id,),
         )
-        wave, generation = one_row(cursor)
-        key = f"{claim.batch_id}.w{wave}"
+        wave, generation, fingerprint = one_row(cursor)
+        # Another installation on the same machine or cluster may have a run of the same name.
+        key = f"{claim.batch_id}.w{wave}.{uuid4().hex[:8]}"
         cursor.execute(
-            "INSERT INTO submission (batch_id, wave, key, claim) VALUES (%s, %s, %s, %s)"
-            " RETURNING id",
-            (claim.batch_id, wave, key, str(claim.id)),
+            "INSERT INTO submission (batch_id, wave, key, fingerprint, claim)"
+            " VALUES (%s, %s, %s, %s, %s) RETURNING id",
+            (claim.batch_id, wave, key, fingerprint, str(claim.id)),
         )
         submission_id = int(one_row(cursor)[0])
         execute_values(
@@ -180,11 +180,21 @@ def record_running(db: Database, claim: Claim, hosts: Mapping[int, str | None]) 
     with holding(db, claim) as cursor:
         execute_values(
             cursor,
-            "UPDATE attempt SET state = 'running', started_at = now(), missing_since = NULL,"
-            " host = v.host FROM (VALUES %s) AS v (id, host)"
+            "UPDATE attempt SET state = 'running', started_at = now(), host = v.host"
+            " FROM (VALUES %s) AS v (id, host)"
             " WHERE attempt.id = v.id AND attempt.state IN ('planned', 'submitted')",
             list(hosts.items()),
             template="(%s, %s::text)",
+        )
+
+
+def record_seen(db: Database, claim: Claim, attempt_ids: Sequence[int]) -> None:
+    """Record that attempts that seemed to be gone are there after all."""
+    if not attempt_ids:
+        return
+    with holding(db, claim) as cursor:
+        cursor.execute(
+            "UPDATE attempt SET missing_since = NULL WHERE id = ANY(%s)", (list(attempt_ids),)
         )
 
 
@@ -213,7 +223,7 @@ def record_endings(db: Database, claim: Claim, endings: Sequence[Ending]) -> Non
             [
                 (
                     e.attempt_id, e.outcome.value, e.exit_code, e.signal, e.host, e.seconds,
-                    e.max_rss_mib, e.error_class, e.message, json.dumps(e.facts or {}),
+                    e.max_rss_mib, e.error_class, e.message, _json_text(e.facts or {}),
                     e.started_at,
                 )
                 for e in endings
@@ -276,8 +286,7 @@ def record_stopped(db: Database, claim: Claim, state: str, reason: str) -> None:
 def _read_submissions(cursor: Cursor, batch_id: str) -> tuple[Submission, ...]:
     cursor.execute(_SUBMISSIONS, (batch_id,))
     return tuple(
-        Submission(id_, wave, key, UUID(claim), *rest)
-        for id_, wave, key, claim, *rest in cursor.fetchall()
+        Submission(id_, key, UUID(claim), *rest) for id_, key, claim, *rest in cursor.fetchall()
     )
 
 
@@ -288,8 +297,8 @@ def _read_elements(cursor: Cursor, batch_id: str) -> tuple[ElementRecord, ...]:
         attempts.setdefault(element_id, []).append(_attempt(columns))
     cursor.execute(_ELEMENTS, (batch_id,))
     return tuple(
-        ElementRecord(id_, index, name, state, generation, tuple(attempts.get(id_, ())))
-        for id_, index, name, state, generation in cursor.fetchall()
+        ElementRecord(id_, index, name, state, tuple(attempts.get(id_, ())))
+        for id_, index, name, state in cursor.fetchall()
     )
 
 
@@ -314,3 +323,8 @@ def _attempt(columns: Sequence[Any]) -> Attempt:
 
 def _json(resources: Resources) -> str:
     return json.dumps(resources.model_dump(mode="json"))
+
+
+def _json_text(value: Any) -> str:
+    """Render JSON that Postgres takes: it has no character for a NUL."""
+    return json.dumps(value).replace("\\u0000", "")

@@ -29,8 +29,10 @@ _TAKE_CLAIM = """
     UPDATE batch SET
         claim = %(claim)s, claimed_by = %(by)s, claimed_at = now(), heartbeat_at = now(),
         cancel_requested_at = CASE WHEN %(fresh)s = 1 THEN NULL ELSE cancel_requested_at END,
+        cancel_requested_by = CASE WHEN %(fresh)s = 1 THEN NULL ELSE cancel_requested_by END,
         generation = generation + %(fresh)s,
-        generation_started_at = CASE WHEN %(fresh)s = 1 THEN now() ELSE generation_started_at END,
+        generation_started_at =
+            CASE WHEN %(fresh)s = 1 OR claim IS NULL THEN now() ELSE generation_started_at END,
         max_tries = coalesce(%(max_tries)s, max_tries)
     WHERE id = %(batch)s
     RETURNING generation
@@ -41,7 +43,8 @@ _FRESH_ELEMENTS = """
         state = CASE WHEN EXISTS (SELECT 1 FROM attempt WHERE element_id = element.id
                                   AND attempt.state <> 'ended') THEN 'running' ELSE 'pending' END,
         reason = NULL
-    WHERE batch_id = %(batch)s AND state <> 'succeeded'
+    WHERE batch_id = %(batch)s AND (state <> 'succeeded' OR EXISTS (
+        SELECT 1 FROM batch WHERE id = %(batch)s AND (spec ->> 'looks')::boolean))
 """
 
 _EVENT = """
@@ -59,7 +62,7 @@ def take_claim(
     ----------
     max_tries : int, optional
         Of the Airflow task that asks; more than at the last claim means that it was cleared, and
-        a batch that was cancelled and is tried again is not meant to stay so.
+        a batch that Airflow's own kill cancelled is not meant to stay so when it is tried again.
     fresh : bool
         Start a new generation in any case.
 
@@ -72,15 +75,15 @@ def take_claim(
     by = f"{socket.gethostname()}:{os.getpid()}"
     with db.transaction() as cursor:
         cursor.execute(
-            "SELECT coalesce(%s > max_tries, false), cancel_requested_at IS NOT NULL"
+            "SELECT coalesce(%s > max_tries, false), cancel_requested_by = 'kill'"
             " FROM batch WHERE id = %s FOR UPDATE",
             (max_tries, batch_id),
         )
         row = cursor.fetchone()
         if row is None:
             raise no_such_batch(batch_id)
-        cleared, cancelled = row
-        starts = fresh or cleared or (cancelled and max_tries is not None)
+        cleared, killed = row
+        starts = fresh or cleared or (bool(killed) and max_tries is not None)
         cursor.execute(
             _TAKE_CLAIM,
             {
@@ -98,15 +101,34 @@ def take_claim(
     return Claim(batch_id, claim)
 
 
-def request_cancel(db: Database, claim: Claim) -> None:
-    """Record that nothing more of this generation is to be submitted, and what runs is to end."""
+def check_claim(db: Database, claim: Claim) -> None:
+    """Make sure that a claim still holds.
+
+    Raises
+    ------
+    ClaimLost
+        When it does not.
+    """
+    with holding(db, claim):
+        pass
+
+
+def request_cancel(db: Database, claim: Claim, by: str) -> None:
+    """Record that nothing more of this generation is to be submitted, and what runs is to end.
+
+    Parameters
+    ----------
+    by : {"kill", "person", "reconcile"}
+        Who asks.  Airflow may kill a task only to start it again; what a person or the reconciler
+        ended stays ended.
+    """
     with holding(db, claim) as cursor:
         cursor.execute(
-            "UPDATE batch SET cancel_requested_at = coalesce(cancel_requested_at, now())"
-            " WHERE id = %s",
-            (claim.batch_id,),
+            "UPDATE batch SET cancel_requested_at = coalesce(cancel_requested_at, now()),"
+            " cancel_requested_by = %s WHERE id = %s",
+            (by, claim.batch_id),
         )
-        cursor.execute(_EVENT, ("cancel", "cancellation asked for", claim.batch_id))
+        cursor.execute(_EVENT, ("cancel", f"asked for by {by}", claim.batch_id))
 
 
 def find_unattended(db: Database, silent_for_s: float) -> list[str]:

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
@@ -28,6 +28,17 @@ log = logging.getLogger(__name__)
 
 URL_VARIABLE = "MUSTER_STORE_URL"
 ILLEGAL_TRANSITION = "MU001"
+
+# A server that has gone silent must be noticed, and a client that was stopped in the middle of a
+# transaction must not keep a batch's row from whoever takes the batch over.
+_TIMEOUTS: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+_OPTIONS = "-c timezone=UTC -c statement_timeout=120s -c idle_in_transaction_session_timeout=30s"
 
 
 class Database:
@@ -107,6 +118,6 @@ class Database:
     def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = psycopg2.connect(
-                self.url, connect_timeout=10, application_name="muster", options="-c timezone=UTC"
+                self.url, application_name="muster", options=_OPTIONS, **_TIMEOUTS
             )
         return self._connection

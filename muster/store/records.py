@@ -64,13 +64,12 @@ class Submission:
     """One wave handed to a backend, or about to be."""
 
     id: int
-    wave: int
     key: str
     claim: UUID
+    fingerprint: str
     reference: str | None
     submitted: bool
     cancelled: bool
-    intended_at: datetime
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,6 @@ class ElementRecord:
     index: int
     name: str
     state: str
-    generation: int
     attempts: tuple[Attempt, ...]
 
 
@@ -109,7 +107,6 @@ class BatchRecord:
     batch: Batch
     generation: int
     generation_started_at: datetime
-    wave: int
     cancel_requested: bool
     submissions: tuple[Submission, ...]
     elements: tuple[ElementRecord, ...]

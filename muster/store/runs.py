@@ -25,19 +25,20 @@ _RUN = (
 )
 
 _UPSERT_BATCH = """
-    INSERT INTO batch (id, run_id, step, group_name, backend, pool, spec, fingerprint) VALUES %s
+    INSERT INTO batch (id, run_id, step, group_name, backend, pool, spec, fingerprint) VALUES %%s
     ON CONFLICT (id) DO UPDATE SET
         spec = excluded.spec, fingerprint = excluded.fingerprint, backend = excluded.backend,
         pool = excluded.pool, generation = batch.generation + 1, generation_started_at = now()
-    WHERE batch.fingerprint <> excluded.fingerprint
+    WHERE batch.fingerprint <> excluded.fingerprint OR %(again)s
     RETURNING id
 """
 
-# A plan made again keeps what has succeeded, unless the batch itself is another one now.
+# A plan that is frozen again keeps what has succeeded, unless the batch itself is another one now
+# or a new inspection has found that it must run.
 _UPSERT_ELEMENT = """
     INSERT INTO element (run_id, batch_id, step, group_name, name, index, state, reason) VALUES %%s
     ON CONFLICT (run_id, step, name) DO UPDATE SET
-        batch_id = coalesce(excluded.batch_id, element.batch_id), index = excluded.index,
+        batch_id = excluded.batch_id, index = excluded.index,
         group_name = excluded.group_name,
         state = CASE WHEN element.state = 'succeeded' AND excluded.state IN ('pending', 'reused')
                           AND NOT coalesce(excluded.batch_id, '') = ANY(%(changed)s)
@@ -80,21 +81,25 @@ def open_run(
             "INSERT INTO run (id, workflow, params, work_uri, interval_start, interval_end)"
             " VALUES (%s, %s, %s, %s, %s, %s)"
             " ON CONFLICT (id) DO UPDATE SET state = 'open', params = excluded.params,"
-            " planned_at = NULL, ended_at = NULL, message = NULL",
+            " work_uri = excluded.work_uri, interval_start = excluded.interval_start,"
+            " interval_end = excluded.interval_end, planned_at = NULL, ended_at = NULL,"
+            " message = NULL",
             (run_id, workflow, json.dumps(params), work_uri, start, end),
         )
     return read_run(db, run_id)
 
 
-def create_batches(db: Database, batches: Sequence[tuple[str, Batch]]) -> None:
+def create_batches(
+    db: Database, batches: Sequence[tuple[str, Batch]], *, again: bool = False
+) -> None:
     """Put batches with all their elements into the store: (group, batch) pairs.
 
-    A batch that is there already and unchanged keeps its record.
+    A batch that is there already and unchanged keeps its record, unless it is to run ``again``.
     """
     with db.transaction() as cursor:
         changed = execute_values(
             cursor,
-            _UPSERT_BATCH,
+            cursor.mogrify(_UPSERT_BATCH, {"again": again}).decode(),
             [
                 (b.id, b.run, b.step, group, b.backend, b.pool, b.to_json(), b.fingerprint)
                 for group, b in batches
@@ -154,7 +159,23 @@ def end_run(db: Database, run_id: str, state: RunState, message: str) -> None:
 
 
 def read_run(db: Database, run_id: str) -> Run:
-    """Read a run by its id, or by a part of it that only one run has.
+    """Read a run by its id.
+
+    Raises
+    ------
+    MissingInput
+        When there is none.
+    """
+    with db.transaction() as cursor:
+        cursor.execute(f"SELECT {_RUN} FROM run WHERE id = %s", (run_id,))
+        row = cursor.fetchone()
+    if row is None:
+        raise MissingInput("the store knows no such run", got=run_id)
+    return _run(row)
+
+
+def find_run(db: Database, text: str) -> Run:
+    """Find a run as a person names it: by its id, or by a part of it that only one run has.
 
     Raises
     ------
@@ -164,22 +185,19 @@ def read_run(db: Database, run_id: str) -> Run:
         When several do.
     """
     with db.transaction() as cursor:
-        cursor.execute(f"SELECT {_RUN} FROM run WHERE id = %s", (run_id,))
+        cursor.execute(
+            f"SELECT {_RUN} FROM run WHERE position(%s in id) > 0"
+            " ORDER BY id = %s DESC, created_at DESC LIMIT 6",
+            (text, text),
+        )
         rows = cursor.fetchall()
-        if not rows:
-            cursor.execute(
-                f"SELECT {_RUN} FROM run WHERE position(%s in id) > 0"
-                " ORDER BY created_at DESC LIMIT 6",
-                (run_id,),
-            )
-            rows = cursor.fetchall()
     if not rows:
         raise MissingInput(
-            "the store knows no such run", got=run_id, do="list runs with 'muster status'"
+            "the store knows no such run", got=text, do="list runs with 'muster status'"
         )
-    if len(rows) > 1:
+    if len(rows) > 1 and rows[0][0] != text:
         names = ", ".join(row[0] for row in rows)
-        raise InvalidInput("several runs fit", got=run_id, expected=f"one of {names}")
+        raise InvalidInput("several runs fit", got=text, expected=f"one of {names}")
     return _run(rows[0])
 
 
@@ -205,32 +223,6 @@ def read_status(db: Database, run_id: str) -> list[ElementStatus]:
             (run_id,),
         )
         return [ElementStatus(*row) for row in cursor.fetchall()]
-
-
-def read_artifacts(db: Database, run_id: str, step: str) -> dict[str, dict[str, str]]:
-    """Read what the newest successful attempts of a step made: element → artifact → URI."""
-    with db.transaction() as cursor:
-        cursor.execute(
-            """
-            SELECT DISTINCT ON (e.name, f.name) e.name, f.name, f.uri
-            FROM element e JOIN attempt a ON a.element_id = e.id
-                           JOIN artifact f ON f.attempt_id = a.id
-            WHERE e.run_id = %s AND e.step = %s AND a.outcome = 'succeeded'
-            ORDER BY e.name, f.name, a.number DESC
-            """,
-            (run_id, step),
-        )
-        made: dict[str, dict[str, str]] = {}
-        for element, name, uri in cursor.fetchall():
-            made.setdefault(element, {})[name] = uri
-        return made
-
-
-def read_batch_ids(db: Database, run_id: str) -> list[str]:
-    """List the batches of a run."""
-    with db.transaction() as cursor:
-        cursor.execute("SELECT id FROM batch WHERE run_id = %s ORDER BY id", (run_id,))
-        return [row[0] for row in cursor.fetchall()]
 
 
 def read_log_uris(db: Database, run_id: str, name: str) -> list[tuple[str, int, str, str]]:

@@ -11,6 +11,7 @@ import pytest
 from muster.errors import ClaimLost, IllegalTransition, MissingInput, StoreUnavailable
 from muster.jobs.model import Resources
 from muster.jobs.outcome import Outcome
+from muster.jobs.plan import Decision, PlannedElement
 from muster.store import batches, claims, runs
 from muster.store.database import Database
 from muster.store.records import Claim, Ending, RunState
@@ -66,7 +67,7 @@ def test_only_the_newest_claim_writes(db: Database, claim: Claim) -> None:
         lambda: batches.record_submitted(db, claim, submission, "ref"),
         lambda: batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)]),
         lambda: batches.record_cancelled(db, claim),
-        lambda: claims.request_cancel(db, claim),
+        lambda: claims.request_cancel(db, claim, "kill"),
         lambda: batches.read_batch(db, claim),
         lambda: intend(db, claim),
     ):
@@ -81,8 +82,8 @@ def test_one_open_submission_a_batch_and_wave(db: Database, claim: Claim) -> Non
     intend(db, claim)
     with pytest.raises(psycopg2.errors.UniqueViolation), db.transaction() as cursor:
         cursor.execute(
-            "INSERT INTO submission (batch_id, wave, key, claim)"
-            " SELECT batch_id, wave, key || 'x', claim FROM submission"
+            "INSERT INTO submission (batch_id, wave, key, fingerprint, claim)"
+            " SELECT batch_id, wave, key || 'x', fingerprint, claim FROM submission"
         )
 
 
@@ -108,10 +109,19 @@ def test_a_cancelled_batch_that_airflow_tries_again_starts_afresh(
 ) -> None:
     """A scheduler that takes a task for an orphan kills it, and then starts it again."""
     first = claims.take_claim(db, claim.batch_id, max_tries=2)
-    claims.request_cancel(db, first)
+    claims.request_cancel(db, first, "kill")
     assert batches.read_batch(db, claims.take_claim(db, claim.batch_id)).cancel_requested
     again = batches.read_batch(db, claims.take_claim(db, claim.batch_id, max_tries=2))
     assert (again.cancel_requested, again.generation) == (False, 2)
+
+
+@pytest.mark.parametrize("by", ["person", "reconcile"])
+def test_what_was_ended_on_purpose_stays_ended(db: Database, claim: Claim, by: str) -> None:
+    claims.request_cancel(db, claims.take_claim(db, claim.batch_id, max_tries=2), by)
+    again = claims.take_claim(db, claim.batch_id, max_tries=2)
+    assert batches.read_batch(db, again).cancel_requested
+    cleared = claims.take_claim(db, claim.batch_id, max_tries=4)
+    assert not batches.read_batch(db, cleared).cancel_requested
 
 
 def test_a_new_generation_keeps_what_succeeded_and_what_runs(db: Database, claim: Claim) -> None:
@@ -135,6 +145,40 @@ def test_a_plan_made_again_changes_nothing_that_is_the_same(
     assert {e.state for e in batches.read_elements(db, claim.batch_id)} == {"pending"}
 
 
+def test_what_a_new_inspection_wants_again_runs_again(
+    db: Database, claim: Claim, tmp_path: Path
+) -> None:
+    """Somebody deleted the file of an element that had succeeded, and cleared the run."""
+    _, attempts = intend(db, claim)
+    batches.record_endings(db, claim, [Ending(a, Outcome.SUCCEEDED) for a in attempts])
+    batch = make_batch(tmp_path, [{"text": "a"}, {"text": "b"}])
+    runs.create_batches(db, [("group", batch)], again=True)
+    record = batches.read_batch(db, claims.take_claim(db, claim.batch_id))
+    assert {e.state for e in record.elements} == {"pending"}
+    assert record.generation == 2
+
+
+def test_a_plan_made_again_may_have_fewer_elements(db: Database, tmp_path: Path) -> None:
+    batch = make_batch(tmp_path, [{"text": "a"}, {"text": "b"}, {"text": "c"}])
+    store_batch(db, batch)
+    fewer = [e.model_copy(update={"index": i}) for i, e in enumerate(batch.elements[1:])]
+    settled = PlannedElement(
+        step=batch.step, name=batch.elements[0].name, group="group", decision=Decision.REUSED,
+        reason="there",
+    )  # fmt: skip
+    runs.record_plan(db, "run", [settled], {})
+    store_batch(db, batch.model_copy(update={"elements": tuple(fewer)}))
+    found = batches.read_elements(db, batch.id)
+    assert [(e.index, e.name) for e in found] == [(0, "b-e1"), (1, "b-e2")]
+
+
+def test_a_nul_in_a_message_is_recorded_without_it(db: Database, claim: Claim) -> None:
+    _, attempts = intend(db, claim)
+    ending = Ending(attempts[0], Outcome.TRANSIENT, message="a b", facts={"x": "nul \x00 in it"})
+    batches.record_endings(db, claim, [ending])
+    assert batches.read_batch(db, claim).elements[0].state == "transient"
+
+
 def test_what_nobody_supervises_is_found(db: Database, claim: Claim) -> None:
     intend(db, claim)
     assert claims.find_unattended(db, 3600) == []
@@ -144,13 +188,13 @@ def test_what_nobody_supervises_is_found(db: Database, claim: Claim) -> None:
 def test_runs_are_found_by_a_part_of_their_name(db: Database) -> None:
     for name in ("wf.manual__2026-01-01", "wf.manual__2026-02-01"):
         runs.open_run(db, name, workflow="wf", params={}, work_uri="w")
-    assert runs.read_run(db, "2026-02").id == "wf.manual__2026-02-01"
+    assert runs.find_run(db, "2026-02").id == "wf.manual__2026-02-01"
     with pytest.raises(Exception, match="several runs fit"):
-        runs.read_run(db, "manual")
+        runs.find_run(db, "manual")
     with pytest.raises(MissingInput, match="no such run"):
-        runs.read_run(db, "2027")
+        runs.find_run(db, "2027")
     runs.end_run(db, "wf.manual__2026-01-01", RunState.FAILED, "why")
-    assert runs.read_run(db, "2026-01").message == "why"
+    assert runs.find_run(db, "2026-01").message == "why"
 
 
 def test_migrating_at_once_and_again_is_safe(database: str) -> None:

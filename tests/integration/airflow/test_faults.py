@@ -70,7 +70,7 @@ class BatchRun:
         return row[0] if row else "none"
 
     def runner(self, index: int) -> int | None:
-        return find_processes(self.key()).get(index)
+        return next(iter(find_processes(self.key()).get(index, [])), None)
 
     def step(self, index: int) -> int | None:
         runner = self.runner(index)

@@ -76,8 +76,8 @@ class TestLocalBackend(BackendContract):
         steps: list[psutil.Process] = []
         while not steps and time.monotonic() < deadline:
             time.sleep(0.05)
-            runner = find_processes(wave.key).get(0)
-            steps = psutil.Process(runner).children() if runner else []
+            runners = find_processes(wave.key).get(0, [])
+            steps = psutil.Process(runners[0]).children() if runners else []
         assert steps
         parent.send_signal(signal.SIGKILL)
         parent.wait()
@@ -98,7 +98,7 @@ class TestLocalBackend(BackendContract):
         async def scenario(backend: Backend) -> dict[str, str]:
             reference = await backend.submit(wave)
             await self.until_running(backend, wave, reference)
-            environment = psutil.Process(find_processes(wave.key)[0]).environ()
+            environment = psutil.Process(find_processes(wave.key)[0][0]).environ()
             await self.until_ended(backend, wave, reference)
             return environment
 

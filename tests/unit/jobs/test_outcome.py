@@ -27,7 +27,7 @@ def decide(
     *,
     ours: bool = False,
     missing_for_s: float = 0.0,
-    grace_s: float = 60.0,
+    grace_s: float = 0.0,
 ) -> Outcome | None:
     return decide_outcome(
         seen,
@@ -75,9 +75,12 @@ def decide(
         (Observation(S.FAILED, exit_code=1), None, False, End.SOFTWARE_ERROR),
         (Observation(S.FAILED, signal=signal.SIGKILL), None, False, End.TRANSIENT),
         (Observation(S.FAILED, signal=signal.SIGSEGV), None, False, End.SOFTWARE_ERROR),
+        # as a shell tells of a signal
+        (Observation(S.FAILED, exit_code=137), None, False, End.TRANSIENT),
+        (Observation(S.FAILED, exit_code=139), None, False, End.SOFTWARE_ERROR),
         # without a result file nothing is a success
-        (Observation(S.COMPLETED, exit_code=0), None, False, None),
-        (Observation(S.GONE), None, False, None),
+        (Observation(S.COMPLETED, exit_code=0), None, False, End.LOST),
+        (Observation(S.GONE), None, False, End.LOST),
     ],
 )
 def test_outcome(seen: Observation, said: str | None, ours: bool, expected: Outcome | None) -> None:
@@ -90,10 +93,13 @@ def test_the_attempts_own_word_is_final(seen: Sighting, ours: bool, said: Outcom
     assert decide(Observation(seen), said.value, ours=ours) == said
 
 
-@pytest.mark.parametrize("seen", [S.COMPLETED, S.GONE])
-def test_what_left_no_result_is_lost_after_the_grace_period_only(seen: Sighting) -> None:
-    assert decide(Observation(seen), missing_for_s=59.9) is None
-    assert decide(Observation(seen), missing_for_s=60.0) == End.LOST
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("seen", sorted(set(S) - {S.WAITING, S.RUNNING, S.UNKNOWN}))
+def test_a_result_may_lag_behind_the_end_of_its_job(seen: Sighting, ours: bool) -> None:
+    look = Observation(seen, exit_code=0)
+    assert decide(look, ours=ours, missing_for_s=59.9, grace_s=60.0) is None
+    assert decide(look, ours=ours, missing_for_s=60.0, grace_s=60.0) is not None
+    assert decide(look, "succeeded", ours=ours, grace_s=60.0) == End.SUCCEEDED
 
 
 @pytest.mark.parametrize("seen", list(S))

@@ -54,11 +54,9 @@ def test_a_free_retry_uses_up_no_other_budget() -> None:
     assert isinstance(decide([End.SOFTWARE_ERROR, End.LOST, End.SOFTWARE_ERROR]), Stop)
 
 
-def test_free_retries_share_one_budget_and_exclude_the_node() -> None:
+def test_free_retries_share_one_budget() -> None:
     mixed = [End.NODE_FAILED, End.LOST, End.PREEMPTED, End.NODE_FAILED, End.LOST]
-    again = decide(mixed)
-    assert isinstance(again, Again)
-    assert again.exclude_node
+    assert isinstance(decide(mixed), Again)
     assert isinstance(decide([*mixed, End.PREEMPTED]), Stop)
 
 

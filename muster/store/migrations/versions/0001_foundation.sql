@@ -36,6 +36,7 @@ CREATE TABLE batch (
     claimed_at           timestamptz,
     heartbeat_at         timestamptz,              -- the claimant's last sign of life
     cancel_requested_at  timestamptz,
+    cancel_requested_by  text CHECK (cancel_requested_by IN ('kill', 'person', 'reconcile')),
     created_at           timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX batch_run_id ON batch (run_id);
@@ -57,7 +58,7 @@ CREATE TABLE element (
     reason      text,
     updated_at  timestamptz NOT NULL DEFAULT now(),
     UNIQUE (run_id, step, name),
-    UNIQUE (batch_id, index)
+    UNIQUE (batch_id, index) DEFERRABLE INITIALLY DEFERRED
 );
 CREATE INDEX element_run_state ON element (run_id, state);
 
@@ -66,6 +67,7 @@ CREATE TABLE submission (
     batch_id      text NOT NULL REFERENCES batch ON DELETE CASCADE,
     wave          integer NOT NULL,
     key           text NOT NULL UNIQUE,            -- in the job's name: what a crash is survived by
+    fingerprint   text NOT NULL,                   -- of the batch as it was submitted
     state         text NOT NULL DEFAULT 'intended'
                   CHECK (state IN ('intended', 'submitted', 'ended')),
     claim         uuid NOT NULL,
