@@ -188,3 +188,17 @@ def test_a_backfill_of_three_years_makes_three_products(
 def test_it_never_starts_by_itself(muster: Muster) -> None:
     started = {r.run_type for r in muster.api.runs("trait_inference")}
     assert started <= {"manual", "backfill"}
+
+
+def test_a_cleared_inspection_looks_again(muster: Muster, splot: Path, tmp_path: Path) -> None:
+    """Somebody deleted the product and its bands: a clear from `inspect` on makes them again."""
+    told = conf(splot, tmp_path, trait_set="cleared", tasks=["predict", "build"])
+    run_id, state = run(muster, told)
+    assert state == "success"
+    (tmp_path / f"{TRAIT}.tif").unlink()
+    shutil.rmtree(muster.live.home / "work" / "bands" / "cleared")
+    muster.api.clear("trait_inference", run_id, ["inspect"], include_downstream=True)
+    muster.wait(lambda: muster.api.run("trait_inference", run_id).state != "success", 30)
+    assert muster.api.wait_for_run("trait_inference", run_id, 300).state == "success"
+    with rasterio.open(tmp_path / f"{TRAIT}.tif") as product:
+        assert product.count == 1
