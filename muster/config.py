@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
 
 from muster.errors import ConfigError
 
@@ -98,19 +98,27 @@ def parse_time_s(text: str) -> int:
     return total_s
 
 
-def _size(value: Any) -> Any:
-    return parse_size_mib(value) if isinstance(value, str) else value
+def render_time(seconds: int) -> str:
+    """Render a duration as "hours:minutes:seconds", the days before it."""
+    days, rest = divmod(seconds, 86400)
+    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days}-{clock}" if days else clock
 
 
-def _time(value: Any) -> Any:
-    return parse_time_s(value) if isinstance(value, str) else value
+# A bare number is refused: 16 is meant as GiB by who writes it, and would be taken as MiB.
+SizeMib = Annotated[
+    int,
+    BeforeValidator(parse_size_mib),
+    PlainSerializer(lambda mib: f"{mib}MiB", when_used="json-unless-none"),
+]
+"""A size in MiB, written with its unit in files and in JSON."""
 
-
-SizeMib = Annotated[int, BeforeValidator(_size)]
-"""A size in MiB, written with its unit in a file."""
-
-TimeS = Annotated[int, BeforeValidator(_time)]
-"""A duration in seconds, written as [days-]hours:minutes:seconds in a file."""
+TimeS = Annotated[
+    int,
+    BeforeValidator(parse_time_s),
+    PlainSerializer(render_time, when_used="json-unless-none"),
+]
+"""A duration in seconds, written as [days-]hours:minutes:seconds in files and in JSON."""
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -102,7 +102,7 @@ class BatchOperator(BaseOperator):
         if end.succeeded:
             self.log.info("%s: %s", batch.id, end.describe())
             return {"batch": batch.id, "elements": len(end.elements)}
-        if all(e.state == Outcome.MISSING_INPUT for e in end.failures):
+        if not batch.looks and all(e.state == Outcome.MISSING_INPUT for e in end.failures):
             raise AirflowSkipException(end.describe())
         raise AirflowFailException(end.describe())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from muster.errors import ConfigError, MusterError, Transient
+from muster.errors import ConfigError, MissingInput, MusterError, Transient
 from muster.jobs.verdict import give_verdict
 from muster.jobs.workflow import WORKFLOWS, freeze_plan
 from muster.jobs.workflow import open_run as open_run_in_store
@@ -78,6 +78,8 @@ def conclude(context: Context) -> str:
         verdict = give_verdict(Database.from_environment(), run_id_of(context), quorum=quorum)
     except Transient:
         raise  # Airflow tries again
+    except MissingInput:
+        raise AirflowFailException("the run was not opened: see the task open") from None
     except MusterError as error:
         raise AirflowFailException(f"no verdict: {error}") from None
     for line in verdict.describe().splitlines():

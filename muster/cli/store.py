@@ -70,15 +70,23 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
 
     db = open_database()
     found = runs.find_run(db, run)
+    every = runs.read_log_uris(db, found.id, element)
+    if not every:
+        names = sorted({e.name for e in runs.read_status(db, found.id)})
+        raise MissingInput(
+            "no such element was tried", where=found.id, got=element, expected=", ".join(names)
+        )
     rows = [
         row
-        for row in runs.read_log_uris(db, found.id, element)
+        for row in every
         if (step is None or row[0] == step) and (attempt is None or row[1] == attempt)
     ]
     if not rows:
-        names = sorted({e.name for e in runs.read_status(db, found.id)})
         raise MissingInput(
-            "no attempt fits", where=found.id, got=element, expected=f"one of {', '.join(names)}"
+            "no attempt fits",
+            where=f"{element} of {found.id}",
+            got=" ".join(str(word) for word in (step, attempt) if word is not None),
+            expected=", ".join(f"{name} {number}" for name, number, *_ in every),
         )
     texts = []
     for step_name, number, outcome, uri in rows:
@@ -107,16 +115,22 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
 def reconcile(silent_for_s: float, *, as_json: bool) -> None:
     """End what nobody supervises any more: cancel what runs, record what ended."""
     from muster.jobs.reconcile import reconcile_unattended
+    from muster.store import runs
 
-    ends = asyncio.run(reconcile_unattended(open_database(), silent_for_s))
+    db = open_database()
+    ends = asyncio.run(reconcile_unattended(db, silent_for_s))
+    abandoned = runs.end_abandoned(db, silent_for_s)
     if as_json:
-        _print_json(
-            [{"batch": end.batch_id, "elements": [asdict(e) for e in end.elements]} for end in ends]
-        )
+        batches = [
+            {"batch": end.batch_id, "elements": [asdict(e) for e in end.elements]} for end in ends
+        ]
+        _print_json({"batches": batches, "runs": abandoned})
         return
     for end in ends:
         click.echo(f"{end.batch_id}: {end.describe()}")
-    if not ends:
+    for run_id in abandoned:
+        click.echo(f"{run_id}: ended, nobody went on with it")
+    if not (ends or abandoned):
         click.echo("nothing is unattended")
 
 

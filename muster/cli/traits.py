@@ -155,9 +155,10 @@ def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None
     from muster.traits.plots import Coordinates
     from muster.traits.train import TrainSettings, train_traits
 
+    wanted = [*named, *more]
     trained = train_traits(
         options["plots"],
-        [*named, *more],
+        wanted,
         options["output"],
         source=PredictorSource(
             rasters=tuple(options["predictors"]),
@@ -165,13 +166,17 @@ def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None
             from_csv=options["predictors_from_csv"],
         ),
         coordinates=Coordinates(options["x_column"], options["y_column"], options["crs"]),
-        settings=TrainSettings(
-            transform=options["transform"],
-            fold_count=options["fold_count"],
-            block_size=options["block_size"],
-            fold_column=options["fold_column"],
-            seed=options["seed"],
-            units=dict(_split_unit(text) for text in options["unit"]),
+        settings=parse_config(
+            TrainSettings,
+            {
+                "transform": options["transform"],
+                "fold_count": options["fold_count"],
+                "block_size": options["block_size"],
+                "fold_column": options["fold_column"],
+                "seed": options["seed"],
+                "units": dict(_split_unit(text, wanted) for text in options["unit"]),
+            },
+            "options of muster traits train",
         ),
         overwrite=options["overwrite"],
         context=StepContext(threads=options["threads"], seed=options["seed"]),
@@ -334,10 +339,12 @@ def _with_slots(site: Site, slots: int | None) -> Site:
     return site.model_copy(update={"pools": pools})
 
 
-def _split_unit(text: str) -> tuple[str, str]:
+def _split_unit(text: str, traits: list[str]) -> tuple[str, str]:
     trait, equals, unit = text.partition("=")
-    if not equals or not trait:
-        raise ConfigError("a unit is given as TRAIT=UNIT", got=text)
+    if not equals or trait not in traits:
+        raise ConfigError(
+            "a unit is given as TRAIT=UNIT", where="--unit", got=text, expected=", ".join(traits)
+        )
     return trait, unit
 
 

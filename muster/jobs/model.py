@@ -23,6 +23,14 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class RunParams(Frozen):
+    """What the parameters of every workflow can say of themselves."""
+
+    def relative_locations(self) -> list[str]:
+        """List locations that mean another place for every process that reads them."""
+        return []
+
+
 class Resources(Frozen):
     """What one element asks for.
 

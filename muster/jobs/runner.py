@@ -119,8 +119,9 @@ class ElementRunner:
             return os.EX_OK
         started = datetime.now(UTC)
         clock = time.monotonic()
-        _sweep_scratch()
-        with tempfile.TemporaryDirectory(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-") as scratch:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=_scratch_folder(self.batch)
+        ) as scratch:
             try:
                 ended = self._run(order, Path(scratch))
             except MusterError as error:
@@ -343,12 +344,23 @@ def _exit_code(ended: _Ended) -> int:
     return NO_OUTCOME_CODES.get(Outcome(ended.outcome), os.EX_SOFTWARE)
 
 
-def _sweep_scratch() -> None:
-    """Remove the scratch folders that killed runners of this user left on this machine."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*-*"):
-        pid = folder.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]
+def _scratch_folder(batch: Batch) -> Path:
+    """Give the folder for scratch folders, freed of what killed runners left there.
+
+    It lies with the pool, on the disk that is meant for work: the system's temporary folder is
+    often memory.
+    """
+    pool = storage.local_path(batch.pool_uri)
+    folder = Path(tempfile.gettempdir()) if pool is None else pool / "scratch"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage.explain_os_error(error, folder) from error
+    for former in folder.glob(f"{SCRATCH_PREFIX}*-*"):
+        pid = former.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(former, ignore_errors=True)
+    return folder
 
 
 def run_elements(batch_uri: str, indexes: list[int] | None, submission: str, workers: int) -> int:

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from muster import storage
 from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput
-from muster.jobs.model import Batch, Element, Frozen
+from muster.jobs.model import Batch, Element, RunParams
 from muster.jobs.plan import Decision, Plan, PlannedElement
+from muster.site import Placement
 from muster.store import runs
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Workflow:
     stages: tuple[tuple[str, ...], ...]
     params: str
 
-    def parse_params(self, data: Mapping[str, Any]) -> Frozen:
+    def parse_params(self, data: Mapping[str, Any]) -> RunParams:
         """Validate a run's parameters.
 
         Raises
@@ -63,7 +64,7 @@ class Workflow:
             When a key is unknown, absent or wrong.
         """
         module, _, name = self.params.partition(":")
-        model: type[Frozen] = getattr(importlib.import_module(module), name)
+        model: type[RunParams] = getattr(importlib.import_module(module), name)
         return parse_config(model, data, f"params of {self.name}")
 
 
@@ -128,7 +129,16 @@ def open_run(
     ConfigError
         When a parameter is unknown or wrong.
     """
-    checked = workflow.parse_params(params).model_dump(mode="json")
+    typed = workflow.parse_params(params)
+    relative = typed.relative_locations()
+    if relative:
+        raise ConfigError(
+            "locations are relative",
+            where=f"params of {workflow.name}",
+            got=", ".join(relative),
+            expected="absolute paths, or s3://",
+        )
+    checked = typed.model_dump(mode="json")
     _check_steps_placed(site, workflow)
     for step, override in (checked.get("resources") or {}).items():
         _resources(site, step, override)
@@ -267,7 +277,8 @@ def _resources(site: Site, step: str, override: Mapping[str, Any]) -> Resources:
     """Lay a run's own wishes over the site's placement."""
     placement, pool = site.placed(step)
     asked = {name: value for name, value in override.items() if value is not None}
-    resources = placement.model_copy(update=asked).resources
+    stated = {**placement.model_dump(mode="json"), **asked}
+    resources = parse_config(Placement, stated, f"resources of {step}").resources
     for name, most in pool.caps.model_dump().items():
         wanted = getattr(resources, name)
         if most is not None and wanted is not None and wanted > most:

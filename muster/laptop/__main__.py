@@ -6,12 +6,13 @@ import shlex
 import sys
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from muster.errors import MusterError
+from muster.errors import ConfigError, MusterError
 from muster.laptop.home import ADMIN
 from muster.laptop.processes import StartFailed
 from muster.laptop.report import render_failures, render_page, render_products
@@ -32,8 +33,15 @@ def tell(line: str) -> None:
 
 
 def split_words(text: str | None) -> tuple[str, ...]:
-    """Split what make passes as one variable into words, as a shell would."""
-    return tuple(shlex.split(text or ""))
+    """Split what make passes as one variable into words, as a shell would; a file's name is one."""
+    if text and Path(text).exists():
+        return (text,)
+    try:
+        return tuple(shlex.split(text or ""))
+    except ValueError as error:
+        raise ConfigError(
+            "words cannot be told apart", got=text, expected="quotes in pairs", do=str(error)
+        ) from None
 
 
 @click.group()

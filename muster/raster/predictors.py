@@ -367,7 +367,8 @@ def _group(source: Source) -> list[tuple[SourceBand, ...]]:
     are sea.  Where bands are interleaved the rest comes together, out of GDAL's cache, for no
     more than all would have cost.
     """
-    if source.together:
+    alike = len(set(source.dataset.dtypes)) == 1  # GDAL reads bands of one type together
+    if source.together and alike:
         return [group for group in (source.bands[:1], source.bands[1:]) if group]
     return [(band,) for band in source.bands]
 

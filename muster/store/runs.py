@@ -174,6 +174,40 @@ def read_run(db: Database, run_id: str) -> Run:
     return _run(row)
 
 
+def end_abandoned(db: Database, silent_for_s: float) -> list[str]:
+    """End the runs that nobody has gone on with for so many seconds, and return their ids.
+
+    Airflow tells nobody when a run is marked failed: its verdict is skipped.  A run that is only
+    waiting for Airflow loses nothing: what it still runs is recorded, and its verdict stands.
+    """
+    with db.transaction() as cursor:
+        cursor.execute(
+            """
+            UPDATE run SET state = 'cancelled', ended_at = now(),
+                           message = 'nobody went on with it; ended by the reconciler'
+            WHERE state IN ('open', 'planned')
+              AND greatest(created_at, planned_at, (SELECT max(greatest(heartbeat_at, claimed_at))
+                           FROM batch WHERE run_id = run.id)) < now() - make_interval(secs => %s)
+              AND NOT EXISTS (SELECT 1 FROM submission s JOIN batch b ON b.id = s.batch_id
+                              WHERE b.run_id = run.id AND s.state <> 'ended')
+            RETURNING id
+            """,
+            (silent_for_s,),
+        )
+        ended = sorted(row[0] for row in cursor.fetchall())
+        cursor.execute(
+            "UPDATE element SET state = 'cancelled', updated_at = now()"
+            " WHERE run_id = ANY(%s) AND state = 'pending'",
+            (ended,),
+        )
+        cursor.execute(
+            "INSERT INTO event (run_id, kind, message)"
+            " SELECT unnest(%s::text[]), 'reconcile', 'nobody went on with it'",
+            (ended,),
+        )
+    return ended
+
+
 def find_run(db: Database, text: str) -> Run:
     """Find a run as a person names it: by its id, or by a part of it that only one run has.
 
@@ -213,7 +247,10 @@ def read_status(db: Database, run_id: str) -> list[ElementStatus]:
     with db.transaction() as cursor:
         cursor.execute(
             """
-            SELECT e.step, e.group_name, e.name, e.state, e.reason, e.batch_id,
+            SELECT e.step, e.group_name, e.name,
+                   CASE WHEN e.state = 'running' AND a.state IN ('planned', 'submitted')
+                        THEN 'waiting' ELSE e.state END,
+                   e.reason, e.batch_id,
                    coalesce(a.number, 0), a.host, a.seconds, a.max_rss_mib, a.message, a.log_uri
             FROM element e LEFT JOIN LATERAL (
                 SELECT * FROM attempt WHERE element_id = e.id ORDER BY number DESC LIMIT 1

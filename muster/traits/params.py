@@ -17,7 +17,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, mode
 from muster import storage
 from muster.config import SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, InvalidInput
-from muster.jobs.model import Frozen
+from muster.jobs.model import Frozen, RunParams
 from muster.traits.locations import (
     check_location,
     fill_location,
@@ -102,7 +102,7 @@ class PartialResources(Frozen):
     gpus: Annotated[int, Field(ge=0)] | None = None
 
 
-class InferParams(Frozen):
+class InferParams(RunParams):
     """Parameters of a run of trait_inference.
 
     Attributes
@@ -168,6 +168,15 @@ class InferParams(Frozen):
             return f"{start:%Y-%m}"
         midnight = (start.hour, start.minute, start.second) == (0, 0, 0)
         return f"{start:%Y-%m-%d}" if midnight else f"{start:%Y-%m-%dT%H%M%S}"
+
+    def relative_locations(self) -> list[str]:
+        """List locations that mean another place for every process that reads them."""
+        every = (*self.predictors, self.models, self.output)
+        return [
+            location
+            for location in every
+            if (path := storage.local_path(location)) is not None and not path.is_absolute()
+        ]
 
     def predictor_uris(self) -> list[str]:
         """Locations of the predictors in this run."""
@@ -301,7 +310,8 @@ class ParamsFile(Frozen):
             "tasks": tasks,
             "overwrite": overwrite,
             **self.model_dump(
-                include={"predictors", "models", "output", "local_point_density", "resources"}
+                mode="json",
+                include={"predictors", "models", "output", "local_point_density", "resources"},
             ),
         }
         return parse_config(InferParams, data, "params of trait_inference")

@@ -181,7 +181,12 @@ def read_plots(path: Path) -> PlotTable:
             got=error,
             expected="a CSV file with a header line and columns separated by commas",
         ) from error
-    names = columns.column_names
+    try:
+        names = columns.column_names
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            "table of plots is not in UTF-8", where=path, got=error, do="save it as UTF-8"
+        ) from error
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidInput("plots have a column twice", where=path, got=", ".join(twice))

@@ -241,3 +241,13 @@ def test_every_foreign_key_is_indexed(db: Database) -> None:
             """
         )
         assert cursor.fetchall() == []
+
+
+def test_a_run_that_nobody_goes_on_with_is_ended(db: Database, claim: Claim) -> None:
+    _, attempts = intend(db, claim)
+    assert runs.end_abandoned(db, 0) == [], "something of it is open"
+    batches.record_endings(db, claim, [Ending(a, Outcome.TRANSIENT) for a in attempts])
+    assert runs.end_abandoned(db, 3600) == []
+    assert runs.end_abandoned(db, 0) == ["run"]
+    assert runs.read_run(db, "run").state == RunState.CANCELLED
+    assert runs.end_abandoned(db, 0) == []

@@ -83,6 +83,43 @@ def test_a_vrt_is_a_stack(
     np.testing.assert_array_equal(matrix, expected(values, [0, 1, 2]))
 
 
+def test_a_vrt_over_files_of_different_types(
+    write_raster: WriteRaster, ramp: Ramp, tmp_path: Path
+) -> None:
+    """An ordinary gdalbuildvrt -separate: GDAL itself does not read such bands together."""
+    values = ramp(3, 8, 13)
+    types = {
+        "height": ("int16", "Int16"),
+        "rain": ("float32", "Float32"),
+        "sand": ("uint8", "Byte"),
+    }
+    bands = []
+    for number, (name, (dtype, gdal_type)) in enumerate(types.items(), start=1):
+        path = write_raster(f"{name}.tif", (values[number - 1 : number] % 100).astype(dtype))
+        bands.append(
+            f'<VRTRasterBand dataType="{gdal_type}" band="{number}"><Description>{name}'
+            f"</Description><SimpleSource><SourceFilename>{path}</SourceFilename>"
+            f"<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+        )
+    with rasterio.open(tmp_path / "rain.tif") as like:
+        transform = ", ".join(str(part) for part in like.transform.to_gdal())
+    vrt = tmp_path / "all.vrt"
+    vrt.write_text(
+        '<VRTDataset rasterXSize="13" rasterYSize="8"><SRS>EPSG:6933</SRS>'
+        f"<GeoTransform>{transform}</GeoTransform>{''.join(bands)}</VRTDataset>"
+    )
+    with open_predictors([str(vrt)], ("height", "rain", "sand")) as stack:
+        matrix, valid = stack.read(WINDOW)
+    assert valid.all()
+    want = np.stack(
+        [
+            (v % 100).astype(t).astype(float)
+            for v, (t, _) in zip(values, types.values(), strict=True)
+        ]
+    )
+    np.testing.assert_array_equal(matrix, expected(want, [0, 1, 2]))
+
+
 def test_packed_predictors_are_unpacked(write_raster: WriteRaster) -> None:
     stored = np.arange(3 * 8 * 13, dtype=np.int16).reshape(3, 8, 13)
     stored[1, 3, 6] = -999

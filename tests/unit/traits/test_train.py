@@ -236,7 +236,11 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(height=["a"] * 200), {}, r"no number.*column height, row 1 "),
         (changed(temp=np.r_[np.inf, np.ones(199)]), {}, r"infinite.*column temp, row 1 "),
         (changed(lat=np.full(200, 91.0)), {}, r"no longitude and latitude.*lat 91"),
-        (changed(height=np.full(200, 2.0)), {}, r"height does not vary; where: plots.csv; got: 2 in every plot"),
+        (
+            changed(height=np.full(200, 2.0)),
+            {},
+            r"height does not vary; where: plots.csv; got: 2 in every plot",
+        ),
         (changed(height=np.arange(200.0)), {"transform": "log"}, r"height.*1 of 200 values"),
         (changed(height=np.r_[1.0, np.full(199, np.nan)]), {}, r"too few.*1 of 200.*199 without"),
         (changed(), {"fold_count": 51}, r"too few plots.*at least 204"),
