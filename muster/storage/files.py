@@ -86,9 +86,17 @@ def sweep_temporary_siblings(path: Path, owner: str) -> None:
             continue
         whose, _, rest = sibling.name.removeprefix(start).partition(".")
         host, _, pid = rest.partition(".")[0].partition("-")
-        dead = host == here and pid.isdigit() and not psutil.pid_exists(int(pid))
+        dead = host == here and pid.isdigit() and not _is_alive(int(pid))
         if dead or whose == _digest(owner):
             sibling.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        # Where nobody collects them, as in many containers, the dead stay listed as zombies.
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _start_of_names(path: Path) -> str:

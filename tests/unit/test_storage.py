@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import boto3
+import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -431,3 +432,15 @@ def test_leftovers_are_swept_and_what_somebody_writes_now_is_not(tmp_path):
     assert not dead.exists(), "another run's, whose process is gone"
     theirs.publish()
     assert storage.read_bytes(target) == b"half"
+
+
+def test_leftovers_of_a_dead_process_that_nobody_has_collected_are_swept(tmp_path):
+    target = str(tmp_path / "map.tif")
+    code = f"from muster import storage; print(storage.stage({target!r}, owner='run3/0').path)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as dead:
+        left = Path(dead.stdout.readline().strip())
+        left.write_bytes(b"half")
+        while psutil.Process(dead.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        storage.sweep(target, "run1/0")
+        assert not left.exists()
