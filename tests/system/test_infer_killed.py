@@ -32,7 +32,7 @@ def test_killed_at_any_moment_it_goes_on_from_what_was_finished(desk: Desk) -> N
     running.wait_for("submitted inputs")
     kill(desk, running)
     assert not desk.stages()
-    assert desk.states(desk.newest_run()) == {"inputs": {"inspect": "running"}}
+    assert desk.states(desk.newest_run())["inputs"]["inspect"] in {"waiting", "running"}
 
     running = desk.start_infer("--max-parallel", "1")
     running.wait_for(" leaf_area succeeded")

@@ -57,7 +57,7 @@ def test_questions_about_what_is_not_there_name_what_is(mapped: Desk) -> None:
     for arguments, parts in (
         (["status", "nothing-like-it"], ("knows no such run", "got: nothing-like-it", "do: ")),
         (["logs", "nothing-like-it", "x"], ("knows no such run", "do: ")),
-        (["logs", run, "leaf_aera"], ("no attempt fits", "got: leaf_aera", "leaf_area")),
+        (["logs", run, "leaf_aera"], ("no such element was tried", "got: leaf_aera", "leaf_area")),
         (["logs", run, "leaf_area", "--attempt", "9"], ("no attempt fits",)),
     ):
         ran = mapped.muster(*arguments)
@@ -145,9 +145,9 @@ def test_the_doctor_finds_a_good_site_good(mapped: Desk) -> None:
     ran = mapped.muster("doctor")
     assert ran.code == 0
     lines = ran.stdout.splitlines()
-    assert [line[:3] for line in lines] == ["ok "] * 3
+    assert [line[:3] for line in lines] == ["ok "] * 4
     for line, part in zip(
-        lines, ("store: at version", "can be written", "pool local"), strict=True
+        lines, ("store: at version", "can be written", "pool local", "pool look"), strict=True
     ):
         assert part in line
 
