@@ -62,7 +62,7 @@ format: .venv/.complete ## Put the code into its format.
 	$(BIN)/ruff format .
 
 bench: .venv/.complete ## Measure the speeds that docs/benchmarks.md tells.
-	@for benchmark in benchmarks/*.py; do \
+	@for benchmark in benchmarks/[a-z]*.py; do \
 		echo "== $$benchmark"; $(BIN)/python "$$benchmark" || exit 1; done
 
 lock: .venv/.complete ## Compile requirements.txt from pyproject.toml.

@@ -14,17 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import rasterio
 import rasterio.shutil
+from _side_by_side import describe_run, measure_in_turn
 from rasterio.transform import Affine
 
 from muster.raster.cog import CogFormat, write_cog
@@ -100,21 +96,6 @@ def run_peer(folder: Path, threads: int) -> None:
         )
 
 
-def measure(work: str, folder: Path, threads: int) -> dict[str, float]:
-    """Run one of the two in a process of its own and return what the kernel counted."""
-    command = [sys.executable, __file__, "--run", work, "--folder", str(folder)]
-    start = time.perf_counter()
-    pid = os.posix_spawn(sys.executable, [*command, "--threads", str(threads)], dict(os.environ))
-    _, status, usage = os.wait4(pid, 0)
-    if status:
-        raise SystemExit(f"{work} ended with {os.waitstatus_to_exitcode(status)}")
-    return {
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "wall_s": time.perf_counter() - start,
-        "rss_mib": usage.ru_maxrss / 1024,
-    }
-
-
 def check_equal(folder: Path) -> bool:
     """Say whether both hold the source's pixels."""
     paths = [folder / f"{name}.tif" for name in ("source", "ours", "peer")]
@@ -147,18 +128,12 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         make_input(folder, arguments.size, arguments.seed)
-        runs: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
-        for _ in range(arguments.repeat):
-            for work, found in runs.items():
-                found.append(measure(work, folder, arguments.threads))
-        medians = {
-            work: {key: round(statistics.median(run[key] for run in found), 2) for key in found[0]}
-            for work, found in runs.items()
-        }
+        runs, medians = measure_in_turn(
+            __file__, folder, threads=arguments.threads, repeat=arguments.repeat
+        )
         answer = {
             "benchmark": "cog",
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "date": time.strftime("%Y-%m-%d"),
+            **describe_run(),
             "size": arguments.size,
             "bands": len(BANDS),
             **{key: getattr(arguments, key) for key in ("threads", "repeat", "seed")},

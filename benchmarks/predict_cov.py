@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import lightgbm
 import numpy as np
 import rasterio
+from _side_by_side import describe_run, measure_in_turn
 from rasterio.transform import Affine
 
 from muster.jobs.step import StepContext
@@ -142,21 +138,6 @@ def run_peer(folder: Path, threads: int) -> None:
     results.flush()
 
 
-def measure(work: str, folder: Path, threads: int) -> dict[str, float]:
-    """Run one of the two in a process of its own and return what the kernel counted."""
-    command = [sys.executable, __file__, "--run", work, "--folder", str(folder)]
-    start = time.perf_counter()
-    pid = os.posix_spawn(sys.executable, [*command, "--threads", str(threads)], dict(os.environ))
-    _, status, usage = os.wait4(pid, 0)
-    if status:
-        raise SystemExit(f"{work} ended with {os.waitstatus_to_exitcode(status)}")
-    return {
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "wall_s": time.perf_counter() - start,
-        "rss_mib": usage.ru_maxrss / 1024,
-    }
-
-
 def check_equal(folder: Path) -> dict[str, float | bool]:
     """Compare what the two made; the order in which folds are added may differ in the last bit."""
     peer = np.load(folder / "peer.npy", mmap_mode="r")
@@ -167,13 +148,6 @@ def check_equal(folder: Path) -> dict[str, float | bool]:
     same_holes = np.array_equal(np.isnan(cov), np.isnan(peer[1]))
     worst = float(np.nanmax(np.abs(cov / peer[1] - 1)))
     return {"prediction_equal": prediction_equal, "holes_equal": same_holes, "cov_error": worst}
-
-
-def summarize(runs: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
-    return {
-        work: {key: round(statistics.median(run[key] for run in found), 2) for key in found[0]}
-        for work, found in runs.items()
-    }
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -200,15 +174,12 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         make_inputs(folder, arguments)
-        runs: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
-        for _ in range(arguments.repeat):
-            for work, found in runs.items():
-                found.append(measure(work, folder, arguments.threads))
-        medians = summarize(runs)
+        runs, medians = measure_in_turn(
+            __file__, folder, threads=arguments.threads, repeat=arguments.repeat
+        )
         answer = {
             "benchmark": "predict_cov",
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "date": time.strftime("%Y-%m-%d"),
+            **describe_run(),
             "pixels": arguments.side**2,
             **{
                 key: getattr(arguments, key)
