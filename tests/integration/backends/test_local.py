@@ -113,7 +113,7 @@ class TestLocalBackend(BackendContract):
         import fcntl
         from pathlib import Path
 
-        for path in Path(pool_uri).iterdir():
+        for path in Path(pool_uri).glob("slot-*"):
             with path.open() as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
