@@ -71,10 +71,10 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
     db = open_database()
     found = runs.find_run(db, run)
     every = runs.read_log_uris(db, found.id, element)
-    if not every:
-        names = sorted({e.name for e in runs.read_status(db, found.id)})
+    names = sorted({e.name for e in runs.read_status(db, found.id)})
+    if element not in names:
         raise MissingInput(
-            "no such element was tried", where=found.id, got=element, expected=", ".join(names)
+            "no such element", where=found.id, got=element, expected=", ".join(names)
         )
     rows = [
         row
@@ -85,8 +85,9 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
         raise MissingInput(
             "no attempt fits",
             where=f"{element} of {found.id}",
-            got=" ".join(str(word) for word in (step, attempt) if word is not None),
-            expected=", ".join(f"{name} {number}" for name, number, *_ in every),
+            got=" ".join(str(word) for word in (step, attempt) if word is not None) or None,
+            expected=", ".join(f"{name} {number}" for name, number, *_ in every)
+            or "none: nothing of it was run, see 'muster status'",
         )
     texts = []
     for step_name, number, outcome, uri in rows:

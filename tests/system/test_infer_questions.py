@@ -57,7 +57,7 @@ def test_questions_about_what_is_not_there_name_what_is(mapped: Desk) -> None:
     for arguments, parts in (
         (["status", "nothing-like-it"], ("knows no such run", "got: nothing-like-it", "do: ")),
         (["logs", "nothing-like-it", "x"], ("knows no such run", "do: ")),
-        (["logs", run, "leaf_aera"], ("no such element was tried", "got: leaf_aera", "leaf_area")),
+        (["logs", run, "leaf_aera"], ("no such element", "got: leaf_aera", "leaf_area")),
         (["logs", run, "leaf_area", "--attempt", "9"], ("no attempt fits",)),
     ):
         ran = mapped.muster(*arguments)
