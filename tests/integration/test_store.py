@@ -198,12 +198,12 @@ def test_runs_are_found_by_a_part_of_their_name(db: Database) -> None:
 
 
 def test_migrating_at_once_and_again_is_safe(database: str) -> None:
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
 
     def apply() -> None:
         try:
             migrate(database)
-        except BaseException as error:
+        except Exception as error:
             failures.append(error)
 
     threads = [threading.Thread(target=apply) for _ in range(3)]
