@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 _BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+_IntArray = np.ndarray[Any, np.dtype[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -172,28 +173,36 @@ class PredictorStack:
         InvalidInput, MissingInput, Transient
             As :meth:`read`.
         """
-        valid = np.ones(window.pixels, dtype=np.bool_)
+        # Only what is still complete is carried on: a window that is mostly sea costs little more
+        # than its land.
+        kept: _IntArray | None = None
         values: _FloatArray | None = None
         for source in self.sources:
             for bands in _group(source):
-                stored, masks = _read_bands(source, bands, window)
-                for band, layer, mask in zip(bands, stored, masks, strict=True):
-                    valid &= find_valid(layer, band.nodata)
+                layers, masks = _read_bands(source, bands, window)
+                for band, layer, mask in zip(bands, layers, masks, strict=True):
+                    stored = layer if kept is None else layer[kept]
+                    complete = find_valid(stored, band.nodata)
                     if mask is not None:
-                        valid &= mask
-                if not valid.any():
-                    return np.empty((0, len(self.names))), valid
-                if values is None:
-                    values = np.empty((window.pixels, len(self.names)))
-                for band, layer in zip(bands, stored, strict=True):
+                        complete &= mask if kept is None else mask[kept]
+                    if kept is None or values is None:
+                        kept = np.flatnonzero(complete)
+                        values = np.empty((len(kept), len(self.names)))
+                        stored = stored[kept]
+                    elif not complete.all():
+                        kept, values, stored = kept[complete], values[complete], stored[complete]
                     column = values[:, band.column]
-                    column[:] = layer
+                    column[:] = stored
                     if (band.scale, band.offset) != (1.0, 0.0):
                         column *= band.scale
                         column += band.offset
-        if values is None:
+                    if not len(kept):
+                        return np.empty((0, len(self.names))), np.zeros(window.pixels, np.bool_)
+        if kept is None or values is None:
             raise InvalidInput("no predictors to read", expected="at least one")
-        return (values if valid.all() else values[valid]), valid
+        valid = np.zeros(window.pixels, dtype=np.bool_)
+        valid[kept] = True
+        return values, valid
 
 
 @contextlib.contextmanager
@@ -203,6 +212,7 @@ def open_predictors(
     *,
     threads: int = 1,
     memory_mib: int | None = None,
+    readers: int = 1,
 ) -> Iterator[PredictorStack]:
     """Open rasters and match their bands to a model's predictors.
 
@@ -219,6 +229,8 @@ def open_predictors(
         How many threads GDAL may use.
     memory_mib : int, optional
         The memory that the whole process may take, in MiB.
+    readers : int
+        How many windows are held at once, by as many threads; each opens the files for itself.
 
     Yields
     ------
@@ -240,7 +252,7 @@ def open_predictors(
             got=f"{len(uris)} files, {len(names)} names",
             expected="at least one of each",
         )
-    memory = plan_memory(memory_mib)
+    memory = plan_memory(memory_mib, windows=readers)
     with gdal_environment(threads, memory.cache_mib), contextlib.ExitStack() as files:
         opened = [(uri, files.enter_context(open_raster(uri))) for uri in dict.fromkeys(uris)]
         grid = _check_grids(opened)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 DEFAULT_WINDOW_MIB = 256
-"""What the arrays of a window may take where the memory has no limit; more is no faster."""
+"""What the arrays of all windows may take where the memory has no limit; more is no faster."""
+
+LEAST_WINDOW_MIB = 32
+"""What each of many windows may take at least, where there is the memory for it."""
 
 DEFAULT_CACHE_MIB = 192
 """What GDAL's block cache may take where the memory has no limit."""
@@ -43,21 +46,25 @@ class MemoryPlan:
     cache_mib: int
 
 
-def plan_memory(memory_mib: int | None) -> MemoryPlan:
-    """Share out a process's memory between a window's arrays and GDAL's block cache.
+def plan_memory(memory_mib: int | None, windows: int = 1) -> MemoryPlan:
+    """Share out a process's memory between the windows' arrays and GDAL's block cache.
 
     Parameters
     ----------
     memory_mib : int or None
         What the whole process may take, in MiB; None where there is no limit.
+    windows : int
+        How many windows are held at once.
 
     Returns
     -------
     MemoryPlan
-        A fifth of the memory each at most: the rest is the interpreter, its libraries and models.
+        A fifth of the memory for all windows and another for the cache at most: the rest is the
+        interpreter, its libraries and models.
     """
-    share = DEFAULT_WINDOW_MIB if memory_mib is None else max(_LEAST_MIB, memory_mib // 5)
-    return MemoryPlan(min(DEFAULT_WINDOW_MIB, share), min(DEFAULT_CACHE_MIB, share))
+    most = max(DEFAULT_WINDOW_MIB, LEAST_WINDOW_MIB * windows)
+    share = most if memory_mib is None else max(_LEAST_MIB, memory_mib // 5)
+    return MemoryPlan(max(1, min(most, share) // windows), min(DEFAULT_CACHE_MIB, share))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from muster.errors import ConfigError, InvalidInput
 from muster.jobs.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.bundle import read_bundle
-from muster.traits.engine import load_model
+from muster.traits.engine import PredictionEngine, load_model
 from muster.traits.stage import COV_DESCRIPTION, StageRaster, write_stage
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def calculate_cov_trait(
     predictors: list[str],
     cov: Path,
     epsilon: float = 1e-6,
+    engine: PredictionEngine = "lightgbm",
     fingerprint: str = "",
     window_px: int | None = None,
     context: StepContext = StepContext(),  # noqa: B008 - frozen
@@ -79,6 +80,8 @@ def calculate_cov_trait(
         mean is too near to zero.
     epsilon : float
         Least size of a mean, in the trait's unit; greater than zero.
+    engine : {"quantised", "lightgbm"}
+        What evaluates the model; the values do not depend on it.
     fingerprint : str
         Of everything that the raster is made from; recorded in it.
     window_px : int, optional
@@ -89,7 +92,7 @@ def calculate_cov_trait(
     Returns
     -------
     dict
-        As :func:`muster.traits.stage.write_stage`, and ``folds``.
+        As :func:`muster.traits.stage.write_stage`, and ``folds`` and ``engine``.
 
     Raises
     ------
@@ -112,7 +115,11 @@ def calculate_cov_trait(
             expected="at least 2",
             do="train the bundle with folds, or leave out the step cov",
         )
-    models = [load_model(path, len(model.predictors), context.threads) for path in model.fold_paths]
+    # A thread works on a window of its own, so that a call needs no more than one.
+    models = [
+        load_model(path, len(model.predictors), threads=1, engine=engine)
+        for path in model.fold_paths
+    ]
 
     def compute(values: FloatArray) -> FloatArray:
         predictions = [model.transform.inverse(predict(values)) for predict in models]
@@ -122,4 +129,4 @@ def calculate_cov_trait(
     facts = write_stage(
         stage, compute, predictors, model.predictors, window_px=window_px, context=context
     )
-    return {**facts, "folds": folds}
+    return {**facts, "folds": folds, "engine": engine}

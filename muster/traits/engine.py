@@ -1,27 +1,57 @@
-"""LightGBM models, ready to predict: the one place that loads and calls them.
+"""Prediction engines: what evaluates a LightGBM model, behind one function, and which is faster.
 
-Everything that must hold for every call holds here: the text format only, as many threads as the
-job was given and no more, and a model that fits its predictors.
+All give LightGBM's own answer to the bit, so that the choice is one of speed alone.  It is made
+once, at planning, by trying them on the plots that the model was trained on, and is written into
+the batch: wherever the batch runs, and however often, it runs the same.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import lightgbm
 import numpy as np
 
-from muster.errors import InvalidInput
+from muster.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+PredictionEngine = Literal["quantised", "lightgbm"]
+PREDICTION_ENGINES: tuple[PredictionEngine, ...] = get_args(PredictionEngine)
+
+PROBE_ROWS = 2048
+"""Plots that engines are tried on; fewer are repeated."""
+
+START_S: dict[PredictionEngine, float] = {"quantised": 1.0, "lightgbm": 0.0}
+"""What an engine takes before its first pixel: Numba and its machine code have to be loaded."""
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def load_model(path: Path, predictors: int, threads: int) -> Callable[[FloatArray], FloatArray]:
-    """Load a LightGBM model.
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine was chosen for a band, and why.
+
+    Attributes
+    ----------
+    engine : str
+        Its name.
+    reason : str
+        In a sentence.
+    """
+
+    engine: str
+    reason: str
+
+
+def load_model(
+    path: Path, predictors: int, threads: int, engine: PredictionEngine = "lightgbm"
+) -> Callable[[FloatArray], FloatArray]:
+    """Load a LightGBM model into an engine.
 
     Parameters
     ----------
@@ -30,19 +60,28 @@ def load_model(path: Path, predictors: int, threads: int) -> Callable[[FloatArra
     predictors : int
         How many predictors it must take.
     threads : int
-        How many threads it may use.
+        How many threads one call may use; ``quantised`` uses one.
+    engine : {"quantised", "lightgbm"}
+        What evaluates it.
 
     Returns
     -------
     callable
-        From values, (pixel, predictor), float64, to predictions on the model's scale, (pixel,).
-        A pixel's prediction does not depend on the others.
+        From values, (pixel, predictor), float64, finite, to predictions on the model's scale,
+        (pixel,).  A pixel's prediction does not depend on the others, and several threads may
+        call it at once.
 
     Raises
     ------
     InvalidInput
         When the file is no LightGBM text, takes other predictors, or predicts several values.
+    ConfigError
+        When the engine cannot evaluate this model, or is unknown.
     """
+    if engine not in PREDICTION_ENGINES:
+        raise ConfigError(
+            "unknown prediction engine", got=engine, expected=", ".join(PREDICTION_ENGINES)
+        )
     try:
         booster = lightgbm.Booster(model_file=str(path))
     except lightgbm.basic.LightGBMError as error:
@@ -63,9 +102,58 @@ def load_model(path: Path, predictors: int, threads: int) -> Callable[[FloatArra
             got=booster.num_model_per_iteration(),
             expected="a regression with one value a pixel",
         )
+    if engine == "quantised":
+        from muster.traits.quantised import compile_ensemble
+
+        return compile_ensemble(path.read_text(), predictors).predict
 
     def predict(values: FloatArray) -> FloatArray:
         predicted: FloatArray = np.asarray(booster.predict(values, num_threads=threads))
         return predicted
 
     return predict
+
+
+def choose_prediction_engine(models: Sequence[Path], rows: FloatArray, pixels: int) -> EngineChoice:
+    """Choose the engine that is done first, by trying each.
+
+    Parameters
+    ----------
+    models : sequence of Path
+        LightGBM's texts of one band: the model, or the fold models; alike, so that the first is
+        timed.  All must be such that the chosen engine evaluates them.
+    rows : ndarray, (plot, predictor), float64
+        Values to try them on: the training plots.
+    pixels : int
+        How many pixels there are to predict, at most.
+
+    Returns
+    -------
+    EngineChoice
+        ``lightgbm`` wherever the other cannot evaluate a model, or answers differently.
+    """
+    trial = np.ascontiguousarray(np.resize(rows, (PROBE_ROWS, rows.shape[1])))
+    slow = load_model(models[0], rows.shape[1], 1, "lightgbm")
+    try:
+        fast, *_ = [load_model(path, rows.shape[1], 1, "quantised") for path in models]
+    except ConfigError as error:
+        return EngineChoice("lightgbm", str(error))
+    if not np.array_equal(fast(trial), slow(trial)):
+        return EngineChoice("lightgbm", "the quantised engine does not give LightGBM's answer")
+    engines: dict[PredictionEngine, Callable[[FloatArray], FloatArray]] = {
+        "quantised": fast,
+        "lightgbm": slow,
+    }
+    costs: dict[PredictionEngine, float] = {}
+    for name, predict in engines.items():
+        each_s = min(_time(predict, trial) for _ in range(3)) / len(trial)
+        costs[name] = START_S[name] + each_s * pixels * len(models)
+    best = min(costs, key=lambda name: costs[name])
+    spent = ", ".join(f"{name} {costs[name]:.3g} s" for name in PREDICTION_ENGINES)
+    return EngineChoice(best, f"estimated on {len(trial)} plots for {pixels} pixels: {spent}")
+
+
+def _time(predict: Callable[[FloatArray], FloatArray], rows: FloatArray) -> float:
+    start = time.perf_counter()
+    predict(rows)
+    return time.perf_counter() - start

@@ -10,7 +10,7 @@ import numpy as np
 from muster.jobs.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.bundle import read_bundle
-from muster.traits.engine import load_model
+from muster.traits.engine import PredictionEngine, load_model
 from muster.traits.stage import StageRaster, write_stage
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -21,6 +21,7 @@ def predict_trait(
     bundle: str,
     predictors: list[str],
     prediction: Path,
+    engine: PredictionEngine = "lightgbm",
     fingerprint: str = "",
     window_px: int | None = None,
     context: StepContext = StepContext(),  # noqa: B008 - frozen
@@ -36,6 +37,8 @@ def predict_trait(
     prediction : Path
         The stage raster to write: one band, in the trait's unit; nodata where any predictor is
         nodata, and where the target's transform has no value to go back to.
+    engine : {"quantised", "lightgbm"}
+        What evaluates the model; the values do not depend on it.
     fingerprint : str
         Of everything that the raster is made from; recorded in it.
     window_px : int, optional
@@ -46,7 +49,7 @@ def predict_trait(
     Returns
     -------
     dict
-        As :func:`muster.traits.stage.write_stage`.
+        As :func:`muster.traits.stage.write_stage`, and ``engine``.
 
     Raises
     ------
@@ -58,13 +61,15 @@ def predict_trait(
         When there is no space, or the network failed.
     """
     model = read_bundle(bundle, context.scratch)
-    predict = load_model(model.model_path, len(model.predictors), context.threads)
+    # A thread works on a window of its own, so that a call needs no more than one.
+    predict = load_model(model.model_path, len(model.predictors), threads=1, engine=engine)
 
     def compute(values: FloatArray) -> FloatArray:
         return model.transform.inverse(predict(values))[np.newaxis]
 
     band = Band(f"{model.trait} prediction", unit=model.unit)
     stage = StageRaster(prediction, (band,), fingerprint, work_values=2)
-    return write_stage(
+    facts = write_stage(
         stage, compute, predictors, model.predictors, window_px=window_px, context=context
     )
+    return {**facts, "engine": engine}

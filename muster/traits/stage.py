@@ -1,5 +1,8 @@
 """Stage rasters: what predict, cov and aoa leave for build, made window by window.
 
+Each thread takes a window from its reading to its writing, so that with two threads or more
+reading, computing and writing overlap, and never more than the step's own threads are at work.
+
 The three steps differ in what they compute from a pixel's predictors and in nothing else, so the
 reading of windows, the skipping of empty ones, the writing and the reporting are done once, here.
 A stage raster is a tiled GeoTIFF in float64 with NaN for nodata; blocks without any value are left
@@ -8,8 +11,12 @@ out of it.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +26,14 @@ from muster.raster.cog import CogFormat, write_cog
 from muster.raster.predictors import open_predictors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from muster.jobs.step import StepContext
-    from muster.raster.grid import Band
+    from muster.raster.cog import CogWriter
+    from muster.raster.grid import Band, Window
+    from muster.raster.predictors import PredictorStack
+    from muster.raster.windows import WindowPlan
 
 FINGERPRINT_TAG = "MUSTER_FINGERPRINT"
 
@@ -77,7 +87,8 @@ def write_stage(
         What to write.
     compute : callable
         From predictor values, (pixel, predictor), float64, without gaps, to (band, pixel), float64;
-        what is not finite becomes nodata.  Called only where there are pixels.
+        what is not finite becomes nodata.  Called only where there are pixels, by several threads
+        at once.
     predictors : sequence of str
         URIs of the predictors.
     names : sequence of str
@@ -103,10 +114,15 @@ def write_stage(
     Transient
         When there is no space, or the network failed.
     """
-    read = valid_pixels = 0
-    with open_predictors(
-        predictors, names, threads=context.threads, memory_mib=context.memory_mib
-    ) as stack:
+    open_own = partial(
+        open_predictors,
+        predictors,
+        names,
+        threads=1,
+        memory_mib=context.memory_mib,
+        readers=context.threads,
+    )
+    with open_own() as stack:
         work_values = stage.work_values + 2 * len(stage.bands)
         windows = stack.windows(window_px, work_values=work_values)
         with write_cog(
@@ -119,19 +135,19 @@ def write_stage(
             threads=context.threads,
             memory_mib=context.memory_mib,
         ) as cog:
-            count = len(windows)
-            for number, window in enumerate(windows, start=1):
-                values, valid = stack.read_valid(window)
-                if len(values):
-                    results = compute(values)
-                    finite = np.isfinite(results)
-                    layers = np.full((len(stage.bands), window.pixels), np.nan)
-                    layers[:, valid] = np.where(finite, results, np.nan)
-                    cog.write(window, layers.reshape(-1, window.height, window.width))
-                    read += len(values)
-                    valid_pixels += int(np.count_nonzero(finite.all(axis=0)))
-                context.progress(number / count, f"window {number} of {count}")
-            if read == 0:
+            work = _Work(windows, compute, cog, context.progress)
+
+            def help_out() -> None:
+                with work.stopping_all_on_failure(), open_own() as own:
+                    work.take_part(own)
+
+            with ThreadPoolExecutor(max(1, context.threads - 1)) as pool:
+                helpers = [pool.submit(help_out) for _ in range(context.threads - 1)]
+                with work.stopping_all_on_failure():
+                    work.take_part(stack)
+            for helper in helpers:
+                helper.result()
+            if work.pixels_read == 0:
                 raise InvalidInput(
                     "no pixel has all predictors",
                     where=", ".join(predictors),
@@ -141,7 +157,63 @@ def write_stage(
                 )
         return {
             "pixels": stack.grid.whole.pixels,
-            "pixels_with_predictors": read,
-            "pixels_valid": valid_pixels,
-            "windows": count,
+            "pixels_with_predictors": work.pixels_read,
+            "pixels_valid": work.pixels_valid,
+            "windows": len(windows),
         }
+
+
+class _Work:
+    """The windows of a stage raster, and what threads have made of them."""
+
+    def __init__(
+        self,
+        windows: WindowPlan,
+        compute: Callable[[FloatArray], FloatArray],
+        cog: CogWriter,
+        progress: Callable[[float, str], None],
+    ) -> None:
+        self.pixels_read = 0
+        self.pixels_valid = 0
+        self._compute = compute
+        self._cog = cog
+        self._progress = progress
+        self._windows = iter(windows)
+        self._count = len(windows)
+        self._done = 0
+        self._stopped = False
+        self._taking = Lock()
+        self._writing = Lock()
+
+    def take_part(self, stack: PredictorStack) -> None:
+        """Take window after window, until none is left."""
+        while (window := self._next()) is not None:
+            values, valid = stack.read_valid(window)
+            layers = None
+            finite_pixels = 0
+            if len(values):
+                results = self._compute(values)
+                finite = np.isfinite(results)
+                layers = np.full((len(results), window.pixels), np.nan)
+                layers[:, valid] = np.where(finite, results, np.nan)
+                finite_pixels = int(np.count_nonzero(finite.all(axis=0)))
+            with self._writing:
+                if layers is not None:
+                    self._cog.write(window, layers.reshape(-1, window.height, window.width))
+                self.pixels_read += len(values)
+                self.pixels_valid += finite_pixels
+                self._done += 1
+                self._progress(self._done / self._count, f"window {self._done} of {self._count}")
+
+    @contextlib.contextmanager
+    def stopping_all_on_failure(self) -> Iterator[None]:
+        """Let a thread's error end the others as well, at their next window."""
+        try:
+            yield
+        except BaseException:
+            self._stopped = True
+            raise
+
+    def _next(self) -> Window | None:
+        with self._taking:
+            return None if self._stopped else next(self._windows, None)

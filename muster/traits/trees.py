@@ -1,0 +1,140 @@
+"""LightGBM's text as arrays: the trees of a model, and whether they are of the plain kind.
+
+What LightGBM can do and a plain regression never needs (linear leaves, categorical splits, links
+other than the identity) is named here, so that whoever evaluates trees can refuse it in words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from muster.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+IDENTITY_OBJECTIVES = frozenset(
+    {"", "fair", "huber", "mape", "quantile", "regression", "regression_l1"}
+)
+"""Objectives whose prediction is the plain sum of the leaves; none is written for a custom one."""
+
+_CATEGORICAL = 1
+_MISSING_SHIFT, _MISSING_MASK, _MISSING_ZERO = 2, 3, 1
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One tree; an inner node's child is another inner node, or a leaf as its complement (~leaf).
+
+    Attributes
+    ----------
+    feature : ndarray, (node,), int64
+        Which feature an inner node looks at.
+    threshold : ndarray, (node,), float64
+        A value up to it goes left.
+    left, right : ndarray, (node,), int64
+        Children.
+    leaf_value : ndarray, (leaf,), float64
+        What a leaf adds to the prediction.
+    """
+
+    feature: np.ndarray[Any, np.dtype[np.int64]]
+    threshold: np.ndarray[Any, np.dtype[np.float64]]
+    left: np.ndarray[Any, np.dtype[np.int64]]
+    right: np.ndarray[Any, np.dtype[np.int64]]
+    leaf_value: np.ndarray[Any, np.dtype[np.float64]]
+
+
+def read_trees(text: str) -> tuple[list[Tree], list[str]]:
+    """Read the trees of a model.
+
+    Parameters
+    ----------
+    text : str
+        LightGBM's text.
+
+    Returns
+    -------
+    trees : list of Tree
+        In the order in which they are added up.
+    problems : list of str
+        In sentences, why the plain sum of the leaves is not what LightGBM would predict; empty
+        for a plain regression.  Values are taken to be there: trees are not asked about a pixel
+        that lacks one.
+
+    Raises
+    ------
+    InvalidInput
+        When the text is not LightGBM's.
+    """
+    header, found, body = text.partition("\nTree=0\n")
+    if not found:
+        raise InvalidInput("not a LightGBM text model", got=repr(text[:40]))
+    problems = _check_header(dict(_pairs(header)), header)
+    trees: list[Tree] = []
+    for section in body.partition("\nend of trees")[0].split("\nTree="):
+        fields = dict(_pairs(section))
+        try:
+            trees.append(_read_tree(fields))
+        except (KeyError, ValueError) as error:
+            raise InvalidInput(
+                "not a LightGBM text model", where=f"tree {len(trees)}", got=error
+            ) from error
+        problems += [p for p in _check_tree(fields) if p not in problems]
+    return trees, problems
+
+
+def _pairs(section: str) -> Iterator[tuple[str, str]]:
+    for line in section.splitlines():
+        key, equals, value = line.partition("=")
+        if equals:
+            yield key, value
+
+
+def _read_tree(fields: dict[str, str]) -> Tree:
+    values = np.array(fields["leaf_value"].split(), dtype=np.float64)
+    nodes = int(fields["num_leaves"]) - 1
+
+    def numbers(name: str, dtype: type) -> Any:
+        # A tree of one leaf has no nodes, and may say so by leaving the line out.
+        found: Any = np.array(fields.get(name, "").split() if nodes else [], dtype=dtype)
+        if len(found) != nodes:
+            raise ValueError(f"{name} has {len(found)} values for {nodes} nodes")
+        return found
+
+    if len(values) != nodes + 1:
+        raise ValueError(f"leaf_value has {len(values)} values for {nodes + 1} leaves")
+    return Tree(
+        feature=numbers("split_feature", np.int64),
+        threshold=numbers("threshold", np.float64),
+        left=numbers("left_child", np.int64),
+        right=numbers("right_child", np.int64),
+        leaf_value=values,
+    )
+
+
+def _check_header(fields: dict[str, str], header: str) -> list[str]:
+    problems = []
+    if fields.get("num_tree_per_iteration", "1") != "1":
+        problems.append("it predicts several values")
+    if "average_output" in header.splitlines():
+        problems.append("it averages its trees")
+    objective = fields.get("objective", "").split()
+    if objective and (objective[0] not in IDENTITY_OBJECTIVES or "sqrt" in objective):
+        problems.append(f"its objective {' '.join(objective)} transforms the sum of the leaves")
+    return problems
+
+
+def _check_tree(fields: dict[str, str]) -> list[str]:
+    kinds = {int(kind) for kind in fields.get("decision_type", "").split()}
+    problems = []
+    if fields.get("is_linear", "0") != "0":
+        problems.append("it has linear models in its leaves")
+    if fields.get("num_cat", "0") != "0" or any(kind & _CATEGORICAL for kind in kinds):
+        problems.append("it has categorical splits")
+    if any((kind >> _MISSING_SHIFT) & _MISSING_MASK == _MISSING_ZERO for kind in kinds):
+        problems.append("it takes zero for a missing value")
+    return problems
