@@ -242,6 +242,7 @@ def calculate_aoa_trait(
     predictors: list[str],
     aoa: Path,
     local_point_density: bool = False,
+    engine: str = "blocks",
     fingerprint: str = "",
     window_px: int | None = None,
     context: StepContext = StepContext(),  # noqa: B008 - frozen

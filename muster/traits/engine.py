@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import lightgbm
 import numpy as np
 
 from muster.errors import ConfigError, InvalidInput
+from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-PredictionEngine = Literal["quantised", "lightgbm"]
-PREDICTION_ENGINES: tuple[PredictionEngine, ...] = get_args(PredictionEngine)
 
 PROBE_ROWS = 2048
 """Plots that engines are tried on; fewer are repeated."""

@@ -1,24 +1,24 @@
 """Fingerprints: what a band was made from, in one sha256, so that nothing is computed twice.
 
 A band is computed again exactly when something that its values depend on has changed: the models,
-the predictors, a parameter, or our own method.  What they do not depend on (threads, windows,
-memory, the place of the output) stays out.
+the predictors, a parameter, the engine, or our own method.  What they do not depend on (threads,
+windows, memory, the place of the output) stays out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from muster.traits.manifest import MODEL_NAME, TRAINING_NAME, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from muster.traits.band_names import BandName
     from muster.traits.bundle import Bundle
-
-BandName = Literal["prediction", "cov", "aoa"]
 
 METHODS: dict[BandName, str] = {
     "prediction": "lightgbm/1",
@@ -27,13 +27,37 @@ METHODS: dict[BandName, str] = {
 }
 """Raised when the same inputs would give another band; all such bands are then made anew."""
 
+_PART_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a band is made from.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of all of it; 64 hexadecimal digits.
+    parts : dict of str to str
+        "model", "predictors", "parameters", "engine", "method" → the start of a sha256 of its own,
+        by which it is told what has changed.
+    """
+
+    sha256: str
+    parts: dict[str, str]
+
+    def changes_since(self, parts: Mapping[str, str]) -> list[str]:
+        """List the parts that differ from those of an earlier fingerprint."""
+        return [name for name, digest in self.parts.items() if parts.get(name) != digest]
+
 
 def fingerprint_band(
     band: BandName,
     bundle: Bundle,
     predictors: Sequence[Mapping[str, Any]],
     parameters: Mapping[str, Any],
-) -> str:
+    engine: str,
+) -> Fingerprint:
     """Put everything that a band depends on into one sha256.
 
     Parameters
@@ -46,28 +70,35 @@ def fingerprint_band(
         ``uri``, ``bytes`` and ``version`` of each predictor file.
     parameters : mapping of str to JSON value
         The step's parameters that change values.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
+    engine : str
+        What computes it.
     """
     used = {
         "prediction": [MODEL_NAME],
         "cov": [fold_name(i) for i in range(len(bundle.fold_paths))],
         "aoa": [TRAINING_NAME],
     }[band]
-    parts: dict[str, Any] = {
-        "method": METHODS[band],
+    model: dict[str, Any] = {
         "trait": bundle.trait,
         "unit": bundle.unit,
         "names": bundle.predictors,
         "files": [bundle.file_sha256[name] for name in used],
-        "predictors": [dict(predictor) for predictor in predictors],
-        "parameters": dict(parameters),
     }
     if band == "aoa":
-        parts["importance"] = bundle.importance
+        model["importance"] = bundle.importance
     else:
-        parts["transform"] = bundle.transform.model_dump(mode="json")
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        model["transform"] = bundle.transform.model_dump(mode="json")
+    parts = {
+        "model": _digest(model),
+        "predictors": _digest([dict(predictor) for predictor in predictors]),
+        "parameters": _digest(dict(parameters)),
+        "engine": _digest(engine),
+        "method": _digest(METHODS[band]),
+    }
+    return Fingerprint(
+        _digest([band, parts]), {name: digest[:_PART_DIGITS] for name, digest in parts.items()}
+    )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,78 +1,49 @@
 """Step traits.inspect: what a run of trait_inference has to compute, and why the rest need not be.
 
-Looking at rasters and bundles is compute, so it happens here, on a pool, and leaves plan.json: for
-each trait and step a decision with its reason.  A trait that cannot be mapped says so in its own
-elements; only what concerns all traits (predictors, output folder) fails the run.
+Looking at rasters, bundles and products is compute, so it happens here, on a pool, and leaves
+plan.json: for each trait and step a decision with its reason.  A trait that cannot be mapped says
+so in its own elements; only what concerns all traits (predictors, output folder) fails the run.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from muster import storage
 from muster.config import parse_config
 from muster.errors import InvalidInput, MissingInput
 from muster.jobs.plan import Decision, Plan, PlannedElement
 from muster.jobs.step import StepContext
-from muster.raster.gdal import gdal_environment, open_raster
+from muster.raster.grid import check_same_grid
 from muster.raster.whole import check_output_folder
-from muster.traits.bundle import Bundle, read_bundle
-from muster.traits.fingerprint import BandName, fingerprint_band
-from muster.traits.params import InferParams, Task
+from muster.traits.band_names import BAND_ORDER, BandName
+from muster.traits.bundle import read_bundle
+from muster.traits.decide import (
+    TASK_OF_BAND,
+    BandFound,
+    TraitFound,
+    band_parameters,
+    find_obstacle,
+    plan_trait,
+    refuse_trait,
+)
+from muster.traits.engine import EngineChoice, choose_prediction_engine
+from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
+from muster.traits.fingerprint import fingerprint_band
+from muster.traits.params import InferParams
 from muster.traits.predictor_files import PredictorFiles, inspect_predictors
-from muster.traits.product import FINGERPRINTS_TAG
+from muster.traits.product_there import ProductThere, look_at_product
+from muster.traits.training_table import read_training_table
+from muster.traits.trait_table import TraitRow, read_trait_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from muster.traits.bundle import Bundle
+
 WORKFLOW = "trait_inference"
-BANDS: tuple[BandName, ...] = get_args(BandName)
-TASK_OF_BAND: dict[BandName, Task] = {"prediction": "predict", "cov": "cov", "aoa": "aoa"}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One band of one trait: where its stage raster is or goes.
-
-    Attributes
-    ----------
-    fingerprint : str
-        Of everything that it is made from.
-    uri : str
-        Where it lies; the name holds the fingerprint.
-    there : bool
-        Whether it is there.
-    """
-
-    fingerprint: str
-    uri: str
-    there: bool
-
-
-@dataclass(frozen=True)
-class TraitInputs:
-    """What was found for a trait that can be mapped.
-
-    Attributes
-    ----------
-    trait : str
-        The trait.
-    bundle : Bundle
-        Its bundle, checked.
-    stages : dict of str to Stage
-        For each band.
-    recorded : dict of str to str
-        Band → fingerprint in the product that is there; empty where product or quicklook is not.
-    """
-
-    trait: str
-    bundle: Bundle
-    stages: dict[BandName, Stage]
-    recorded: dict[str, str]
 
 
 def inspect_traits(
@@ -80,6 +51,7 @@ def inspect_traits(
     params: dict[str, Any],
     bands: str,
     plan: Path,
+    gpus: dict[str, int] | None = None,
     context: StepContext = StepContext(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Look at predictors, bundles and products, and write the plan of a run.
@@ -92,6 +64,8 @@ def inspect_traits(
         Folder of the stage rasters of all runs.
     plan : Path
         Where plan.json is written.
+    gpus : dict of str to int, optional
+        Step → how many GPUs its placement has.
     context : StepContext
         Scratch folder, for bundles on S3.
 
@@ -112,12 +86,19 @@ def inspect_traits(
     """
     checked = parse_config(InferParams, params, f"params of {WORKFLOW}")
     checked.output_uri()  # a placeholder without a value is found before anything is opened
-    predictors = inspect_predictors(checked.predictor_uris())
+    inspection = _Inspection(
+        params=checked,
+        predictors=inspect_predictors(checked.predictor_uris()),
+        table=read_trait_table(checked.trait_table) if checked.trait_table else {},
+        bands=bands,
+        gpus=gpus or {},
+        scratch=context.scratch,
+    )
     elements: list[PlannedElement] = []
     products: dict[str, str] = {}
     for number, trait in enumerate(checked.traits):
         context.progress(number / len(checked.traits), f"inspecting {trait}")
-        planned = _plan_trait(checked, trait, predictors, bands, context.scratch)
+        planned = inspection.plan_trait(trait)
         elements += planned
         build = planned[-1]
         if build.decision in (Decision.RUN, Decision.REUSED):
@@ -126,9 +107,9 @@ def inspect_traits(
         check_output(checked.output_uri())
     facts = {
         "traits": len(checked.traits),
-        "pixels": predictors.grid.whole.pixels,
-        "predictor_bands": sum(predictors.bands.values()),
-        "grid": predictors.grid.describe(),
+        "pixels": inspection.predictors.grid.whole.pixels,
+        "predictor_bands": sum(inspection.predictors.bands.values()),
+        "grid": inspection.predictors.grid.describe(),
         "decisions": count_decisions(elements),
     }
     made = Plan(workflow=WORKFLOW, elements=tuple(elements), facts=facts, products=products)
@@ -165,242 +146,143 @@ def count_decisions(elements: list[PlannedElement]) -> dict[str, dict[str, int]]
     return {step: dict(sorted(counter.items())) for step, counter in counts.items()}
 
 
-def plan_trait(
-    params: InferParams, found: TraitInputs, predictors: tuple[str, ...]
-) -> list[PlannedElement]:
-    """Decide on the elements of a trait that has a bundle.
+def choose_aoa_engine(values, importance, pixels, gpus):
+    return EngineChoice("blocks", "")
 
-    Parameters
+
+class _Inspection:
+    """Looks at the traits of a run, one by one.
+
+    Attributes
     ----------
     params : InferParams
         What was asked for.
-    found : TraitInputs
-        What is there.
-    predictors : tuple of str
+    predictors : PredictorFiles
         The rasters.
-
-    Returns
-    -------
-    list of PlannedElement
-        traits.predict, traits.cov, traits.aoa and traits.build, in this order.
+    table : mapping of str to TraitRow
+        What is known of the traits; empty without a table.
+    bands : str
+        Folder of the stage rasters of all runs.
+    gpus : mapping of str to int
+        Step → GPUs that its placement has.
+    scratch : Path
+        For bundles on S3.
     """
-    uri = params.bundle_uri(found.trait)
-    obstacles = {band: _find_obstacle(band, found.bundle) for band in BANDS}
-    current = _is_current(params, found, obstacles)
-    elements = []
-    available: set[BandName] = set()
-    for band in BANDS:
-        stage = found.stages[band]
-        decision, reason = _decide_band(params, band, stage, obstacles[band], current=current)
-        if stage.there or decision is Decision.RUN:
-            available.add(band)
-        elements.append(
-            _element(
-                found.trait,
-                TASK_OF_BAND[band],
-                decision,
-                reason,
-                {
-                    "bundle": uri,
-                    "predictors": list(predictors),
-                    "fingerprint": stage.fingerprint,
-                    **_parameters(params, band),
-                },
-                {band: stage.uri},
+
+    def __init__(
+        self,
+        *,
+        params: InferParams,
+        predictors: PredictorFiles,
+        table: Mapping[str, TraitRow],
+        bands: str,
+        gpus: Mapping[str, int],
+        scratch: Path,
+    ) -> None:
+        self.params = params
+        self.predictors = predictors
+        self.table = table
+        self.bands = bands
+        self.gpus = gpus
+        self.scratch = scratch
+
+    def plan_trait(self, trait: str) -> list[PlannedElement]:
+        """Look at a trait's bundle and product, and decide on its elements."""
+        uri = self.params.bundle_uri(trait)
+        try:
+            bundle = read_bundle(uri, self.scratch)
+            label = self._label(bundle, trait)
+        except MissingInput as error:
+            return refuse_trait(self.params, trait, Decision.MISSING_INPUT, str(error))
+        except InvalidInput as error:
+            return refuse_trait(self.params, trait, Decision.INVALID_INPUT, str(error))
+        product = self._look_at_product(trait)
+        found = TraitFound(
+            trait=trait,
+            bundle=bundle,
+            bands={band: self._find_band(band, bundle, product) for band in BAND_ORDER},
+            product=product,
+            label=label,
+        )
+        return plan_trait(self.params, found, self.predictors.uris)
+
+    def _label(self, bundle: Bundle, trait: str) -> dict[str, str]:
+        """Check that a bundle is this trait's, and say what its product is to be called."""
+        if bundle.trait != trait:
+            raise InvalidInput(f"the bundle at {bundle.uri} is of trait {bundle.trait!r}")
+        problems = self.predictors.check_bands(bundle.predictors)
+        if problems:
+            raise InvalidInput(
+                "; ".join(problems),
+                where=", ".join(self.predictors.uris),
+                expected=f"{', '.join(bundle.predictors)}, as the bundle at {bundle.uri}",
             )
+        row = self.table.get(trait, TraitRow())
+        if row.unit and bundle.unit and row.unit != bundle.unit:
+            raise InvalidInput(
+                "the bundle has another unit than the trait table",
+                where=bundle.uri,
+                got=bundle.unit,
+                expected=f"{row.unit}, as {self.params.trait_table}",
+                do="train the bundle in that unit, or correct the table",
+            )
+        return {
+            "unit": bundle.unit or row.unit,
+            "description": row.description or bundle.description,
+            "try_id": "" if row.try_id is None else str(row.try_id),
+        }
+
+    def _look_at_product(self, trait: str) -> ProductThere:
+        params = self.params
+        places = params.product_uri(trait), params.quicklook_uri(trait), params.item_uri(trait)
+        product = look_at_product(*places, trait)
+        if product.grid is not None and check_same_grid(self.predictors.grid, product.grid):
+            return ProductThere(product.uri, "other")  # nothing of it fits beside new bands
+        return product
+
+    def _find_band(self, band: BandName, bundle: Bundle, product: ProductThere) -> BandFound:
+        """Find a band as some engine has made it, or choose the engine that is to make it."""
+        task = TASK_OF_BAND[band]
+        wanted = getattr(self.params.engines, task)
+        engines = AOA_ENGINES if band == "aoa" else PREDICTION_ENGINES
+        ways = [
+            self._way(band, bundle, EngineChoice(engine, "as asked" if wanted == engine else ""))
+            for engine in engines
+            if wanted in ("auto", engine)
+        ]
+        asked = task in self.params.tasks
+        for way in ways:
+            there = way.there or product.held.get(band) == way.fingerprint.sha256
+            if there and not (asked and self.params.overwrite):
+                return way
+        if wanted != "auto" or not asked or find_obstacle(band, bundle):
+            return ways[0]
+        return self._way(band, bundle, self._choose(band, bundle))
+
+    def _way(self, band: BandName, bundle: Bundle, choice: EngineChoice) -> BandFound:
+        fingerprint = fingerprint_band(
+            band,
+            bundle,
+            self.predictors.versions,
+            band_parameters(self.params, band),
+            choice.engine,
         )
-    ran = any(element.decision is Decision.RUN for element in elements)
-    decision, reason = _decide_build(
-        params, current=current, ran=ran, prediction="prediction" in available
-    )
-    tags = {"TRAIT_SET": params.trait_set}
-    if params.interval_start is not None and params.interval_end is not None:
-        tags["INTERVAL"] = f"{params.interval_start.isoformat()}/{params.interval_end.isoformat()}"
-    elements.append(
-        _element(
-            found.trait,
-            "build",
-            decision,
-            reason,
-            {
-                "bundle": uri,
-                "bands": {band: found.stages[band].uri for band in BANDS},
-                "tags": tags,
-            },
-            {
-                "product": params.product_uri(found.trait),
-                "quicklook": params.quicklook_uri(found.trait),
-            },
+        uri = storage.join(
+            self.bands,
+            self.params.trait_set,
+            self.params.interval_label or "static",
+            bundle.trait,
+            f"{TASK_OF_BAND[band]}-{fingerprint.sha256[:16]}.tif",
         )
-    )
-    return elements
+        return BandFound(fingerprint, uri, storage.exists(uri), choice)
 
-
-def _plan_trait(
-    params: InferParams, trait: str, predictors: PredictorFiles, bands: str, scratch: Path
-) -> list[PlannedElement]:
-    uri = params.bundle_uri(trait)
-    try:
-        bundle = read_bundle(uri, scratch)
-    except MissingInput as error:
-        return _refuse(params, trait, Decision.MISSING_INPUT, str(error))
-    except InvalidInput as error:
-        return _refuse(params, trait, Decision.INVALID_INPUT, str(error))
-    problems = predictors.check_bands(bundle.predictors)
-    if problems:
-        refusal = InvalidInput(
-            "; ".join(problems),
-            where=", ".join(predictors.uris),
-            expected=f"{', '.join(bundle.predictors)}, as the bundle at {uri}",
-        )
-        return _refuse(params, trait, Decision.INVALID_INPUT, str(refusal))
-    if bundle.trait != trait:
-        reason = f"the bundle at {uri} is of trait {bundle.trait!r}"
-        return _refuse(params, trait, Decision.INVALID_INPUT, reason)
-    stages: dict[BandName, Stage] = {}
-    for band in BANDS:
-        fingerprint = fingerprint_band(band, bundle, predictors.versions, _parameters(params, band))
-        stage_uri = storage.join(
-            bands,
-            params.trait_set,
-            params.interval_label or "static",
-            trait,
-            f"{TASK_OF_BAND[band]}-{fingerprint[:16]}.tif",
-        )
-        stages[band] = Stage(fingerprint, stage_uri, storage.exists(stage_uri))
-    recorded = read_fingerprints(params.product_uri(trait), params.quicklook_uri(trait))
-    found = TraitInputs(trait, bundle, stages, recorded)
-    return plan_trait(params, found, predictors.uris)
-
-
-def read_fingerprints(product: str, quicklook: str) -> dict[str, str]:
-    """Read which bands a product was made from.
-
-    Returns
-    -------
-    dict of str to str
-        Band → fingerprint; empty where product or quicklook is not there, or the product is none
-        of ours: it is then made anew.
-    """
-    if not (storage.exists(product) and storage.exists(quicklook)):
-        return {}
-    try:
-        with gdal_environment(threads=1, cache_mib=32), open_raster(product) as dataset:
-            recorded = json.loads(dataset.tags().get(FINGERPRINTS_TAG, "{}"))
-    except (InvalidInput, ValueError):
-        return {}
-    return recorded if isinstance(recorded, dict) else {}
-
-
-def _refuse(
-    params: InferParams, trait: str, decision: Decision, reason: str
-) -> list[PlannedElement]:
-    """Plan a trait that cannot be mapped: what was asked for says why."""
-    return [
-        _element(trait, task, decision, reason, {}, {})
-        if task in params.tasks
-        else _element(trait, task, *_NOT_ASKED, {}, {})
-        for task in get_args(Task)
-    ]
-
-
-_NOT_ASKED = (Decision.NOT_ASKED, "not among the tasks of this run")
-
-
-def _element(
-    trait: str,
-    task: Task,
-    decision: Decision,
-    reason: str,
-    inputs: Mapping[str, Any],
-    outputs: Mapping[str, str],
-) -> PlannedElement:
-    return PlannedElement(
-        step=f"traits.{task}",
-        name=trait,
-        group=trait,
-        decision=decision,
-        reason=reason,
-        inputs=dict(inputs),
-        outputs=dict(outputs),
-    )
-
-
-def _parameters(params: InferParams, band: BandName) -> dict[str, Any]:
-    """List the step's parameters that change a band's values."""
-    return {"local_point_density": params.local_point_density} if band == "aoa" else {}
-
-
-def _find_obstacle(band: BandName, bundle: Bundle) -> tuple[Decision, str] | None:
-    """Say why a bundle cannot give a band, as far as its manifest tells."""
-    if band == "cov" and len(bundle.fold_paths) < 2:
-        return (
-            Decision.MISSING_INPUT,
-            f"the bundle at {bundle.uri} has {len(bundle.fold_paths)} fold models where a "
-            "coefficient of variation needs two; train it with folds",
-        )
-    if band == "aoa" and max(bundle.importance) <= 0:
-        return (
-            Decision.INVALID_INPUT,
-            f"no predictor of the bundle at {bundle.uri} has an importance above zero, so that "
-            "none says what is similar",
-        )
-    return None
-
-
-def _is_current(
-    params: InferParams,
-    found: TraitInputs,
-    obstacles: Mapping[BandName, tuple[Decision, str] | None],
-) -> bool:
-    """Say whether the product is what this run would make of it."""
-    wanted = [
-        band
-        for band in BANDS
-        if found.stages[band].there
-        or (TASK_OF_BAND[band] in params.tasks and obstacles[band] is None)
-    ]
-    if not wanted:
-        # Only build was asked for, and no stage raster is left: the product itself must do.
-        wanted = [band for band in BANDS if band in found.recorded]
-    return bool(found.recorded) and all(
-        found.recorded.get(band) == found.stages[band].fingerprint for band in wanted
-    )
-
-
-def _decide_band(
-    params: InferParams,
-    band: BandName,
-    stage: Stage,
-    obstacle: tuple[Decision, str] | None,
-    *,
-    current: bool,
-) -> tuple[Decision, str]:
-    if TASK_OF_BAND[band] not in params.tasks:
-        return _NOT_ASKED
-    if obstacle is not None:
-        return obstacle
-    if params.overwrite:
-        return Decision.RUN, "to be computed again, as asked"
-    if stage.there:
-        return Decision.REUSED, "computed before from the same model, predictors and parameters"
-    if current and "build" in params.tasks:
-        return Decision.REUSED, "the product holds it, from the same model, predictors, parameters"
-    return Decision.RUN, "not there yet, or something that it is made from has changed"
-
-
-def _decide_build(
-    params: InferParams, *, current: bool, ran: bool, prediction: bool
-) -> tuple[Decision, str]:
-    if "build" not in params.tasks:
-        return _NOT_ASKED
-    if current and not ran and not params.overwrite:
-        return Decision.REUSED, "the product is up to date"
-    if not prediction:
-        return (
-            Decision.MISSING_INPUT,
-            "there is no prediction to build the product from; run the task predict as well",
-        )
-    if ran:
-        return Decision.RUN, "a band is new"
-    return Decision.RUN, "the product is absent, or made from other bands"
+    def _choose(self, band: BandName, bundle: Bundle) -> EngineChoice:
+        """Try the engines on the trait's own plots."""
+        table = read_training_table(bundle.training_path, bundle.predictors)
+        pixels = self.predictors.grid.whole.pixels
+        if band == "aoa":
+            return choose_aoa_engine(
+                table.values, bundle.importance, pixels, gpus=self.gpus.get("traits.aoa", 0)
+            )
+        models = [bundle.model_path] if band == "prediction" else bundle.fold_paths
+        return choose_prediction_engine(models, table.values, pixels)

@@ -18,12 +18,14 @@ from muster import storage
 from muster.config import SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, InvalidInput
 from muster.jobs.model import Frozen, RunParams
+from muster.traits.engine_names import AoaEngine, PredictionEngine
 from muster.traits.locations import (
     check_location,
     fill_location,
     find_placeholders,
     locate_bundle,
 )
+from muster.traits.stac_collection import item_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +77,7 @@ Name = Annotated[str, AfterValidator(_check_name)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_check_unique)]
 Models = Annotated[str, _location("trait", *_INTERVAL_PLACEHOLDERS)]
 Output = Annotated[str, _location(*_INTERVAL_PLACEHOLDERS)]
+TableLocation = Annotated[str, _location()]
 Predictors = Annotated[
     tuple[Annotated[str, _location(*_INTERVAL_PLACEHOLDERS)], ...],
     BeforeValidator(_as_list),
@@ -102,6 +105,22 @@ class PartialResources(Frozen):
     gpus: Annotated[int, Field(ge=0)] | None = None
 
 
+class Engines(Frozen):
+    """What computes the bands.
+
+    Attributes
+    ----------
+    predict, cov : {"auto", "quantised", "lightgbm"}
+        What evaluates the models; ``auto`` takes what a trial at planning found to be faster.
+    aoa : {"auto", "tree", "blocks", "faiss", "cupy", "brute"}
+        What finds the nearest plots.
+    """
+
+    predict: PredictionEngine | Literal["auto"] = "auto"
+    cov: PredictionEngine | Literal["auto"] = "auto"
+    aoa: AoaEngine | Literal["auto"] = "auto"
+
+
 class InferParams(RunParams):
     """Parameters of a run of trait_inference.
 
@@ -125,6 +144,10 @@ class InferParams(RunParams):
         Whether what is there already is computed again.
     local_point_density : bool
         Whether the area of applicability comes with the local point density.
+    trait_table : str or None
+        Where a table lies that says each trait's unit, description and TRY id.
+    engines : Engines
+        What computes the bands.
     resources : dict of str to PartialResources
         Step → what replaces the site's placement.
     interval_start, interval_end : datetime or None
@@ -144,6 +167,8 @@ class InferParams(RunParams):
     output: Output
     overwrite: bool = False
     local_point_density: bool = False
+    trait_table: TableLocation | None = None
+    engines: Engines = Engines()
     resources: dict[Step, PartialResources] = {}
     interval_start: AwareDatetime | None = None
     interval_end: AwareDatetime | None = None
@@ -171,7 +196,7 @@ class InferParams(RunParams):
 
     def relative_locations(self) -> list[str]:
         """List locations that mean another place for every process that reads them."""
-        every = (*self.predictors, self.models, self.output)
+        every = (*self.predictors, self.models, self.output, self.trait_table or "/")
         return [
             location
             for location in every
@@ -216,6 +241,10 @@ class InferParams(RunParams):
         """Where the picture of a trait's product goes."""
         return storage.join(self.output_uri(), f"{trait}.png")
 
+    def item_uri(self, trait: str) -> str:
+        """Where the STAC item of a trait's product goes."""
+        return storage.join(self.output_uri(), item_name(trait))
+
     def _interval(self) -> tuple[datetime | None, datetime | None]:
         if self.interval_start is None or self.interval_end is None:
             return None, None
@@ -249,7 +278,7 @@ class ParamsFile(Frozen):
         As in :class:`InferParams`; relative paths are relative to the file.
     seed : int
         Seed of the training.
-    local_point_density, resources
+    local_point_density, trait_table, engines, resources
         As in :class:`InferParams`.
     """
 
@@ -260,6 +289,8 @@ class ParamsFile(Frozen):
     output: Output
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     local_point_density: bool = False
+    trait_table: TableLocation | None = None
+    engines: Engines = Engines()
     resources: dict[Step, PartialResources] = {}
 
     def infer_params(
@@ -311,7 +342,7 @@ class ParamsFile(Frozen):
             "overwrite": overwrite,
             **self.model_dump(
                 mode="json",
-                include={"predictors", "models", "output", "local_point_density", "resources"},
+                include=set(ParamsFile.model_fields) & set(InferParams.model_fields) - {"traits"},
             ),
         }
         return parse_config(InferParams, data, "params of trait_inference")
@@ -344,7 +375,7 @@ def read_params_file(path: Path) -> ParamsFile:
             expected=", ".join(ParamsFile.model_fields),
         )
     folder = path.absolute().parent
-    for key in ("models", "output"):
+    for key in ("models", "output", "trait_table"):
         if isinstance(data.get(key), str):
             data[key] = _beside(folder, data[key])
     if isinstance(data.get("predictors"), str | list):

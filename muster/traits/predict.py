@@ -10,7 +10,8 @@ import numpy as np
 from muster.jobs.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.bundle import read_bundle
-from muster.traits.engine import PredictionEngine, load_model
+from muster.traits.engine import load_model
+from muster.traits.engine_names import PredictionEngine  # noqa: TC001
 from muster.traits.stage import StageRaster, write_stage
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]

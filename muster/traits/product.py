@@ -1,94 +1,43 @@
-"""Step traits.build: the one file a trait that people use, and a picture of it.
+"""Step traits.build: the one file a trait that people use, a picture of it, and its STAC item.
 
 The product holds what its stage rasters hold, a quarter as large: a cloud-optimised GeoTIFF in
 int16 whose bands say what they are, in which unit, and how to read them, and whose tags say what
-it was made from.
+it was made from.  A band without a stage raster is taken over from the product that is there.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import muster
-from muster import storage
-from muster.errors import ConfigError, InvalidInput, MissingInput
+from muster.errors import ConfigError
 from muster.jobs.step import StepContext
 from muster.raster.cog import CogFormat, write_cog
-from muster.raster.gdal import GDAL_ERRORS, explain_read_error, gdal_environment, open_raster
-from muster.raster.grid import Band, Grid, Window, check_same_grid
-from muster.raster.packing import (
-    CLASS_PACKING,
-    COV_PACKING,
-    INT16_NODATA,
-    Packing,
-    plan_packing,
-)
+from muster.raster.gdal import gdal_environment
+from muster.raster.packing import INT16_NODATA, Packing, plan_packing
 from muster.raster.whole import check_output_folder
 from muster.raster.windows import MIB, WindowPlan, plan_memory, plan_windows
+from muster.traits.band_names import BAND_ORDER
 from muster.traits.bundle import Bundle, read_bundle
+from muster.traits.product_bands import Former, ProductBand, open_bands
+from muster.traits.product_there import FINGERPRINTS_TAG, LABEL_TAGS, MADE_FROM_TAG, OLDER
 from muster.traits.quicklook import draw_quicklook
-from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION, FINGERPRINT_TAG
+from muster.traits.stac import ProductFacts, make_item, write_item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-FINGERPRINTS_TAG = "MUSTER_FINGERPRINTS"
-AOA_MEANING = "1 = inside the area of applicability, 0 = outside"
+    from muster.raster.grid import Grid
+
+SATURATED_TAG = "MUSTER_SATURATED_PIXELS"
 
 _FORMAT = CogFormat(dtype="int16", nodata=INT16_NODATA)
-
-BandName = Literal["prediction", "cov", "aoa"]
-_ORDER: tuple[BandName, ...] = ("prediction", "cov", "aoa")
-
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-
-
-@dataclass(frozen=True)
-class StageBand:
-    """One band of the product and where its values come from.
-
-    Attributes
-    ----------
-    name : {"prediction", "cov", "aoa"}
-        Which of the bands.
-    uri : str
-        The stage raster.
-    dataset : rasterio.DatasetReader
-        Open.
-    number : int
-        The band in the stage raster, from 1.
-    band : Band
-        What the product says of it; scale and offset are those of ``packing``.
-    packing : Packing
-        How it is stored.
-    """
-
-    name: BandName
-    uri: str
-    dataset: Any
-    number: int
-    band: Band
-    packing: Packing
-
-    def read(self, window: Window) -> FloatArray:
-        """Read a window, (row, col), float64, NaN for nodata."""
-        try:
-            values: FloatArray = self.dataset.read(self.number, window=window.ranges)
-        except GDAL_ERRORS as error:
-            raise explain_read_error(error, self.uri, "stage raster cannot be read") from error
-        return values
-
-    def packed_as(self, packing: Packing) -> StageBand:
-        """Return the band with another packing."""
-        band = replace(self.band, scale=packing.scale, offset=packing.offset)
-        return replace(self, band=band, packing=packing)
 
 
 def build_final_product_trait(
@@ -97,10 +46,13 @@ def build_final_product_trait(
     bands: dict[str, str],
     product: Path,
     quicklook: Path,
+    item: Path | None = None,
+    former: dict[str, Any] | None = None,
+    label: dict[str, Any] | None = None,
     tags: dict[str, str] | None = None,
     context: StepContext = StepContext(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
-    """Make the product of a trait and its quicklook.
+    """Make the product of a trait, its quicklook and its STAC item.
 
     Parameters
     ----------
@@ -113,6 +65,14 @@ def build_final_product_trait(
         The COG to write: int16, −32768 for nodata, scale and offset a band.
     quicklook : Path
         The PNG to write.
+    item : Path, optional
+        The STAC item to write.
+    former : dict, optional
+        ``product``, the URI of a product that is there already, and ``held``, band → fingerprint:
+        bands that are taken over from it as they are where there is no stage raster.
+    label : dict, optional
+        ``unit``, ``description`` and ``try_id`` of the trait, in the place of the bundle's;
+        ``made_from``, band → parts of the fingerprint; ``engines``, band → what computed it.
     tags : dict of str to str, optional
         More tags of the product.
     context : StepContext
@@ -121,109 +81,73 @@ def build_final_product_trait(
     Returns
     -------
     dict
-        ``bands`` (their descriptions), ``saturated_pixels`` of the coefficient of variation,
-        ``bytes`` of the product, and ``inside_fraction`` of the pixels with an area of
-        applicability, where there is that band.
+        ``bands`` (their descriptions), ``taken_over`` (those of the former product),
+        ``saturated_pixels`` of the coefficient of variation, ``bytes`` of the product, and
+        ``inside_fraction`` of the pixels with an area of applicability, where there is that band.
 
     Raises
     ------
     ConfigError
-        When ``bands`` or ``tags`` have unknown keys.
+        When ``bands``, ``label`` or ``tags`` have unknown keys.
     MissingInput
         When bundle or prediction are not there.
     InvalidInput
-        When a stage raster is broken or lies on another grid, or the output cannot be written.
+        When a raster is broken or lies on another grid, or the output cannot be written.
     Transient
         When there is no space, or the network failed.
     """
-    unknown = sorted(set(bands) - set(_ORDER))
-    if unknown:
-        raise ConfigError(
-            "unknown band of a product", got=", ".join(unknown), expected=", ".join(_ORDER)
-        )
+    _check_keys("band of a product", bands, BAND_ORDER)
+    _check_keys("label of a product", label or {}, (*LABEL_TAGS, "made_from", "engines"))
     # Found out now, not after the work.
     check_output_folder(product)
     check_output_folder(quicklook)
     model = read_bundle(bundle, context.scratch)
+    said = {"unit": model.unit, "description": model.description, **(label or {})}
+    taken = Former(former["product"], former["held"]) if former else None
     with (
         gdal_environment(context.threads, plan_memory(context.memory_mib).cache_mib),
-        _open_stages(model, bands) as (grid, stages),
+        open_bands(model.trait, said["unit"], bands, taken) as (grid, sources),
     ):
-        windows = _plan(grid, stages, context)
-        prediction = stages[0].packed_as(_measure_packing(stages[0], windows, context))
-        stages = (prediction, *stages[1:])
-        facts = _write_product(
-            product, grid, stages, windows, _make_tags(model, stages, tags), context
+        windows = _plan(grid, sources, context)
+        sources = tuple(
+            source.packed_as(_measure_packing(source, windows, context))
+            if source.name == "prediction" and not source.copied
+            else source
+            for source in sources
         )
-    draw_quicklook(product, quicklook, f"{model.trait}: {model.description}".rstrip(": "))
+        facts = _write_product(
+            product, grid, sources, windows, _make_tags(model, sources, said, tags), context
+        )
+    draw_quicklook(product, quicklook, f"{model.trait}: {said['description']}".rstrip(": "))
+    if item is not None:
+        about = ProductFacts(
+            created=datetime.now(UTC),
+            try_id=said.get("try_id") or None,
+            inside_fraction=facts.get("inside_fraction"),
+            engines={
+                source.name: said["engines"][source.name]
+                for source in sources
+                if source.name in said.get("engines", {})
+                and not source.fingerprint.startswith(OLDER)
+            },
+        )
+        write_item(make_item(product, quicklook, about), item)
     context.progress(1.0, "product written")
     return {
-        "bands": [stage.band.description for stage in stages],
+        "bands": [source.band.description for source in sources],
+        "taken_over": [source.name for source in sources if taken and source.uri == taken.product],
         "bytes": product.stat().st_size,
         **facts,
     }
 
 
-@contextlib.contextmanager
-def _open_stages(
-    model: Bundle, bands: Mapping[str, str]
-) -> Iterator[tuple[Grid, tuple[StageBand, ...]]]:
-    if "prediction" not in bands or not storage.exists(bands["prediction"]):
-        raise MissingInput(
-            "prediction is not there",
-            where=bands.get("prediction", "no location given"),
-            expected=f"a stage raster of {model.trait}",
-            do="run the step traits.predict first",
-        )
-    plans = {
-        "prediction": (Band(f"{model.trait} prediction", unit=model.unit), Packing()),
-        "cov": (Band(COV_DESCRIPTION, unit="1", scale=COV_PACKING.scale), COV_PACKING),
-        "aoa": (
-            Band(AOA_DESCRIPTION, unit="1", overview="mode", tags={"meaning": AOA_MEANING}),
-            CLASS_PACKING,
-        ),
-    }
-    with contextlib.ExitStack() as files:
-        stages: list[StageBand] = []
-        grid: Grid | None = None
-        for name in _ORDER:
-            uri = bands.get(name)
-            if uri is None or not storage.exists(uri):
-                continue
-            dataset = files.enter_context(open_raster(uri))
-            other = Grid.from_dataset(dataset, uri)
-            grid = grid or other
-            problems = check_same_grid(grid, other)
-            if problems:
-                raise InvalidInput(
-                    f"stage rasters lie on different grids ({', '.join(problems)})",
-                    where=uri,
-                    got=other.describe(),
-                    expected=f"{grid.describe()}, as {bands['prediction']}",
-                    do="run the steps again with the same predictors",
-                )
-            band, packing = plans[name]
-            number = _find_band(uri, dataset, band.description)
-            stages.append(StageBand(name, uri, dataset, number, band, packing))
-        if grid is None:
-            raise MissingInput("prediction is not there", where=bands["prediction"])
-        yield grid, tuple(stages)
+def _check_keys(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigError(f"unknown {what}", got=", ".join(unknown), expected=", ".join(known))
 
 
-def _find_band(uri: str, dataset: Any, description: str) -> int:
-    descriptions = list(dataset.descriptions)
-    if description not in descriptions:
-        raise InvalidInput(
-            "stage raster lacks a band",
-            where=uri,
-            got=", ".join(str(text) for text in descriptions),
-            expected=description,
-            do="run the step again",
-        )
-    return descriptions.index(description) + 1
-
-
-def _plan(grid: Grid, stages: Sequence[StageBand], context: StepContext) -> WindowPlan:
+def _plan(grid: Grid, stages: Sequence[ProductBand], context: StepContext) -> WindowPlan:
     # A value as it is read, as it is packed, and what is between the two.
     pixel_bytes = len(stages) * 48
     max_pixels = plan_memory(context.memory_mib).window_mib * MIB // pixel_bytes
@@ -232,7 +156,7 @@ def _plan(grid: Grid, stages: Sequence[StageBand], context: StepContext) -> Wind
     return plan_windows(grid, (int(height), int(width)), min(max_pixels, 1 << 21))
 
 
-def _measure_packing(stage: StageBand, windows: WindowPlan, context: StepContext) -> Packing:
+def _measure_packing(stage: ProductBand, windows: WindowPlan, context: StepContext) -> Packing:
     least, greatest = math.inf, -math.inf
     for number, window in enumerate(windows, start=1):
         values = stage.read(window)
@@ -247,12 +171,16 @@ def _measure_packing(stage: StageBand, windows: WindowPlan, context: StepContext
 def _write_product(
     path: Path,
     grid: Grid,
-    stages: Sequence[StageBand],
+    stages: Sequence[ProductBand],
     windows: WindowPlan,
     tags: Mapping[str, str],
     context: StepContext,
 ) -> dict[str, Any]:
-    saturated = dict.fromkeys(_ORDER, 0)
+    saturated = sum(
+        int(stage.dataset.tags().get(SATURATED_TAG, 0))
+        for stage in stages
+        if stage.name == "cov" and stage.copied
+    )
     inside = covered = 0
     with write_cog(
         path,
@@ -267,8 +195,9 @@ def _write_product(
         for number, window in enumerate(windows, start=1):
             packed = np.empty((len(stages), window.height, window.width), dtype=np.int16)
             for index, stage in enumerate(stages):
-                packed[index], count = stage.packing.pack(stage.read(window))
-                saturated[stage.name] += count
+                packed[index], count = stage.read_packed(window)
+                if stage.name == "cov":
+                    saturated += count
                 if stage.name == "aoa":
                     covered += int(np.count_nonzero(packed[index] != INT16_NODATA))
                     inside += int(np.count_nonzero(packed[index] == 1))
@@ -276,28 +205,36 @@ def _write_product(
                 cog.write(window, packed)
             context.progress(0.3 + 0.3 * number / len(windows), "packing")
         if any(stage.name == "cov" for stage in stages):
-            cog.tags["MUSTER_SATURATED_PIXELS"] = str(saturated["cov"])
-    facts: dict[str, Any] = {"saturated_pixels": saturated["cov"]}
+            cog.tags[SATURATED_TAG] = str(saturated)
+    facts: dict[str, Any] = {"saturated_pixels": saturated}
     if covered:
         facts["inside_fraction"] = inside / covered
     return facts
 
 
 def _make_tags(
-    model: Bundle, stages: Sequence[StageBand], more: Mapping[str, str] | None
+    model: Bundle,
+    sources: Sequence[ProductBand],
+    said: Mapping[str, Any],
+    more: Mapping[str, str] | None,
 ) -> dict[str, str]:
     """List the tags of a product; Muster's own begin with MUSTER_."""
+    made_from = said.get("made_from") or {}
     own = {
         "MUSTER_TRAIT": model.trait,
-        "MUSTER_UNIT": model.unit,
-        "MUSTER_DESCRIPTION": model.description,
         "MUSTER_MODEL_SHA256": model.model_sha256,
         "MUSTER_BUNDLE_SHA256": model.sha256,
         "MUSTER_CV": json.dumps(dict(model.cv), sort_keys=True),
         "MUSTER_VERSION": muster.__version__,
-        FINGERPRINTS_TAG: json.dumps(
-            {stage.name: stage.dataset.tags().get(FINGERPRINT_TAG, "") for stage in stages}
+        FINGERPRINTS_TAG: json.dumps({source.name: source.fingerprint for source in sources}),
+        MADE_FROM_TAG: json.dumps(
+            {
+                source.name: made_from[source.name]
+                for source in sources
+                if source.name in made_from and not source.fingerprint.startswith(OLDER)
+            }
         ),
+        **{tag: str(said.get(key) or "") for key, tag in LABEL_TAGS.items()},
     }
     taken = sorted(set(own) & set(more or {}))
     if taken:

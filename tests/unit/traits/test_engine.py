@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from muster.errors import ConfigError, InvalidInput
-from muster.traits import engine as engines
 from muster.traits.engine import choose_prediction_engine, load_model
+from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
 from muster.traits.quantised import BLOCK_PIXELS, compile_ensemble
 from muster.traits.trees import read_trees
 
@@ -153,10 +153,8 @@ def test_a_pixel_does_not_depend_on_the_others() -> None:
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-@pytest.mark.parametrize("engine", engines.PREDICTION_ENGINES)
-def test_several_threads_may_ask_one_model(
-    tmp_path: Path, engine: engines.PredictionEngine
-) -> None:
+@pytest.mark.parametrize("engine", PREDICTION_ENGINES)
+def test_several_threads_may_ask_one_model(tmp_path: Path, engine: PredictionEngine) -> None:
     values, target = make_table("random", rows=20_000)
     path = tmp_path / "model.txt"
     path.write_text(train(values, target))

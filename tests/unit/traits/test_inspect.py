@@ -112,8 +112,8 @@ def test_bands_are_reused_without_their_product_and_the_product_without_its_band
         path.unlink()
     assert run.decisions() == "reused reused reused reused"
     assert run.decisions(tasks=["build"]) == "not_asked not_asked not_asked reused"
-    # A product is packed and cannot be added to: one new band makes all of them anew.
-    assert run.decisions(local_point_density=True) == "run run run run"
+    # One band that is new leaves the others as the product holds them.
+    assert run.decisions(local_point_density=True) == "reused reused run run"
 
 
 def test_failed_aoa_is_made_up_for(run: Run) -> None:
@@ -158,18 +158,21 @@ def test_file_behind_a_vrt_counts_as_the_predictors(tmp_path: Path, stack: Stack
 
 
 def test_tasks_that_were_not_asked_for(run: Run) -> None:
-    plan = run.plan(tasks=["predict"])
-    assert decisions(plan) == "run not_asked not_asked not_asked"
+    plan = run.plan(tasks=["aoa"])
+    assert decisions(plan) == "not_asked not_asked run not_asked"
+    assert "no prediction yet; aoa is kept" in element(plan, "traits.build").reason
     assert plan.products == {}
     run.execute(plan)
-    assert run.decisions(tasks=["aoa"]) == "not_asked not_asked run not_asked"
-    plan = run.plan(tasks=["build"])
-    assert decisions(plan) == "not_asked not_asked not_asked run"
+    plan = run.plan(tasks=["predict"])
+    assert decisions(plan) == "run not_asked not_asked run"
+    assert plan.products == {"X50": str(run.folder / "maps" / "X50.tif")}
     run.execute(plan)
     assert run.decisions(tasks=["predict", "build"]) == "reused not_asked not_asked reused"
-    # A band that was made since makes a product without it stale.
-    run.execute(run.plan(tasks=["aoa"]))
-    assert run.decisions(tasks=["build"]) == "not_asked not_asked not_asked run"
+    assert run.decisions(tasks=["predict"]) == "reused not_asked not_asked not_asked"
+    plan = run.plan(tasks=["cov"])
+    assert decisions(plan) == "not_asked run not_asked run"
+    run.execute(plan)
+    assert run.decisions(tasks=["build"]) == "not_asked not_asked not_asked reused"
 
 
 def test_build_without_a_prediction_says_what_to_do(run: Run) -> None:
@@ -317,8 +320,8 @@ def test_fingerprint_knows_what_each_band_depends_on(run: Run) -> None:
         return " ".join(
             band
             for band in METHODS
-            if fingerprint_band(band, other, versions, {})
-            != fingerprint_band(band, bundle, versions, {})
+            if fingerprint_band(band, other, versions, {}, "engine")
+            != fingerprint_band(band, bundle, versions, {}, "engine")
         )
 
     def with_file(name: str) -> dict[str, Any]:
@@ -331,3 +334,12 @@ def test_fingerprint_knows_what_each_band_depends_on(run: Run) -> None:
     assert changed(importance=(2.0, 1.0, 1.0, 1.0)) == "aoa"
     assert changed(predictors=bundle.predictors[::-1]) == "prediction cov aoa"
     assert changed(cv={}, description="x", seed=9, uri="elsewhere") == ""
+    made = fingerprint_band("cov", bundle, versions, {}, "engine")
+    for changes, arguments in {
+        "predictors": ([{**versions[0], "version": "2"}], {}, "engine"),
+        "parameters": (versions, {"a": 1}, "engine"),
+        "engine": (versions, {}, "another"),
+    }.items():
+        other = fingerprint_band("cov", bundle, *arguments)
+        assert other.sha256 != made.sha256
+        assert other.changes_since(made.parts) == [changes]

@@ -1,0 +1,306 @@
+"""What a trait needs: for each band and the product a decision and its reason, and nothing else.
+
+Pure: what is there was looked at before (:mod:`muster.traits.inspect`).  A band is kept where it
+lies, as a stage raster or in the product; any band that is made ends in a new product, and a
+product never holds bands of different models side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_args
+
+from muster.jobs.plan import Decision, PlannedElement
+from muster.traits.band_names import BAND_ORDER, BandName
+from muster.traits.params import Task
+from muster.traits.product_there import OLDER, ProductThere
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from muster.traits.bundle import Bundle
+    from muster.traits.engine import EngineChoice
+    from muster.traits.fingerprint import Fingerprint
+    from muster.traits.params import InferParams
+
+TASK_OF_BAND: dict[BandName, Task] = {"prediction": "predict", "cov": "cov", "aoa": "aoa"}
+
+_NOT_ASKED = (Decision.NOT_ASKED, "not among the tasks of this run")
+
+
+@dataclass(frozen=True)
+class BandFound:
+    """One band of one trait: what it is to be made from, and what is there of it.
+
+    Attributes
+    ----------
+    fingerprint : Fingerprint
+        Of everything that it is made from.
+    uri : str
+        Where its stage raster lies or goes; the name holds the fingerprint.
+    there : bool
+        Whether that is there.
+    choice : EngineChoice
+        What computed it, or is to.
+    """
+
+    fingerprint: Fingerprint
+    uri: str
+    there: bool
+    choice: EngineChoice
+
+
+@dataclass(frozen=True)
+class TraitFound:
+    """What was found of a trait that can be mapped.
+
+    Attributes
+    ----------
+    trait : str
+        The trait.
+    bundle : Bundle
+        Its bundle, checked.
+    bands : dict of str to BandFound
+        For each band.
+    product : ProductThere
+        What lies where the product goes.
+    label : dict of str to str
+        "unit", "description", "try_id" as the product is to say them.
+    """
+
+    trait: str
+    bundle: Bundle
+    bands: dict[BandName, BandFound]
+    product: ProductThere
+    label: dict[str, str] = field(default_factory=dict)
+
+    def is_held(self, band: BandName) -> bool:
+        """Say whether the product that is there holds a band as it is to be."""
+        return self.product.held.get(band) == self.bands[band].fingerprint.sha256
+
+    def is_older(self, band: BandName) -> bool:
+        """Say whether the product holds a band that came from one of the older kind."""
+        return self.product.held.get(band, "").startswith(OLDER)
+
+
+def find_obstacle(band: BandName, bundle: Bundle) -> tuple[Decision, str] | None:
+    """Say why a bundle cannot give a band, as far as its manifest tells."""
+    if band == "cov" and len(bundle.fold_paths) < 2:
+        return (
+            Decision.MISSING_INPUT,
+            f"the bundle at {bundle.uri} has {len(bundle.fold_paths)} fold models where a "
+            "coefficient of variation needs two; train it with folds",
+        )
+    if band == "aoa" and max(bundle.importance) <= 0:
+        return (
+            Decision.INVALID_INPUT,
+            f"no predictor of the bundle at {bundle.uri} has an importance above zero, so that "
+            "none says what is similar",
+        )
+    return None
+
+
+def refuse_trait(
+    params: InferParams, trait: str, decision: Decision, reason: str
+) -> list[PlannedElement]:
+    """Plan a trait that cannot be mapped: what was asked for says why."""
+    return [
+        _element(trait, task, decision, reason)
+        if task in params.tasks
+        else _element(trait, task, *_NOT_ASKED)
+        for task in get_args(Task)
+    ]
+
+
+def plan_trait(
+    params: InferParams, found: TraitFound, predictors: Sequence[str]
+) -> list[PlannedElement]:
+    """Decide on the elements of a trait that has a bundle.
+
+    Parameters
+    ----------
+    params : InferParams
+        What was asked for.
+    found : TraitFound
+        What is there.
+    predictors : sequence of str
+        The rasters.
+
+    Returns
+    -------
+    list of PlannedElement
+        traits.predict, traits.cov, traits.aoa and traits.build, in this order.
+    """
+    uri = params.bundle_uri(found.trait)
+    elements: list[PlannedElement] = []
+    runs: set[BandName] = set()
+    for name in BAND_ORDER:
+        band = found.bands[name]
+        decision, reason = _decide_band(params, found, name)
+        if decision is Decision.RUN:
+            runs.add(name)
+        inputs = {
+            "bundle": uri,
+            "predictors": list(predictors),
+            "fingerprint": band.fingerprint.sha256,
+            "engine": band.choice.engine,
+            **band_parameters(params, name),
+        }
+        task = TASK_OF_BAND[name]
+        elements.append(_element(found.trait, task, decision, reason, inputs, {name: band.uri}))
+    decision, reason = _decide_build(params, found, runs)
+    elements.append(
+        _element(
+            found.trait,
+            "build",
+            decision,
+            reason,
+            _build_inputs(params, found, runs),
+            {
+                "product": params.product_uri(found.trait),
+                "quicklook": params.quicklook_uri(found.trait),
+                "item": params.item_uri(found.trait),
+            },
+        )
+    )
+    return elements
+
+
+def band_parameters(params: InferParams, band: BandName) -> dict[str, Any]:
+    """List the step's parameters that change a band's values."""
+    return {"local_point_density": params.local_point_density} if band == "aoa" else {}
+
+
+def _decide_band(params: InferParams, found: TraitFound, name: BandName) -> tuple[Decision, str]:
+    band = found.bands[name]
+    if TASK_OF_BAND[name] not in params.tasks:
+        return _NOT_ASKED
+    obstacle = find_obstacle(name, found.bundle)
+    if obstacle is not None:
+        return obstacle
+    by = f"by {band.choice.engine}, {band.choice.reason}" if band.choice.reason else ""
+    if params.overwrite:
+        return Decision.RUN, "; ".join(filter(None, ["to be computed again, as asked", by]))
+    if band.there:
+        return Decision.REUSED, "computed before from the same model, predictors and parameters"
+    if found.is_held(name):
+        return Decision.REUSED, "the product holds it, from the same model, predictors, parameters"
+    return Decision.RUN, "; ".join(filter(None, [_why_again(found, name), by]))
+
+
+def _why_again(found: TraitFound, name: BandName) -> str:
+    """Say why a band is computed: it is not there, or what of its making has changed."""
+    if found.is_older(name):
+        return "the product is of the older kind, which does not say what it was made from"
+    if name not in found.product.held:
+        return "not there yet"
+    changes = found.bands[name].fingerprint.changes_since(found.product.made_from.get(name, {}))
+    return f"changed since it was made: {', '.join(changes)}"
+
+
+def _build_inputs(params: InferParams, found: TraitFound, runs: set[BandName]) -> dict[str, Any]:
+    tags = {"TRAIT_SET": params.trait_set}
+    if params.interval_start is not None and params.interval_end is not None:
+        tags["INTERVAL"] = f"{params.interval_start.isoformat()}/{params.interval_end.isoformat()}"
+    kept = {
+        name: found.product.held[name]
+        for name in BAND_ORDER
+        if found.is_held(name) or (name not in runs and _takes_older(params, found, name))
+    }
+    return {
+        "bundle": params.bundle_uri(found.trait),
+        "bands": {name: found.bands[name].uri for name in BAND_ORDER},
+        "former": {"product": found.product.uri, "held": kept} if kept else None,
+        "label": {
+            **found.label,
+            "made_from": {name: found.bands[name].fingerprint.parts for name in BAND_ORDER},
+            "engines": {name: found.bands[name].choice.engine for name in BAND_ORDER},
+        },
+        "tags": tags,
+    }
+
+
+def _takes_older(params: InferParams, found: TraitFound, name: BandName) -> bool:
+    """Say whether a band of the older kind is taken over: where nobody asks for one of ours."""
+    return (
+        found.is_older(name)
+        and TASK_OF_BAND[name] not in params.tasks
+        and not found.bands[name].there
+    )
+
+
+def _decide_build(
+    params: InferParams, found: TraitFound, runs: set[BandName]
+) -> tuple[Decision, str]:
+    asked = "build" in params.tasks
+    if not (asked or runs):
+        return _NOT_ASKED
+    becomes = {
+        name: band.fingerprint.sha256
+        for name, band in found.bands.items()
+        if name in runs or band.there or found.is_held(name)
+    }
+    older = [name for name in BAND_ORDER if _takes_older(params, found, name)]
+    becomes |= {name: found.product.held[name] for name in older}
+    outdated = sorted(set(found.product.held) - set(becomes))
+    notes = []
+    if outdated:
+        notes.append(f"{_list(outdated)} of the product there is outdated and left out")
+    if found.product.kind == "older" and older:
+        notes.append(f"{_list(older)} of the older product there is taken over")
+    if "prediction" not in becomes:
+        if not asked:
+            kept = _list(sorted(runs))
+            return Decision.NOT_ASKED, f"there is no prediction yet; {kept} is kept until then"
+        notes.insert(0, "there is no prediction to build the product from; run the task predict")
+        return Decision.MISSING_INPUT, "; ".join(notes)
+    if not runs and not params.overwrite and _is_current(found, becomes):
+        return Decision.REUSED, "the product is up to date"
+    kept_there = [n for n in becomes if n not in runs and not found.bands[n].there]
+    if runs:
+        notes.insert(0, f"new: {_list(n for n in BAND_ORDER if n in runs)}")
+    elif found.product.kind == "older":
+        notes.insert(0, "the product there is of the older kind, and is converted")
+    elif found.product.held != becomes:
+        notes.insert(0, "the product is absent, or made from other bands")
+    elif params.overwrite:
+        notes.insert(0, "to be made again, as asked")
+    else:
+        notes.insert(0, "its labels have changed, or picture or item are not there")
+    if kept_there and not older:
+        notes.append(f"{_list(kept_there)} as in the product there")
+    return Decision.RUN, "; ".join(notes)
+
+
+def _is_current(found: TraitFound, becomes: Mapping[BandName, str]) -> bool:
+    """Say whether the product, its picture and its item are what this run would make of them."""
+    there = found.product
+    return (
+        there.kind == "muster"
+        and there.held == becomes
+        and there.complete
+        and all(there.label.get(key, "") == value for key, value in found.label.items())
+    )
+
+
+def _list(names: Any) -> str:
+    return ", ".join(names)
+
+
+def _element(
+    trait: str,
+    task: Task,
+    decision: Decision,
+    reason: str,
+    inputs: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, str] | None = None,
+) -> PlannedElement:
+    return PlannedElement(
+        step=f"traits.{task}",
+        name=trait,
+        group=trait,
+        decision=decision,
+        reason=reason,
+        inputs=dict(inputs or {}),
+        outputs=dict(outputs or {}),
+    )

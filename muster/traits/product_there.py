@@ -1,0 +1,153 @@
+"""What product is there already: ours, one of the older kind, or nothing that can be built upon.
+
+A product remembers what each of its bands was made from, so that a band that is still right is
+kept, and one that came from another model never stands beside one of this.  Products of the older
+kind remember nothing; their bands are told from each other by the file that they came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from muster import storage
+from muster.errors import InvalidInput, MissingInput
+from muster.raster.gdal import gdal_environment, open_raster
+from muster.raster.grid import Grid
+from muster.traits.band_names import BandName, ProductBands, recognise_bands
+from muster.traits.stac_collection import read_item
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FINGERPRINTS_TAG = "MUSTER_FINGERPRINTS"
+MADE_FROM_TAG = "MUSTER_MADE_FROM"
+LABEL_TAGS = {
+    "unit": "MUSTER_UNIT",
+    "description": "MUSTER_DESCRIPTION",
+    "try_id": "MUSTER_TRY_ID",
+}
+"""What a product says of its trait → the tag in which it says so."""
+
+OLDER = "older/"
+"""How the fingerprint of a band begins that was taken over from a product of the older kind."""
+
+OLDER_STATISTIC = "mean"
+"""What the prediction of an older product must be to be taken for one of ours."""
+
+
+@dataclass(frozen=True)
+class ProductThere:
+    """What was found where a product is to be.
+
+    Attributes
+    ----------
+    uri : str
+        Where.
+    kind : {"absent", "muster", "older", "other"}
+        ``other`` is replaced: a broken file, or a raster that is no product.
+    held : dict of str to str
+        Band → fingerprint.
+    made_from : dict of str to dict
+        Band → parts of its fingerprint, where they are known.
+    label : dict of str to str
+        "unit", "description", "try_id" as its tags have them.
+    complete : bool
+        Whether picture and item are there, of this very product.
+    grid : Grid or None
+        Its grid, where it is a product.
+    """
+
+    uri: str
+    kind: Literal["absent", "muster", "older", "other"]
+    held: dict[BandName, str] = field(default_factory=dict)
+    made_from: dict[str, dict[str, str]] = field(default_factory=dict)
+    label: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
+    grid: Grid | None = None
+
+
+def look_at_product(product: str, quicklook: str, item: str, trait: str) -> ProductThere:
+    """Find out what product there is, from its header.
+
+    Parameters
+    ----------
+    product, quicklook, item : str
+        URIs of the three files.
+    trait : str
+        Whose product it must be.
+
+    Raises
+    ------
+    Transient
+        When storage did not answer.
+    """
+    if not storage.exists(product):
+        return ProductThere(product, "absent")
+    try:
+        with gdal_environment(threads=1, cache_mib=32), open_raster(product) as dataset:
+            bands = recognise_bands(dataset.descriptions, trait)
+            tags = dataset.tags()
+            grid = Grid.from_dataset(dataset, product) if bands else None
+    except (InvalidInput, MissingInput):
+        return ProductThere(product, "other")
+    if bands is None or (bands.kind == "older" and bands.statistic not in ("", OLDER_STATISTIC)):
+        return ProductThere(product, "other")
+    held = held_bands(product, bands, tags)
+    return ProductThere(
+        uri=product,
+        kind=bands.kind,
+        held=held,
+        made_from=_read_json(tags.get(MADE_FROM_TAG)),
+        label={key: tags.get(tag, "") for key, tag in LABEL_TAGS.items()},
+        complete=storage.exists(quicklook) and _is_item_of(item, product, held),
+        grid=grid,
+    )
+
+
+def held_bands(product: str, bands: ProductBands, tags: Mapping[str, str]) -> dict[BandName, str]:
+    """Say by which fingerprints a product holds its bands.
+
+    Parameters
+    ----------
+    product : str
+        URI of the product.
+    bands : ProductBands
+        What its bands are.
+    tags : mapping of str to str
+        Its tags.
+
+    Returns
+    -------
+    dict of str to str
+        Band → fingerprint; a band of ours without one is left out.
+    """
+    if bands.kind == "older":
+        stat = storage.stat(product)
+        seen = json.dumps([product, stat.bytes, stat.version])
+        mark = OLDER + hashlib.sha256(seen.encode()).hexdigest()[:32]
+        return dict.fromkeys(bands.bands, mark)
+    recorded = _read_json(tags.get(FINGERPRINTS_TAG))
+    return {band: str(recorded[band]) for band in bands.bands if recorded.get(band)}
+
+
+def _is_item_of(item: str, product: str, held: Mapping[BandName, str]) -> bool:
+    """Say whether the item, which is published last, was made with the product that is there."""
+    try:
+        found = read_item(item)
+        return bool(
+            found["properties"]["muster:fingerprints"] == held
+            and found["assets"]["data"]["file:size"] == storage.stat(product).bytes
+        )
+    except (MissingInput, InvalidInput, KeyError, TypeError):
+        return False
+
+
+def _read_json(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,407 @@
+"""Only what changed: bands are kept wherever they lie, and no product mixes strangers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from itertools import permutations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+from muster.errors import InvalidInput
+from muster.jobs.plan import Decision
+from tests.unit.traits.test_inspect import Run, decisions, element
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.unit.traits.conftest import Stack
+
+BANDS = ("predict", "cov", "aoa")
+SCALES, OFFSETS = (0.01, 0.0005, 1.0), (3.0, 0.2, 0.0)
+OLDER = ("X50 (mean)", "Coefficient of Variation", "Area of Applicability mask")
+
+
+@pytest.fixture
+def run(tmp_path: Path, stack: Stack, make_bundle: Callable[..., str]) -> Run:
+    make_bundle(folds=3, name="models/X50")
+    return Run(tmp_path, stack.uri)
+
+
+def product(run: Run) -> Path:
+    return run.folder / "maps" / "X50.tif"
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_bands(path: Path) -> dict[str, Any]:
+    with rasterio.open(path) as dataset:
+        return {
+            name: (dataset.read(number), dataset.scales[number - 1], dataset.offsets[number - 1])
+            for number, name in enumerate(dataset.descriptions, start=1)
+        }
+
+
+def forget_stages(run: Run) -> None:
+    shutil.rmtree(run.folder / "bands", ignore_errors=True)
+
+
+def write_older(run: Run, names: tuple[str, ...] = OLDER, **profile: Any) -> dict[str, Any]:
+    """Write a product of the older kind on the predictors' grid; return its stored numbers."""
+    rng = np.random.default_rng(2)
+    stored = {
+        OLDER[0]: rng.integers(-30_000, 30_000, (300, 190)).astype(np.int16),
+        OLDER[1]: rng.integers(-300, 3000, (300, 190)).astype(np.int16),
+        OLDER[2]: (rng.random((300, 190)) < 0.3).astype(np.int16),
+    }
+    for layer in stored.values():
+        layer[40:70, 100:140] = -32768
+    product(run).parent.mkdir(exist_ok=True)
+    with rasterio.open(
+        product(run),
+        "w",
+        **{
+            "driver": "GTiff",
+            "dtype": "int16",
+            "nodata": -32768,
+            "count": len(names),
+            "height": 300,
+            "width": 190,
+            "crs": "EPSG:6933",
+            "transform": Affine(1000, 0, -7_000_000, 0, -1000, 3_000_000),
+            "compress": "zstd",
+            **profile,
+        },
+    ) as dataset:
+        for number, name in enumerate(names, start=1):
+            layer = stored.get(name, stored[OLDER[0]])
+            dataset.write(layer[: profile.get("height", 300)], number)
+            dataset.set_band_description(number, name)
+        dataset.scales = SCALES[: len(names)]
+        dataset.offsets = OFFSETS[: len(names)]
+    return stored
+
+
+@pytest.fixture
+def whole(run: Run) -> str:
+    """The sha256 of the product that one full run makes; nothing is left of that run."""
+    run.execute(run.plan())
+    digest = sha256(product(run))
+    shutil.rmtree(run.folder / "maps")
+    forget_stages(run)
+    return digest
+
+
+@pytest.mark.parametrize("order", list(permutations(BANDS)), ids="-".join)
+@pytest.mark.parametrize("forgetful", [False, True], ids=["stages kept", "stages forgotten"])
+def test_bands_one_by_one_in_any_order_equal_a_full_build_to_the_bit(
+    run: Run, whole: str, order: tuple[str, ...], *, forgetful: bool
+) -> None:
+    for task in order:
+        run.execute(run.plan(tasks=[task]))
+        if forgetful and product(run).exists():
+            forget_stages(run)
+    assert sha256(product(run)) == whole
+    assert run.decisions() == "reused reused reused reused"
+
+
+def test_aoa_is_added_and_the_other_bands_stay_as_they_are(run: Run) -> None:
+    run.execute(run.plan(tasks=["predict", "cov", "build"]))
+    before = read_bands(product(run))
+    forget_stages(run)
+    plan = run.plan(tasks=["aoa"])
+    assert decisions(plan) == "not_asked not_asked run run"
+    assert (
+        "new: aoa; prediction, cov as in the product there" in element(plan, "traits.build").reason
+    )
+    run.execute(plan)
+    after = read_bands(product(run))
+    assert set(after) == {*before, "area of applicability"}
+    for name, (stored, scale, offset) in before.items():
+        np.testing.assert_array_equal(after[name][0], stored)
+        assert after[name][1:] == (scale, offset)
+
+
+def test_saturated_pixels_are_still_told_of_a_band_that_was_taken_over(run: Run) -> None:
+    run.execute(run.plan(tasks=["predict", "cov"]))
+    with rasterio.open(product(run), "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.update_tags(MUSTER_SATURATED_PIXELS="17")
+    forget_stages(run)
+    run.execute(run.plan(tasks=["aoa"]))
+    with rasterio.open(product(run)) as dataset:
+        assert dataset.tags()["MUSTER_SATURATED_PIXELS"] == "17"
+
+
+def replace_files(run: Run, other: Path, *names: str) -> None:
+    """Put files of another bundle into the trait's own, and say so in its manifest."""
+    mine = run.folder / "models" / "X50"
+    manifest = json.loads((mine / "bundle.json").read_text())
+    theirs = json.loads((other / "bundle.json").read_text())
+    for name in names:
+        shutil.copy(other / name, mine / name)
+        manifest["sha256"][name] = theirs["sha256"][name]
+    (mine / "bundle.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("forgetful", [False, True], ids=["stages kept", "stages forgotten"])
+def test_retrained_model_computes_prediction_and_variation_and_of_new_points_the_area(
+    run: Run, make_bundle: Callable[..., str], *, forgetful: bool
+) -> None:
+    run.execute(run.plan())
+    old = read_bands(product(run))
+    other = Path(make_bundle(folds=5, name="other"))
+    if forgetful:
+        forget_stages(run)
+    replace_files(run, other, "fold_0.txt")
+    assert run.decisions() == "reused run reused run"
+    replace_files(run, other, "fold_0.txt", "fold_1.txt", "fold_2.txt")
+    (run.folder / "models" / "X50" / "model.txt").write_text(
+        (other / "fold_3.txt").read_text()  # any other model
+    )
+    manifest = run.folder / "models" / "X50" / "bundle.json"
+    data = json.loads(manifest.read_text())
+    data["sha256"]["model.txt"] = sha256(run.folder / "models" / "X50" / "model.txt")
+    manifest.write_text(json.dumps(data))
+    plan = run.plan()
+    assert decisions(plan) == "run run reused run"
+    assert "changed since it was made: model" in element(plan, "traits.predict").reason
+    run.execute(plan)
+    new = read_bands(product(run))
+    assert not np.array_equal(old["X50 prediction"][0], new["X50 prediction"][0])
+    np.testing.assert_array_equal(old["area of applicability"][0], new["area of applicability"][0])
+    replace_files(run, other, "training.parquet")
+    assert run.decisions() == "reused reused run run"
+
+
+def test_bands_of_an_older_model_are_never_beside_new_ones(
+    run: Run, make_bundle: Callable[..., str]
+) -> None:
+    run.execute(run.plan())
+    forget_stages(run)
+    replace_files(run, Path(make_bundle(folds=5, name="other")), "fold_0.txt")
+    plan = run.plan(tasks=["aoa"], overwrite=True)
+    assert decisions(plan) == "not_asked not_asked run run"
+    assert (
+        "cov of the product there is outdated and left out" in element(plan, "traits.build").reason
+    )
+    run.execute(plan)
+    assert list(read_bands(product(run))) == ["X50 prediction", "area of applicability"]
+    before = sha256(product(run))
+    (run.folder / "models" / "X50" / "model.txt").write_text("tree\nbroken")
+    assert run.decisions() == " ".join(["invalid_input"] * 4)
+    assert sha256(product(run)) == before
+
+
+def test_other_engine_computes_again_only_when_it_is_asked_for(run: Run) -> None:
+    run.execute(run.plan(engines={"predict": "lightgbm", "aoa": "blocks"}))
+    digest = sha256(product(run))
+    assert run.decisions() == "reused reused reused reused"
+    assert run.decisions(engines={"predict": "lightgbm"}) == "reused reused reused reused"
+    plan = run.plan(engines={"predict": "quantised"})
+    assert decisions(plan) == "run reused reused run"
+    assert element(plan, "traits.predict").inputs["engine"] == "quantised"
+    assert "changed since it was made: engine" in element(plan, "traits.predict").reason
+    before = read_bands(product(run))
+    run.execute(plan)
+    after = read_bands(product(run))
+    for name, (stored, *packing) in before.items():
+        np.testing.assert_array_equal(after[name][0], stored)
+        assert list(after[name][1:]) == packing
+    assert sha256(product(run)) != digest  # its tags say which engine it was
+    assert run.decisions() == "reused reused reused reused"
+
+
+def test_chosen_engine_and_its_reason_are_in_the_plan(run: Run) -> None:
+    predict = element(run.plan(), "traits.predict")
+    assert predict.inputs["engine"] in ("quantised", "lightgbm")
+    assert f"by {predict.inputs['engine']}, estimated on 2048 plots for 57000" in predict.reason
+
+
+def test_stages_that_vanish_after_the_plan_are_taken_from_the_product(run: Run) -> None:
+    run.execute(run.plan())
+    digest = sha256(product(run))
+    (run.folder / "maps" / "X50.png").unlink()
+    plan = run.plan()
+    assert decisions(plan) == "reused reused reused run"
+    forget_stages(run)
+    run.execute(plan)
+    assert sha256(product(run)) == digest
+
+
+def test_build_that_is_tried_again_after_it_published_gives_the_same(run: Run) -> None:
+    run.execute(run.plan(tasks=["predict", "cov"]))
+    forget_stages(run)
+    plan = run.plan(tasks=["aoa"])
+    run.execute(plan)
+    digest = sha256(product(run))
+    run.execute(plan)
+    assert sha256(product(run)) == digest
+
+
+def test_picture_or_item_of_another_product_are_made_again(run: Run) -> None:
+    run.execute(run.plan())
+    item = run.folder / "maps" / "X50.json"
+    said = json.loads(item.read_text())
+    for broken in (None, "no json", json.dumps({**said, "assets": {}})):
+        if broken is None:
+            item.unlink()
+        else:
+            item.write_text(broken)
+        assert run.decisions() == "reused reused reused run"
+    run.execute(run.plan())
+    assert run.decisions() == "reused reused reused reused"
+
+
+# -- products of the older kind -----------------------------------------------------------------
+
+
+def test_older_product_is_converted_and_its_mask_turned_round(run: Run) -> None:
+    stored = write_older(run)
+    plan = run.plan(tasks=["build"])
+    assert decisions(plan) == "not_asked not_asked not_asked run"
+    assert "of the older kind, and is converted" in element(plan, "traits.build").reason
+    run.execute(plan)
+    bands = read_bands(product(run))
+    assert list(bands) == ["X50 prediction", "coefficient of variation", "area of applicability"]
+    for name, older, scale, offset in zip(bands, OLDER[:2], SCALES, OFFSETS, strict=False):
+        np.testing.assert_array_equal(bands[name][0], stored[older])
+        assert bands[name][1:] == (scale, offset)
+    mask = stored[OLDER[2]]
+    turned = np.where(mask == -32768, -32768, 1 - mask)
+    np.testing.assert_array_equal(bands["area of applicability"][0], turned)
+    with rasterio.open(product(run)) as dataset:
+        assert "1 = inside" in dataset.tags(3)["meaning"]
+        assert "older kind" in dataset.tags(2)["meaning"]
+        assert json.loads(dataset.tags()["MUSTER_MADE_FROM"]) == {}
+    # Converted once, it is ours; and what it was made from stays unknown.
+    assert run.decisions(tasks=["build"]) == "not_asked not_asked not_asked reused"
+    digest = sha256(product(run))
+    run.execute(plan)
+    assert sha256(product(run)) == digest
+    assert run.decisions() == "run run run run"
+
+
+def test_older_product_gets_our_area_beside_its_own_bands(run: Run) -> None:
+    stored = write_older(run, OLDER[:2])
+    plan = run.plan(tasks=["aoa"])
+    assert decisions(plan) == "not_asked not_asked run run"
+    assert (
+        "prediction, cov of the older product there is taken over"
+        in element(plan, "traits.build").reason
+    )
+    run.execute(plan)
+    bands = read_bands(product(run))
+    np.testing.assert_array_equal(bands["X50 prediction"][0], stored[OLDER[0]])
+    assert set(np.unique(bands["area of applicability"][0])) <= {-32768, 0, 1}
+    forget_stages(run)
+    # The area is right; the others are of the older kind, and are computed when asked for.
+    plan = run.plan()
+    assert decisions(plan) == "run run reused run"
+    assert "of the older kind" in element(plan, "traits.cov").reason
+    run.execute(plan)
+    assert run.decisions() == "reused reused reused reused"
+
+
+def test_full_run_takes_nothing_from_an_older_product(run: Run, whole: str) -> None:
+    write_older(run)
+    plan = run.plan()
+    assert decisions(plan) == "run run run run"
+    assert element(plan, "traits.build").inputs["former"] is None
+    run.execute(plan)
+    assert sha256(product(run)) == whole
+
+
+@pytest.mark.parametrize(
+    ("names", "profile"),
+    [
+        (("X50 (std)", *OLDER[1:]), {}),
+        (("X51 (mean)", *OLDER[1:]), {}),
+        (("X50 (mean)", "coefficient of variation", OLDER[2]), {}),
+        (("X50 (mean)", "X50 (mean)", OLDER[2]), {}),
+        (OLDER, {"height": 200}),
+    ],
+    ids=["another statistic", "another trait", "mixed names", "twice", "another grid"],
+)
+def test_what_is_no_older_product_of_this_trait_is_never_taken_over(
+    run: Run, names: tuple[str, ...], profile: dict[str, Any]
+) -> None:
+    write_older(run, names, **profile)
+    plan = run.plan(tasks=["build"])
+    assert decisions(plan) == "not_asked not_asked not_asked missing_input"
+    assert element(plan, "traits.build").inputs["former"] is None
+
+
+def test_older_mask_with_other_values_is_refused_and_left_as_it_is(run: Run) -> None:
+    write_older(run)
+    with rasterio.open(product(run), "r+") as dataset:
+        mask = dataset.read(3)
+        mask[0, 0] = 2
+        dataset.write(mask, 3)
+    before = sha256(product(run))
+    plan = run.plan(tasks=["build"])
+    build = element(plan, "traits.build")
+    # As the runner does it: to a temporary name.
+    build = build.model_copy(
+        update={"outputs": {k: str(run.folder / f"{k}.part") for k in build.outputs}}
+    )
+    assert build.decision is Decision.RUN
+    with pytest.raises(InvalidInput, match=r"something else than 0 and 1.*X50\.tif"):
+        run.execute(plan.model_copy(update={"elements": (build,)}))
+    assert sha256(product(run)) == before
+
+
+def test_older_product_in_floats_is_packed_as_ours(run: Run) -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(300, 190)).astype(np.float32)
+    values[:20] = np.nan
+    write_older(run, ("X50 (mean)",), dtype="float32", nodata=float("nan"))
+    with rasterio.open(product(run), "r+") as dataset:
+        dataset.write(values, 1)
+        dataset.scales, dataset.offsets = (1.0,), (0.0,)
+    run.execute(run.plan(tasks=["build"]))
+    ((stored, scale, offset),) = read_bands(product(run)).values()
+    assert stored.dtype == np.int16
+    found = np.where(stored == -32768, np.nan, stored * scale + offset)
+    np.testing.assert_allclose(found, values, atol=scale)
+
+
+# -- the trait table ----------------------------------------------------------------------------
+
+
+def test_trait_table_labels_the_product_and_a_new_label_computes_nothing(run: Run) -> None:
+    table = run.folder / "traits.csv"
+    table.write_text("name,unit,description,try_id\nX50,mm²/mg,Leaf nitrogen per area,50\n")
+    run.execute(run.plan(trait_table=str(table)))
+    before = read_bands(product(run))
+    with rasterio.open(product(run)) as dataset:
+        tags = dataset.tags()
+        assert tags["MUSTER_DESCRIPTION"] == "Leaf nitrogen per area"
+        assert tags["MUSTER_TRY_ID"] == "50"
+    item = json.loads((run.folder / "maps" / "X50.json").read_text())
+    assert item["properties"]["muster:try_id"] == "50"
+    assert run.decisions(trait_table=str(table)) == "reused reused reused reused"
+    forget_stages(run)
+    table.write_text("name,description\nX50,Another name\n")
+    plan = run.plan(trait_table=str(table))
+    assert decisions(plan) == "reused reused reused run"
+    assert "labels have changed" in element(plan, "traits.build").reason
+    run.execute(plan)
+    after = read_bands(product(run))
+    for name, (stored, *_) in before.items():
+        np.testing.assert_array_equal(after[name][0], stored)
+
+
+def test_unit_of_the_table_must_be_that_of_the_bundle(run: Run) -> None:
+    table = run.folder / "traits.csv"
+    table.write_text("name,unit\nX50,g\n")
+    plan = run.plan(trait_table=str(table))
+    assert decisions(plan) == " ".join(["invalid_input"] * 4)
+    assert "another unit than the trait table" in element(plan, "traits.predict").reason
