@@ -12,6 +12,7 @@ from airflow.sdk import DAG, Param, get_current_context, task, task_group
 from on_demand import OnDemandTimetable
 
 from muster.site import read_site
+from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
 from operators import run
 from operators.placement import place
 
@@ -39,7 +40,7 @@ PARAMS = {
         minItems=1,
         uniqueItems=True,
         title="Tasks",
-        description="Which bands to compute; build puts what there is into the product.",
+        description="Which bands to compute; any that is new goes into the product.",
     ),
     "predictors": Param(
         [],
@@ -69,6 +70,24 @@ PARAMS = {
         type="boolean",
         title="Local point density",
         description="Count the training points near each pixel, too.",
+    ),
+    "trait_table": Param(
+        None,
+        type=["null", "string"],
+        title="Trait table",
+        description="CSV with a trait's name, unit, description and TRY id.",
+    ),
+    "engines": Param(
+        {},
+        type="object",
+        properties={
+            "predict": {"type": "string", "enum": ["auto", *PREDICTION_ENGINES]},
+            "cov": {"type": "string", "enum": ["auto", *PREDICTION_ENGINES]},
+            "aoa": {"type": "string", "enum": ["auto", *AOA_ENGINES]},
+        },
+        additionalProperties=False,
+        title="Engines",
+        description='What computes a band, where the plan should not choose: {"aoa": "tree"}.',
     ),
     "resources": Param(
         {},

@@ -17,7 +17,7 @@ from muster.config import parse_config
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from muster.jobs.verdict import Verdict
     from muster.site import Site
@@ -136,6 +136,7 @@ def import_(**options: Any) -> None:
 @click.option("--block-size", type=float, help="Side of a spatial block, in the coordinates' unit.")
 @click.option("--fold-column", help="Column that says which plots are held out together.")
 @click.option("--unit", multiple=True, metavar="TRAIT=UNIT", help="Unit of a trait.")
+@click.option("--trait-table", help="CSV: name, unit, description, try_id; gives the units.")
 @click.option("--x", "x_column", default="lon", show_default=True, help="Column of x or longitude.")
 @click.option("--y", "y_column", default="lat", show_default=True, help="Column of y or latitude.")
 @click.option("--crs", default="EPSG:4326", show_default=True, help="CRS of the coordinates.")
@@ -154,8 +155,10 @@ def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None
     from muster.traits.plot_predictors import PredictorSource
     from muster.traits.plots import Coordinates
     from muster.traits.train import TrainSettings, train_traits
+    from muster.traits.trait_table import read_trait_table
 
     wanted = [*named, *more]
+    rows = read_trait_table(options["trait_table"]) if options["trait_table"] else {}
     trained = train_traits(
         options["plots"],
         wanted,
@@ -174,7 +177,11 @@ def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None
                 "block_size": options["block_size"],
                 "fold_column": options["fold_column"],
                 "seed": options["seed"],
-                "units": dict(_split_unit(text, wanted) for text in options["unit"]),
+                "units": {
+                    **{trait: rows[trait].unit for trait in wanted if trait in rows},
+                    **dict(_split_pair(text, wanted, "--unit") for text in options["unit"]),
+                },
+                "descriptions": {t: rows[t].description for t in wanted if t in rows},
             },
             "options of muster traits train",
         ),
@@ -200,6 +207,13 @@ def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None
 @click.option("--cov-only", is_flag=True, help="Compute the variation alone.")
 @click.option("--aoa-only", is_flag=True, help="Compute the applicability alone.")
 @click.option("--build-only", is_flag=True, help="Build from the bands there are.")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="TASK=ENGINE",
+    help="What computes a band: predict=lightgbm, aoa=tree …; the plan chooses by default.",
+)
 @click.option("--year", type=click.IntRange(1900, 2200), help="Fills {year} in locations.")
 @click.option("--max-parallel", type=click.IntRange(min=1), help="How many elements run at once.")
 @click.option("--site", "site_name", help="Site file, by name or path.")
@@ -210,7 +224,7 @@ def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
     from muster.cli.session import open_database
     from muster.jobs.workflow import WORKFLOWS
     from muster.site import read_site
-    from muster.traits.params import TASKS, read_params_file
+    from muster.traits.params import TASKS, Engines, read_params_file
 
     only = [task for task in TASKS if options[f"{task}_only"]]
     if len(only) > 1:
@@ -221,6 +235,13 @@ def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
         tasks=tuple(only) or TASKS,
         overwrite=options["overwrite"],
     )
+    if options["engines"]:
+        engines = {
+            **params.engines.model_dump(exclude_unset=True),
+            **dict(_split_pair(text, TASKS, "--engine") for text in options["engines"]),
+        }
+        chosen = parse_config(Engines, engines, "--engine")
+        params = params.model_copy(update={"engines": chosen})
     site = _with_slots(read_site(options["site_name"]), options["max_parallel"])
     interval = None
     if options["year"]:
@@ -339,13 +360,16 @@ def _with_slots(site: Site, slots: int | None) -> Site:
     return site.model_copy(update={"pools": pools})
 
 
-def _split_unit(text: str, traits: list[str]) -> tuple[str, str]:
-    trait, equals, unit = text.partition("=")
-    if not equals or trait not in traits:
+def _split_pair(text: str, names: Sequence[str], option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or name not in names:
         raise ConfigError(
-            "a unit is given as TRAIT=UNIT", where="--unit", got=text, expected=", ".join(traits)
+            "not NAME=VALUE, of a name that there is",
+            where=option,
+            got=text,
+            expected=", ".join(f"{name}=…" for name in names),
         )
-    return trait, unit
+    return name, value
 
 
 def _render_facts(facts: dict[str, Any]) -> str:
