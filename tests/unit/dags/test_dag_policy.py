@@ -19,7 +19,8 @@ warnings.simplefilter("ignore")
 import airflow.sdk, airflow.timetables.interval
 opened, connected = [], []
 def watch(event, arguments):
-    if event == "open" and isinstance(arguments[0], str) and not arguments[0].endswith((".py", ".pyc")):
+    # A module is read as .py or .pyc, and its byte code is written as .pyc.NUMBER.
+    if event == "open" and isinstance(arguments[0], str) and ".py" not in arguments[0][-24:]:
         opened.append(arguments[0])
     if event in ("socket.connect", "subprocess.Popen", "os.system"):
         connected.append(event)
