@@ -1,0 +1,257 @@
+"""Maps side by side in one picture: how they are placed, coloured and explained.
+
+Everything is placed by the inch: maps have one scale, legends the room that they need, and nothing
+of the machine or the moment is in the file, so that the same maps give the same bytes.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from muster.raster.whole import explain_write_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_LEAST_PANEL = 3.2
+_TICKS = 0.75
+_FOOT = 0.95
+_BETWEEN_ROWS = 0.4
+_DPI = 110
+
+Extent = tuple[float, float, float, float]
+"""(left, right, bottom, top) in the CRS's units."""
+
+
+@dataclass(frozen=True)
+class Category:
+    """One of the classes of a picture: its name in the legend, and its colour."""
+
+    label: str
+    colour: str
+
+
+APPLICABILITY = (Category("outside", "#d9822b"), Category("inside", "#2a7f78"))
+"""Classes 0 and 1 of the area of applicability."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One band, decimated.
+
+    Attributes
+    ----------
+    title : str
+        The band's description.
+    unit : str
+        Of the values; "1" for ratios and classes.
+    values : ndarray, (row, col), float64
+        NaN for nodata.
+    classes : bool
+        Whether the values are 0, 1, … for the classes in ``categories``.
+    categories : tuple of Category
+        What the classes are.
+    limits : tuple of float, optional
+        The values that the first and the last colour stand for; by default all values but the
+        outermost hundredths at either end.
+    colours : str
+        Matplotlib's name for the colours.
+    """
+
+    title: str
+    unit: str
+    values: np.ndarray[Any, np.dtype[np.float64]]
+    classes: bool
+    categories: tuple[Category, ...] = APPLICABILITY
+    limits: tuple[float, float] | None = None
+    colours: str = "viridis"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How large maps are, and how pixels without a value look.
+
+    Attributes
+    ----------
+    map_width, map_height : float
+        The largest map, in inches.
+    no_value : str
+        A colour.
+    """
+
+    map_width: float = 4.6
+    map_height: float = 5.2
+    no_value: str = "#e4e4e4"
+
+
+def draw_panels(
+    rows: Sequence[Sequence[Picture]],
+    extent: Extent,
+    title: str,
+    notes: Sequence[str] = (),
+    style: Style = Style(),
+) -> Figure:
+    """Place pictures in rows.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of Picture
+        From above, each from the left; all of one grid and size.
+    extent : tuple of float
+        Of all pictures.
+    title : str
+        Stands above all, in up to three lines.
+    notes : sequence of str
+        Stand below the title, smaller, a line each.
+    style : Style
+        Sizes and colours.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        For :func:`save_figure`.
+    """
+    height_px, width_px = rows[0][0].values.shape
+    scale = min(style.map_width / width_px, style.map_height / height_px)
+    map_width, map_height = max(width_px * scale, 0.6), max(height_px * scale, 0.6)
+    panel = max(map_width + _TICKS, _LEAST_PANEL)
+    width = panel * max(len(row) for row in rows) + 0.2
+    lines = textwrap.wrap(title, max(20, int(width * 9)))[:3]
+    head = 0.45 + 0.22 * len(lines)
+    more_rows = (len(rows) - 1) * (map_height + _FOOT + _BETWEEN_ROWS)
+    height = head + map_height + _FOOT + more_rows + 0.18 * len(notes)
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    above = 1 - 0.12 / height
+    figure.text(0.5, above, "\n".join(lines), ha="center", va="top", fontsize=12, parse_math=False)
+    if notes:
+        below = above - (0.22 * len(lines) + 0.02) / height
+        # As far left as the first map's ticks, so that long paths stay in the picture.
+        figure.text(0.15 / width, below, "\n".join(notes), va="top", fontsize=8, parse_math=False)
+
+    def add_axes(left: float, bottom: float, wide: float, high: float) -> Any:
+        return figure.add_axes((left / width, bottom / height, wide / width, high / height))
+
+    for number, row in enumerate(rows, start=1):
+        base = (len(rows) - number) * (map_height + _FOOT + _BETWEEN_ROWS)
+        for column, picture in enumerate(row):
+            left = panel * column + _TICKS + (panel - _TICKS - map_width) / 2
+            axes = add_axes(left, base + _FOOT, map_width, map_height)
+            axes.set_title(picture.title, fontsize=10, parse_math=False)
+            axes.set_facecolor(style.no_value)
+            axes.tick_params(labelsize=7)
+            axes.ticklabel_format(useOffset=False, style="plain")
+            axes.xaxis.set_major_locator(MaxNLocator(max(1, int(map_width / 0.7))))
+            axes.yaxis.set_major_locator(MaxNLocator(max(1, int(map_height / 0.7))))
+            key = add_axes(panel * column + _TICKS, base + 0.42, panel - _TICKS - 0.15, 0.13)
+            if picture.classes:
+                _draw_classes(axes, key, picture, extent, style)
+            else:
+                _draw_values(axes, key, picture, extent)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG.
+
+    Raises
+    ------
+    InvalidInput
+        When the folder cannot be written to.
+    Transient
+        When there is no space.
+    """
+    try:
+        # Nothing of the machine or the moment in the file.
+        figure.savefig(path, format="png", dpi=_DPI, metadata={"Software": None})
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise explain_write_error(path, str(error.strerror)) from error
+
+
+def robust_limits(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:
+    """Choose what the first and the last colour stand for: a few outliers must not take them all.
+
+    Parameters
+    ----------
+    values : ndarray, any shape
+        NaN for nodata.
+
+    Returns
+    -------
+    low, high : float
+        The 2nd and the 98th percentile, or half a unit around a constant; low < high.
+    """
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, [2, 98]) if finite.size else (0.0, 1.0)
+    if not high > low:
+        low, high = low - 0.5, low + 0.5
+    return low, high
+
+
+def _draw_values(axes: Any, key: Any, picture: Picture, extent: Extent) -> None:
+    finite = picture.values[np.isfinite(picture.values)]
+    low, high = picture.limits or robust_limits(finite)
+    # The bar says that there are outliers.
+    below = bool(finite.size and finite.min() < low)
+    above = bool(finite.size and finite.max() > high)
+    extend = {
+        (False, False): "neither",
+        (True, False): "min",
+        (False, True): "max",
+        (True, True): "both",
+    }[below, above]
+    image = axes.imshow(
+        picture.values,
+        extent=extent,
+        aspect="auto",
+        cmap=picture.colours,
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+    )
+    bar = axes.figure.colorbar(image, cax=key, orientation="horizontal", extend=extend)
+    bar.ax.tick_params(labelsize=7)
+    unit = "ratio" if picture.unit == "1" else picture.unit or "no unit"
+    bar.set_label(unit, fontsize=8, parse_math=False)
+
+
+def _draw_classes(axes: Any, key: Any, picture: Picture, extent: Extent, style: Style) -> None:
+    categories = picture.categories
+    axes.imshow(
+        picture.values,
+        extent=extent,
+        aspect="auto",
+        cmap=ListedColormap([category.colour for category in categories]),
+        vmin=0,
+        vmax=len(categories) - 1,
+        interpolation="nearest",
+    )
+    finite = picture.values[np.isfinite(picture.values)]
+    handles = [Patch(facecolor=style.no_value, edgecolor="#999999", label="no value")]
+    if finite.size:
+        for number, category in enumerate(categories):
+            share = 100 * float((np.abs(finite - number) < 0.5).mean())
+            patch = Patch(facecolor=category.colour, label=f"{category.label} {share:.0f} %")
+            handles.insert(0, patch)
+    key.set_axis_off()
+    key.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1.6),
+        ncols=len(handles) if len(handles) <= 3 else 2,
+        fontsize=7,
+        frameon=False,
+        handlelength=1.2,
+        columnspacing=1.0,
+    )
