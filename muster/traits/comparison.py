@@ -1,0 +1,170 @@
+"""What a comparison of two products says: frozen types that JSON and texts are made from.
+
+Nothing is computed here, so that what reads a comparison needs no raster library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Alike = Literal["equal", "different", "unknown"]
+
+
+@dataclass(frozen=True)
+class ProductFacts:
+    """What a product says of itself; empty texts for what it does not say.
+
+    Attributes
+    ----------
+    uri : str
+        As the user gave it.
+    kind : {"muster", "older"}
+        Whose names its bands have.
+    trait, unit : str
+        Of the prediction.
+    bands : tuple of str
+        "prediction", "cov", "aoa", those that there are.
+    version : str
+        Of Muster, that built it.
+    model_sha256, bundle_sha256 : str
+        Of the model and of its whole bundle.
+    """
+
+    uri: str
+    kind: str
+    trait: str
+    unit: str
+    bands: tuple[str, ...]
+    version: str
+    model_sha256: str
+    bundle_sha256: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the greatest difference is.
+
+    Attributes
+    ----------
+    difference : float
+        B − A.
+    row, col : int
+        The pixel, from 0.
+    x, y : float
+        Its centre, in the CRS's units.
+    lon, lat : float or None
+        Its centre in degrees (WGS 84); None where the CRS cannot be brought to it.
+    """
+
+    difference: float
+    row: int
+    col: int
+    x: float
+    y: float
+    lon: float | None
+    lat: float | None
+
+
+@dataclass(frozen=True)
+class BandComparison:
+    """What is said of any band.
+
+    Attributes
+    ----------
+    valid_in_both, only_a, only_b : int
+        Pixels with a value.
+    identical_pixels : int
+        Of those valid in both, pixels of the same value.
+    identical_bytes : bool
+        Whether all pixels are stored alike, to the bit.
+    made_from : {"equal", "different", "unknown"}
+        Whether the fingerprints of what the bands were made from are equal.
+    """
+
+    valid_in_both: int
+    only_a: int
+    only_b: int
+    identical_pixels: int
+    identical_bytes: bool
+    made_from: Alike
+
+
+@dataclass(frozen=True)
+class ValueComparison(BandComparison):
+    """How a band of values differs; differences are B − A, over the pixels valid in both.
+
+    Attributes
+    ----------
+    unit : str
+        Of all differences.
+    mean_difference, rmsd, mae : float or None
+        Bias, root mean square difference, mean absolute difference; None without common pixels.
+    quantiles : dict of str to (float or None)
+        "0.05", "0.5", "0.95" → quantile of the difference.
+    correlation : float or None
+        Pearson's; None where either band does not vary.
+    greatest : Place or None
+        The greatest absolute difference; None where there is none but zero.
+    """
+
+    unit: str
+    mean_difference: float | None
+    rmsd: float | None
+    mae: float | None
+    quantiles: dict[str, float | None]
+    correlation: float | None
+    greatest: Place | None
+
+
+@dataclass(frozen=True)
+class ClassComparison(BandComparison):
+    """How the areas of applicability differ; counts are pixels valid in both.
+
+    Attributes
+    ----------
+    inside_inside, inside_outside, outside_inside, outside_outside : int
+        Pixels of (class in A)_(class in B).
+    agreement : float or None
+        Share of the same class.
+    inside_share_a, inside_share_b : float or None
+        Share inside, of all pixels that the product has a value for.
+    """
+
+    inside_inside: int
+    inside_outside: int
+    outside_inside: int
+    outside_outside: int
+    agreement: float | None
+    inside_share_a: float | None
+    inside_share_b: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How product B differs from product A.
+
+    Attributes
+    ----------
+    a, b : ProductFacts
+        The two.
+    grid : str
+        That both lie on.
+    model : {"equal", "different", "unknown"}
+        Whether they were predicted by the same model.
+    bands : dict of str to BandComparison
+        Of the bands that both have.
+    notes : tuple of str
+        What a reader must know to read the numbers.
+    """
+
+    a: ProductFacts
+    b: ProductFacts
+    grid: str
+    model: Alike
+    bands: dict[str, BandComparison]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that is known, as JSON says it."""
+        return asdict(self)
