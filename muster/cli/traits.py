@@ -1,4 +1,4 @@
-"""``muster traits``: train and import models, and map traits without Airflow."""
+"""``muster traits``: train and import models, map traits without Airflow, compare maps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def traits() -> None:
-    """Train models of plant traits, and map them."""
+    """Train models of plant traits, map them, and compare maps."""
 
 
 @traits.command("import")
@@ -258,6 +258,22 @@ def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
     verdict = _run_with_progress(db, site, workflow, run_id, data, interval)
     _report(db, run_id, verdict, as_json=options["as_json"])
     return os.EX_OK if verdict.good else 1
+
+
+@traits.command()
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--output",
+    help="The picture, a PNG.  By default B-minus-A.png here, by the files' names; none with "
+    "--json.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def compare(a: str, b: str, *, output: str | None, as_json: bool) -> None:
+    """Tell and show how product B differs from product A."""
+    from muster.cli.compare import compare_and_tell
+
+    compare_and_tell(a, b, output, as_json=as_json)
 
 
 def _run_with_progress(
