@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": "muster.cli.job:plan",
     "migrate": "muster.cli.store:migrate",
     "status": "muster.cli.store:status",
+    "report": "muster.cli.report:report",
     "logs": "muster.cli.store:logs",
     "reconcile": "muster.cli.store:reconcile",
     "pools": "muster.cli.sites:pools",

@@ -50,6 +50,8 @@ def status(run: str | None, *, as_json: bool) -> None:
         _print_json({"run": asdict(found), "elements": [asdict(e) for e in elements]})
         return
     click.echo(f"{found.id}: {found.state}" + (f": {found.message}" if found.message else ""))
+    if "report" in found.facts:
+        click.echo(f"report: {found.facts['report']}")
     for e in elements:
         took = f"{e.seconds:8.1f} s" if e.seconds is not None else " " * 10
         peak = f"{e.max_rss_mib:7.0f} MiB" if e.max_rss_mib is not None else " " * 11

@@ -325,7 +325,8 @@ def _report(db: Any, run_id: str, verdict: Verdict, *, as_json: bool) -> None:
     from muster.jobs.verdict import GOOD
     from muster.store import runs
 
-    planned = runs.read_run(db, run_id).facts.get("products", {})
+    facts = runs.read_run(db, run_id).facts
+    planned = facts.get("products", {})
     built = {g.name for g in verdict.groups if g.steps.get("traits.build") in GOOD}
     products = {trait: uri for trait, uri in planned.items() if trait in built}
     if as_json:
@@ -335,6 +336,7 @@ def _report(db: Any, run_id: str, verdict: Verdict, *, as_json: bool) -> None:
                     "run": run_id,
                     "good": verdict.good,
                     "summary": verdict.summary,
+                    "report": facts.get("report"),
                     "traits": [
                         {
                             "trait": g.name,
@@ -355,6 +357,8 @@ def _report(db: Any, run_id: str, verdict: Verdict, *, as_json: bool) -> None:
         if group.name in products:
             click.echo(f"  {products[group.name]}")
     click.echo(verdict.summary)
+    if "report" in facts:
+        click.echo(f"report {facts['report']}")
     click.echo(f"run {run_id}")
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from muster.errors import MusterError, StoreUnavailable
 from muster.jobs.outcome import Outcome
-from muster.jobs.workflow import WORKFLOWS
+from muster.jobs.workflow import WORKFLOWS, load_named
 from muster.store import runs
 from muster.store.records import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from muster.store.database import Database
     from muster.store.runs import ElementStatus
+
+log = logging.getLogger(__name__)
 
 GOOD = frozenset({"succeeded", "reused", "not_asked"})
 INPUTS = "inputs"
@@ -107,13 +112,12 @@ def judge(
 
 
 def give_verdict(db: Database, run_id: str, *, quorum: float = 1.0) -> Verdict:
-    """Judge a run, and record how it ended."""
+    """Judge a run, record how it ended, and do what its workflow does at the end.
+
+    The verdict stands whatever becomes of that last part: a failure is logged and recorded.
+    """
     run = runs.read_run(db, run_id)
-    order = [step for stage in WORKFLOWS[run.workflow].stages for step in stage]
-    statuses = sorted(
-        runs.read_status(db, run.id),
-        key=lambda s: (s.group, order.index(s.step) if s.step in order else -1),
-    )
+    statuses = sort_statuses(WORKFLOWS[run.workflow].steps, runs.read_status(db, run.id))
     inspections = [s for s in statuses if s.group == INPUTS]
     verdict = judge(
         [s for s in statuses if s.group != INPUTS],
@@ -123,7 +127,27 @@ def give_verdict(db: Database, run_id: str, *, quorum: float = 1.0) -> Verdict:
     )
     state = RunState.SUCCEEDED if verdict.good else RunState.FAILED
     runs.end_run(db, run.id, state, verdict.summary)
+    _conclude(db, run.id, verdict)
     return verdict
+
+
+def sort_statuses(steps: Sequence[str], statuses: Iterable[ElementStatus]) -> list[ElementStatus]:
+    """Bring elements into the order of group and step."""
+    return sorted(statuses, key=lambda s: (s.group, steps.index(s.step) if s.step in steps else -1))
+
+
+def _conclude(db: Database, run_id: str, verdict: Verdict) -> None:
+    run = runs.read_run(db, run_id)
+    conclude = WORKFLOWS[run.workflow].conclude
+    if conclude is None:
+        return
+    try:
+        load_named(conclude)(db, run, verdict)
+    except (MusterError, OSError) as error:
+        told = f"the verdict stands, but what follows it failed: {error}"
+        log.warning("%s", told)
+        with contextlib.suppress(StoreUnavailable):  # which may be what has just failed
+            runs.record_event(db, run_id, "conclude", told)
 
 
 def _why(status: ElementStatus) -> str:

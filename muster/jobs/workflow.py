@@ -48,12 +48,25 @@ class Workflow:
         Steps of a group: those of a stage run side by side, a stage when the one before is over.
     params : str
         "module:class" of the typed parameters.
+    report : str or None
+        "module:function" that makes the report of a run where the general one does not say enough:
+        ``function(db, run) -> Report``.
+    conclude : str or None
+        "module:function" of what is left to do when a run's verdict is recorded:
+        ``function(db, run, verdict)``.  Its failure is told, and changes no verdict.
     """
 
     name: str
     inspect: str
     stages: tuple[tuple[str, ...], ...]
     params: str
+    report: str | None = None
+    conclude: str | None = None
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Every step, in the order in which a run takes them."""
+        return (self.inspect, *(step for stage in self.stages for step in stage))
 
     def parse_params(self, data: Mapping[str, Any]) -> RunParams:
         """Validate a run's parameters.
@@ -63,8 +76,7 @@ class Workflow:
         ConfigError
             When a key is unknown, absent or wrong.
         """
-        module, _, name = self.params.partition(":")
-        model: type[RunParams] = getattr(importlib.import_module(module), name)
+        model: type[RunParams] = load_named(self.params)
         return parse_config(model, data, f"params of {self.name}")
 
 
@@ -74,8 +86,16 @@ WORKFLOWS: dict[str, Workflow] = {
         inspect="traits.inspect",
         stages=(("traits.predict", "traits.cov", "traits.aoa"), ("traits.build",)),
         params="muster.traits.params:InferParams",
+        report="muster.traits.report:make_report",
+        conclude="muster.traits.conclude:conclude_run",
     ),
 }
+
+
+def load_named(name: str) -> Any:
+    """Import what is named as "module:attribute", when it is needed and not before."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 @dataclass(frozen=True)
@@ -142,7 +162,7 @@ def open_run(
     _check_steps_placed(site, workflow)
     for step, override in (checked.get("resources") or {}).items():
         _resources(site, step, override)
-    work_uri = storage.join(site.work_uri, "runs", _slug(run_id))
+    work_uri = storage.join(site.work_uri, "runs", safe_name(run_id))
     runs.open_run(
         db,
         run_id,
@@ -258,7 +278,7 @@ def _freeze(
     """Freeze pool, backend and resources into a batch."""
     placement, pool = site.placed(step)
     return Batch(
-        id=f"{_digest(run_id)}.{step}.{_slug(group)}",
+        id=f"{_digest(run_id)}.{step}.{safe_name(group)}",
         run=run_id,
         step=step,
         backend=pool.backend,
@@ -267,7 +287,7 @@ def _freeze(
         resources=_resources(site, step, overrides.get(step) or {}),
         caps=pool.caps,
         elements=tuple(elements),
-        work_uri=storage.join(work_uri, "batches", f"{step}.{_slug(group)}"),
+        work_uri=storage.join(work_uri, "batches", f"{step}.{safe_name(group)}"),
         pool_uri=storage.join(site.work_uri, "pools", placement.pool),
         deadline_s=placement.deadline,
     )
@@ -295,7 +315,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _slug(text: str) -> str:
+def safe_name(text: str) -> str:
     """Make a name safe in a path and in a job's name, and still different for different names."""
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", text)[:60].strip("-")
     return safe if safe == text else f"{safe}-{_digest(text)}"

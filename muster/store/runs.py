@@ -158,6 +158,24 @@ def end_run(db: Database, run_id: str, state: RunState, message: str) -> None:
         )
 
 
+def record_fact(db: Database, run_id: str, name: str, value: Any) -> None:
+    """Add one fact to what is known of a run, in the place of an older one of the name."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "UPDATE run SET facts = facts || jsonb_build_object(%s::text, %s::jsonb) WHERE id = %s",
+            (name, json.dumps(value), run_id),
+        )
+
+
+def record_event(db: Database, run_id: str, kind: str, message: str) -> None:
+    """Record that something happened to a run that changes none of its states."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO event (run_id, kind, message) VALUES (%s, %s, %s)",
+            (run_id, kind, message),
+        )
+
+
 def read_run(db: Database, run_id: str) -> Run:
     """Read a run by its id.
 

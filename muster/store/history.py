@@ -1,0 +1,113 @@
+"""Everything that was tried in a run, for whoever tells its story rather than goes on with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from muster.jobs.model import Resources
+from muster.jobs.outcome import Outcome
+from muster.store.records import AttemptState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from muster.store.database import Database
+
+_TRIED = """
+    SELECT e.step, e.group_name, e.name, a.number, a.generation, a.state, a.outcome, a.resources,
+           b.backend, b.pool, a.host, a.seconds, a.max_rss_mib, a.exit_code, a.signal,
+           a.error_class, a.message, a.facts, a.log_uri, a.planned_at, a.submitted_at,
+           a.started_at, a.ended_at
+    FROM attempt a
+    JOIN element e ON e.id = a.element_id
+    JOIN submission s ON s.id = a.submission_id
+    JOIN batch b ON b.id = s.batch_id
+    WHERE e.run_id = %s ORDER BY a.id
+"""
+
+
+@dataclass(frozen=True)
+class TriedAttempt:
+    """One try of one element, with what it asked for, what it used, and how it ended.
+
+    Attributes
+    ----------
+    step, group, element : str
+        What was tried.
+    number, generation : int
+        Which try it was, from 1, and in which fresh start of its batch.
+    state : AttemptState
+        How far it has come.
+    outcome : Outcome or None
+        How it ended; None while it has not.
+    resources : Resources
+        What it asked for.
+    backend, pool : str
+        Where it was sent.
+    host : str or None
+        Where it ran, as far as known.
+    seconds, max_rss_mib : float or None
+        What it used: wall time in seconds, peak memory in MiB.
+    exit_code, signal : int or None
+        How its process ended.
+    error_class, message : str or None
+        Why it failed.
+    facts : dict
+        What the step said of its work.
+    log_uri : str or None
+        Where its output went.
+    planned_at, submitted_at, started_at, ended_at : datetime
+        In UTC; all but the first may be None.
+    """
+
+    step: str
+    group: str
+    element: str
+    number: int
+    generation: int
+    state: AttemptState
+    outcome: Outcome | None
+    resources: Resources
+    backend: str
+    pool: str
+    host: str | None
+    seconds: float | None
+    max_rss_mib: float | None
+    exit_code: int | None
+    signal: int | None
+    error_class: str | None
+    message: str | None
+    facts: dict[str, Any]
+    log_uri: str | None
+    planned_at: datetime
+    submitted_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def waited_s(self) -> float | None:
+        """Seconds from its submission to its start, where both are known."""
+        if self.submitted_at is None or self.started_at is None:
+            return None
+        return max(0.0, (self.started_at - self.submitted_at).total_seconds())
+
+    @property
+    def cpu_hours(self) -> float | None:
+        """What it occupied: its wall time on as many CPUs as it asked for, in hours."""
+        return None if self.seconds is None else self.seconds * self.resources.cpus / 3600
+
+
+def read_tried(db: Database, run_id: str) -> list[TriedAttempt]:
+    """Read every attempt of a run, of all its elements and generations, oldest first."""
+    with db.transaction() as cursor:
+        cursor.execute(_TRIED, (run_id,))
+        return [_tried(row) for row in cursor.fetchall()]
+
+
+def _tried(row: tuple[Any, ...]) -> TriedAttempt:
+    values = list(row)
+    values[5] = AttemptState(values[5])
+    values[6] = Outcome(values[6]) if values[6] else None
+    values[7] = Resources.model_validate(values[7])
+    return TriedAttempt(*values)

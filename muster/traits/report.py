@@ -1,0 +1,221 @@
+"""The traits' part of a run's report: what each map is worth, and its picture.
+
+Read beside the products, where they tell of themselves: the STAC item (``TRAIT.json``) and the
+quicklook (``TRAIT.png``).  Either may be absent.  No compute library is needed, so that the process
+that gives a verdict can do it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from muster import storage
+from muster.config import parse_config
+from muster.errors import ConfigError, InvalidInput, MissingInput
+from muster.jobs.verdict import GOOD
+from muster.jobs.workflow import safe_name
+from muster.report.read import read_story
+from muster.report.render import render_report
+from muster.report.sums import list_engines
+from muster.report.write import Report, work_report_uri
+from muster.traits.params import InferParams
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from muster.jobs.verdict import GroupVerdict
+    from muster.report.read import RunStory
+    from muster.store.database import Database
+    from muster.store.records import Run
+
+TEMPLATE = "traits/report.html.j2"
+FOLDER = "reports"
+"""The folder of the reports, in that of the products."""
+
+MOST_PICTURE_BYTES = 30 * 1024**2
+"""All pictures of a report together; more than that no mail takes and no telephone shows."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CV = ("r2", "rmse", "nrmse", "mae", "n")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG as it stands in the document; width and height in pixels."""
+
+    data_uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class TraitResult:
+    """What a run has come to for one trait.
+
+    Attributes
+    ----------
+    name, state : str
+        The trait, and how it stands.
+    reasons : tuple of str
+        Why, where it is not good.
+    product : str or None
+        URI of the product, where the run has one.
+    link : str or None
+        From the report to the product, as long as the two stay together.
+    unit, description, try_id : str or None
+        As the product says.
+    cv : dict of str to float
+        Cross-validated errors, in the trait's unit.
+    inside_fraction : float or None
+        Share of the map inside the area of applicability.
+    engines : tuple of str
+        What computed it.
+    picture : Picture or None
+        The quicklook.
+    note : str or None
+        Why there is no picture.
+    """
+
+    name: str
+    state: str
+    reasons: tuple[str, ...] = ()
+    product: str | None = None
+    link: str | None = None
+    unit: str | None = None
+    description: str | None = None
+    try_id: str | None = None
+    cv: dict[str, float] = field(default_factory=dict)
+    inside_fraction: float | None = None
+    engines: tuple[str, ...] = ()
+    picture: Picture | None = None
+    note: str | None = None
+
+
+def make_report(db: Database, run: Run) -> Report:
+    """Make the report of a run of trait_inference."""
+    story = read_story(db, run)
+    output = read_output(run)
+    uri = work_report_uri(run)
+    if output is not None and run.planned_at is not None:
+        uri = storage.join(output, FOLDER, f"{safe_name(run.id)}.html")
+    traits = read_results(story, output)
+    # The store keeps no order of keys; the model's is one for people.
+    params = {name: run.params[name] for name in InferParams.model_fields if name in run.params}
+    html = render_report(story, TEMPLATE, traits=traits, output=output, params=params)
+    return Report(html, uri)
+
+
+def read_output(run: Run) -> str | None:
+    """Say where a run's products go, or None where its parameters do not tell."""
+    try:
+        return parse_config(InferParams, run.params, f"params of {run.id}").output_uri()
+    except ConfigError:
+        return None
+
+
+def read_results(story: RunStory, output: str | None) -> list[TraitResult]:
+    """Read what lies beside each trait's product.
+
+    A trait without a product of this run may have an older one there, of which nothing is told.
+
+    Raises
+    ------
+    Transient
+        When storage did not answer.
+    """
+    products: Mapping[str, str] = story.run.facts.get("products") or {}
+    left = MOST_PICTURE_BYTES
+    results = []
+    for group in story.groups:
+        product = products.get(group.name)
+        if product is None or group.steps.get("traits.build") not in GOOD:
+            results.append(TraitResult(group.name, group.state, group.reasons))
+            continue
+        picture, note, size = _read_picture(_beside(product, ".png"), left)
+        left -= size
+        results.append(_result(group, product, output, picture, note))
+    return results
+
+
+def _result(
+    group: GroupVerdict, product: str, output: str | None, picture: Picture | None, note: str | None
+) -> TraitResult:
+    said = _read_properties(_beside(product, ".json"))
+    cv = said.get("muster:cv")
+    numbers = {name: _number(cv.get(name)) for name in _CV} if isinstance(cv, dict) else {}
+    return TraitResult(
+        name=group.name,
+        state=group.state,
+        reasons=group.reasons,
+        product=product,
+        link=link_product(product, output),
+        unit=_text(said.get("muster:unit")),
+        description=_text(said.get("description")),
+        try_id=_text(said.get("muster:try_id")),
+        cv={name: number for name, number in numbers.items() if number is not None},
+        inside_fraction=_number(said.get("muster:inside_fraction")),
+        engines=tuple(list_engines({"engines": said.get("muster:engines")})),
+        picture=picture,
+        note=note,
+    )
+
+
+def link_product(product: str, output: str | None) -> str | None:
+    """Return the way from a report to a product in the folder above it, for a browser."""
+    if output is None:
+        return None
+    folder = f"{output.rstrip('/')}/"
+    name = product.removeprefix(folder)
+    if name == product or not name:
+        return None
+    # A file URI is quoted as it is; plain paths and S3 keys are not.
+    return f"../{name if folder.startswith('file:') else quote(name)}"
+
+
+def _beside(product: str, suffix: str) -> str:
+    return f"{product.removesuffix('.tif')}{suffix}"
+
+
+def _read_picture(uri: str, most_bytes: int) -> tuple[Picture | None, str | None, int]:
+    """Read a picture unless it is too large: the picture, or why there is none, and its size."""
+    try:
+        size = storage.stat(uri).bytes
+        if size > most_bytes:
+            return None, f"the pictures of this report would be too many bytes; see {uri}", 0
+        data = storage.read_bytes(uri)
+    except MissingInput:
+        return None, f"there is no picture at {uri}", 0
+    except InvalidInput as error:
+        return None, str(error), 0
+    if not data.startswith(_PNG_SIGNATURE) or len(data) < 24:
+        return None, f"not a PNG: {uri}", 0
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    encoded = base64.b64encode(data).decode("ascii")
+    return Picture(f"data:image/png;base64,{encoded}", width, height), None, len(data)
+
+
+def _read_properties(uri: str) -> dict[str, Any]:
+    """Read what a STAC item says; nothing where there is none, or none that can be read."""
+    try:
+        item = json.loads(storage.read_bytes(uri))
+    except (MissingInput, InvalidInput, ValueError):
+        return {}
+    properties = item.get("properties") if isinstance(item, dict) else None
+    return properties if isinstance(properties, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value).strip() or None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
