@@ -1,4 +1,4 @@
-"""A real Chromium, driven through its DevTools pipe: what it asked for, and what it complained of."""
+"""A real Chromium, driven through its DevTools pipe: what it fetches, and what it complains of."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PATIENCE_S = 60.0
 FLAGS = (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 BEGAN = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
-HOSTILE = """$(touch x) 'a' "b" <script>alert(1)</script>"""
+HOSTILE = """$(touch x) 'a' "b" <script>alert(1)</script> {{ 4321 * 7 }}"""
 STEPS = WORKFLOWS["trait_inference"].steps
 
 Tries = tuple[Outcome | None, ...]
@@ -30,14 +30,15 @@ def make_run(state: RunState = RunState.SUCCEEDED, **changes: Any) -> Run:
         id="trait_inference.manual__2026-03-01T22:30:00+00:00",
         workflow="trait_inference",
         state=state,
-        params={"traits": ["leaf_area"], "predictors": ["/data/stack.tif"], "models": "/data/models",
+        params={"traits": ["leaf_area"], "predictors": ["/data/stack.tif"],
+                "models": "/data/models",
                 "output": "/data/maps", "trait_set": "splot", "overwrite": False, "seed": None},
         work_uri="/work/runs/r",
         interval_start=None,
         interval_end=None,
         facts={"grid": "10 rows × 20 columns of 1000 × -1000 from (0, 0) in EPSG:6933",
                "pixels": 200, "predictor_bands": 3, "products": {}},
-        message=None if going else "1 of 1 succeeded (quorum 100.0%), 0 failed, 0 without their input",
+        message=None if going else "1 of 1 succeeded (quorum 100.0%), 0 failed",
         created_at=BEGAN,
         planned_at=BEGAN + timedelta(seconds=20),
         ended_at=None if going else BEGAN + timedelta(hours=1, minutes=2),

@@ -40,16 +40,12 @@ def format_seconds(seconds: float | None) -> str:
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    days, rest = divmod(whole, 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, secs = divmod(rest, 60)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    if minutes:
-        return f"{minutes} min {secs:02d} s"
-    return f"{secs} s"
+    for length, unit, least in ((86400, "d", 3600), (3600, "h", 60), (60, "min", 1)):
+        if whole >= length:
+            rest = whole % length // least
+            smaller = {3600: "h", 60: "min", 1: "s"}[least]
+            return f"{whole // length} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole} s"
 
 
 def format_mib(mebibytes: float | None) -> str:
