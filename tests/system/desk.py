@@ -177,6 +177,10 @@ class Desk:
         ran = self.muster("status", "--json")
         return str(ran.json()[0]["id"])
 
+    def report(self, run: str) -> Path:
+        """Where the store says that a run's report is."""
+        return Path(self.status(run)["run"]["facts"]["report"])
+
     def stage(self, trait: str, task: str, interval: str = "static") -> Path:
         """The one stage raster of a trait and task."""
         folder = self.bands / "default" / interval / trait
@@ -191,8 +195,12 @@ class Desk:
         }
 
     def products(self) -> list[str]:
-        """Everything in the output folder, hidden names too."""
-        return sorted(str(p.relative_to(self.maps)) for p in self.maps.rglob("*") if p.is_file())
+        """Everything in the output folder, hidden names too, but for the reports."""
+        return sorted(
+            str(path.relative_to(self.maps))
+            for path in self.maps.rglob("*")
+            if path.is_file() and path.parent.name != "reports"
+        )
 
     def parts(self) -> list[Path]:
         """Everything half-written, wherever it lies."""

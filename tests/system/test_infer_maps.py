@@ -59,7 +59,7 @@ def test_a_name_is_never_taken_for_a_command_or_a_path(mapped: Desk) -> None:
 
 
 def test_a_second_run_computes_nothing_and_says_so(mapped: Desk) -> None:
-    before = {p: p.stat().st_mtime_ns for p in mapped.maps.iterdir()} | mapped.stages()
+    before = {p: p.stat().st_mtime_ns for p in mapped.maps.glob("*.*")} | mapped.stages()
     ran = mapped.infer("--json")
     assert ran.code == 0
     report = ran.json()
@@ -69,7 +69,7 @@ def test_a_second_run_computes_nothing_and_says_so(mapped: Desk) -> None:
         assert trait["state"] == "succeeded"
         assert set(trait["steps"].values()) == {"reused"}
         assert trait["product"] == str(mapped.maps / f"{trait['trait']}.tif")
-    assert {p: p.stat().st_mtime_ns for p in mapped.maps.iterdir()} | mapped.stages() == before
+    assert {p: p.stat().st_mtime_ns for p in mapped.maps.glob("*.*")} | mapped.stages() == before
     assert mapped.states(report["run"])["leaf_area"] == say_states("reused")
 
 
@@ -121,8 +121,8 @@ def test_one_task_at_a_time_leaves_bands_and_no_product_until_it_is_built(
         assert ran.code == 0, ran.stderr
         states = say_states("not_asked") | {task: "succeeded"}
         assert desk.states(ran.run_id)["leaf_area"] == states
-        assert str(desk.maps) not in ran.stdout
-    assert not desk.maps.exists()
+        assert ".tif" not in ran.stdout
+    assert not desk.products()
     before = desk.stages()
     assert sorted(before) == ["leaf_area/aoa", "leaf_area/cov", "leaf_area/predict"]
 

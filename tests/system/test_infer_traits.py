@@ -54,7 +54,7 @@ def test_when_no_trait_has_a_model_nothing_was_achieved(desk: Desk) -> None:
     assert [t["state"] for t in report["traits"]] == ["missing_input", "missing_input"]
     assert [t["product"] for t in report["traits"]] == [None, None]
     assert desk.status(report["run"])["run"]["state"] == "failed"
-    assert not desk.maps.exists()
+    assert not desk.products()
 
 
 def test_an_unknown_trait_or_trait_set_is_refused_before_anything_runs(desk: Desk) -> None:
@@ -121,7 +121,7 @@ def test_a_model_without_its_predictor_band_says_which_and_where(desk: Desk) -> 
     ):
         assert part in line
     assert desk.states(ran.run_id)["leaf_area"] == say_states("invalid_input")
-    assert not desk.maps.exists()
+    assert not desk.products()
 
 
 def test_predictors_are_matched_by_name_in_any_order_and_number_of_files(

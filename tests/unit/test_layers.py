@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from muster.jobs.workflow import WORKFLOWS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPUTE = (
     "cupy", "faiss", "lightgbm", "matplotlib", "numba", "numpy", "pyarrow", "pyproj", "rasterio",
@@ -59,12 +61,26 @@ def test_muster_is_importable_without_airflow(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "package",
-    ["muster.jobs", "muster.store", "muster.backends", "muster.storage", "muster.cli", "operators"],
+    [
+        "muster.jobs",
+        "muster.store",
+        "muster.backends",
+        "muster.storage",
+        "muster.report",
+        "muster.cli",
+        "operators",
+    ],
 )
 def test_what_airflow_needs_is_importable_without_the_compute_libraries(
     package: str, tmp_path: Path
 ) -> None:
     run(IMPORT, COMPUTE, *modules(package), home=tmp_path)
+
+
+def test_what_a_workflow_does_at_its_end_needs_no_compute_libraries(tmp_path: Path) -> None:
+    named = [name for w in WORKFLOWS.values() for name in (w.report, w.conclude) if name]
+    assert named
+    run(IMPORT, COMPUTE, *(name.partition(":")[0] for name in named), home=tmp_path)
 
 
 def test_dags_and_plugins_are_importable_without_the_compute_libraries(tmp_path: Path) -> None:
