@@ -27,7 +27,7 @@ def store_run_id(run_id: str) -> str:
 
 
 def render_products(store_url: str, run_id: str) -> list[str]:
-    """Say where the products of a run and their pictures are, a line each.
+    """Say where the products of a run, their pictures, and its report are, a line each.
 
     Only what is there is named: a trait that failed has no product of this run.
     """
@@ -50,6 +50,8 @@ def render_products(store_url: str, run_id: str) -> list[str]:
             lines.append(f"{trait}: {path}{note}")
             if picture.exists():
                 lines.append(f"  quicklook: {picture}")
+    if "report" in run.facts:
+        lines.append(f"report: {local_path(run.facts['report']) or run.facts['report']}")
     return lines
 
 

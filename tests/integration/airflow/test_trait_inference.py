@@ -86,6 +86,10 @@ def test_real_plots_become_a_map(muster: Muster, splot: Path, tmp_path: Path) ->
     assert set(np.unique(inside[on_land])) == {0.0, 1.0}, "some of Chile is like the plots"
     record = runs.read_run(muster.db, f"trait_inference.{run_id}")
     assert record.state == "succeeded"
+    report = Path(record.facts["report"])
+    assert report.parent == tmp_path / "reports"
+    assert TRAIT in report.read_text(encoding="utf-8")
+    assert str(report) in verdict_log(muster, run_id)
     assert set(muster.states("trait_inference", run_id).values()) == {"success"}
     labels = {t for task, t in muster.states("trait_inference", run_id) if task == "trait.build"}
     assert labels == {TRAIT}
