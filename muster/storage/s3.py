@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mimetypes
 import os
 import shutil
 import tempfile
@@ -126,7 +127,11 @@ class StagedObject:
         with os_errors_at(self.target.uri), _s3_errors_at(self.target.uri):
             # On failure boto3 aborts the multipart upload, so nothing is left to pay for.
             _client().upload_file(
-                str(self.path), self.target.bucket, self.target.key, Config=_TRANSFER
+                str(self.path),
+                self.target.bucket,
+                self.target.key,
+                ExtraArgs={"ContentType": _media_type(self.target.key)},
+                Config=_TRANSFER,
             )
         self.discard()
         return published
@@ -168,7 +173,12 @@ class S3Object:
     def write(self, data: bytes) -> None:
         """Put the whole object in one request."""
         with _s3_errors_at(self.uri):
-            _client().put_object(Bucket=self.bucket, Key=self._object_key(), Body=data)
+            _client().put_object(
+                Bucket=self.bucket,
+                Key=self._object_key(),
+                Body=data,
+                ContentType=_media_type(self.key),
+            )
 
     def names(self) -> list[str]:
         """Return the sorted names below this key prefix, however many pages S3 needs."""
@@ -214,3 +224,8 @@ class S3Object:
         if not self.key or self.key.endswith("/"):
             raise InvalidInput("not an object", where=self.uri, expected="s3://bucket/key")
         return self.key
+
+
+def _media_type(key: str) -> str:
+    """Say what an object is, so that a browser shows a page or picture instead of saving it."""
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"

@@ -169,6 +169,23 @@ def test_list_goes_beyond_one_page(s3):
     assert storage.list("s3://maps/many/") == names
 
 
+def test_s3_says_what_an_object_is(s3, tmp_path):
+    storage.write_bytes("s3://maps/typed/report.html", b"<!DOCTYPE html>")
+    staged = storage.stage("s3://maps/typed/map.png", scratch=tmp_path)
+    staged.path.write_bytes(b"png")
+    staged.publish()
+    storage.write_bytes("s3://maps/typed/fence", b"1")
+    types = {
+        name: s3.head_object(Bucket="maps", Key=f"typed/{name}")["ContentType"]
+        for name in ("report.html", "map.png", "fence")
+    }
+    assert types == {
+        "report.html": "text/html",
+        "map.png": "image/png",
+        "fence": "application/octet-stream",
+    }
+
+
 def test_s3_names_its_failures(s3, s3_endpoint, monkeypatch, tmp_path):
     with pytest.raises(MissingInput, match="no such bucket"):
         storage.list("s3://absent-bucket/x")

@@ -6,14 +6,18 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
+from muster import storage
 from muster.jobs.outcome import Outcome
 from muster.traits import report
 from muster.traits.report import TraitResult, link_product, read_output, read_results
 from tests.stories import make_run, make_story, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # 3 × 2 pixels, grey.
@@ -102,6 +106,33 @@ def test_an_older_product_is_not_told_as_this_runs(tmp_path: Path) -> None:
     assert (found.product, found.picture, found.unit) == (None, None, None)
     (reused,) = results(tmp_path, "a", state="reused")
     assert reused.picture is not None
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="reports")
+    client.close()
+    yield "s3://reports/with blank"
+    server.stop()
+
+
+def test_what_lies_on_s3_is_read_there(bucket: str) -> None:
+    storage.write_bytes(f"{bucket}/a.png", PNG)
+    storage.write_text(f"{bucket}/a.json", json.dumps({"properties": ITEM}))
+    products = {trait: f"{bucket}/{trait}.tif" for trait in "ab"}
+    story = make_story({"a": whole(), "b": whole()}, make_run(facts={"products": products}))
+    a, b = read_results(story, bucket)
+    assert (a.unit, a.link) == ("mm²", "../a.tif")
+    assert a.picture is not None
+    assert (b.unit, b.picture, b.note) == (None, None, f"there is no picture at {bucket}/b.png")
 
 
 @pytest.mark.parametrize(
