@@ -57,7 +57,8 @@ def write_report(db: Database, run: Run, to: str | None = None) -> str:
     workflow = WORKFLOWS.get(run.workflow)
     named = workflow.report if workflow else None
     report: Report = (load_named(named) if named else make_report)(db, run)
-    storage.write_bytes(to or report.uri, report.html.encode())
+    # Half a surrogate, which JSON can spell and UTF-8 cannot, must not cost the report.
+    storage.write_bytes(to or report.uri, report.html.encode("utf-8", "replace"))
     if to is not None:
         return to
     runs.record_fact(db, run.id, FACT, report.uri)

@@ -203,7 +203,7 @@ def _read_properties(uri: str) -> dict[str, Any]:
     """Read what a STAC item says; nothing where there is none, or none that can be read."""
     try:
         item = json.loads(storage.read_bytes(uri))
-    except (MissingInput, InvalidInput, ValueError):
+    except (MissingInput, InvalidInput, ValueError, RecursionError):
         return {}
     properties = item.get("properties") if isinstance(item, dict) else None
     return properties if isinstance(properties, dict) else {}

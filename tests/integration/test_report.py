@@ -150,6 +150,19 @@ def test_a_run_of_any_workflow_has_a_report_and_a_copy_is_nobodys_fact(
     parse_document((tmp_path / "copy.html").read_text("utf-8"))
 
 
+def test_half_a_character_costs_no_report(planned: Database, tmp_path: Path) -> None:
+    end(planned, Outcome.SUCCEEDED)
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    (maps / "b-e0.json").write_text('{"properties": {"description": "a \\ud800 leaf"}}')
+    build = PlannedElement(
+        step="traits.build", name="b-e0", group="b-e0", decision=Decision.REUSED, reason="there"
+    )
+    runs.record_plan(planned, RUN, [build], {"products": {"b-e0": str(maps / "b-e0.tif")}})
+    assert give_verdict(planned, RUN).good
+    assert "a ? leaf" in (maps / "reports" / "run.html").read_text(encoding="utf-8")
+
+
 def events(db: Database) -> list[tuple[str, str]]:
     with db.transaction() as cursor:
         cursor.execute("SELECT kind, message FROM event WHERE batch_id IS NULL ORDER BY id")

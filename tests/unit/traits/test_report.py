@@ -65,7 +65,8 @@ def test_a_trait_says_what_its_item_and_its_picture_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "item",
     [
-        None, "no JSON", "[1]", '{"properties": 3}', "\xff", '{"properties": {"muster:cv": "x",'
+        None, "no JSON", "[1]", "[" * 100_000, '{"properties": 3}', "\xff",
+        '{"properties": {"muster:cv": "x",'
         '"muster:unit": ["mm"], "muster:inside_fraction": NaN, "muster:try_id": true}}',
     ],
 )  # fmt: skip
