@@ -26,6 +26,8 @@ Model = TypeVar("Model", bound=BaseModel)
 SIZE_UNITS_MIB = {"MiB": 1, "GiB": 1024, "TiB": 1024**2}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MiB|GiB|TiB)")
 _TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):(\d{2}):(\d{2})")
+_DAYS = re.compile(r"(\d+)d")
+NEVER = "never"
 
 
 def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> Model:
@@ -81,16 +83,20 @@ def parse_size_mib(text: str | int) -> int:
 
 
 def parse_time_s(text: str) -> int:
-    """Parse a duration as Slurm writes it, "[days-]hours:minutes:seconds"; seconds.
+    """Parse a duration as Slurm writes it, "[days-]hours:minutes:seconds", or "30d"; seconds.
 
     Raises
     ------
     ValueError
-        When it is not one.
+        When it is neither.
     """
-    match = _TIME.fullmatch(str(text).strip())
+    written = str(text).strip()
+    whole_days = _DAYS.fullmatch(written)
+    match = _TIME.fullmatch(f"{whole_days[1]}-00:00:00" if whole_days else written)
     if match is None:
-        raise ValueError("a time is written '[days-]hours:minutes:seconds': '02:00:00'")
+        raise ValueError(
+            "a time is written '[days-]hours:minutes:seconds' or in days: '02:00:00', '30d'"
+        )
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     total_s = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     if total_s < 1:
@@ -103,6 +109,29 @@ def render_time(seconds: int) -> str:
     days, rest = divmod(seconds, 86400)
     clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days}-{clock}" if days else clock
+
+
+def parse_keep_s(text: str) -> int | None:
+    """Parse how long something is kept: a time, or "never" for what is never removed (None).
+
+    Raises
+    ------
+    ValueError
+        When it is neither.
+    """
+    if str(text).strip() == NEVER:
+        return None
+    try:
+        return parse_time_s(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; or {NEVER!r}, to keep it for good") from None
+
+
+def render_keep(seconds: int | None) -> str:
+    """Render how long something is kept, whole days as "30d"."""
+    if seconds is None:
+        return NEVER
+    return render_time(seconds) if seconds % 86400 else f"{seconds // 86400}d"
 
 
 # A bare number is refused: 16 is meant as GiB by who writes it, and would be taken as MiB.
@@ -118,7 +147,14 @@ TimeS = Annotated[
     BeforeValidator(parse_time_s),
     PlainSerializer(render_time, when_used="json-unless-none"),
 ]
-"""A duration in seconds, written as [days-]hours:minutes:seconds in files and in JSON."""
+"""A duration in seconds, written as [days-]hours:minutes:seconds, or in days as 30d, in files."""
+
+KeepS = Annotated[
+    int | None,
+    BeforeValidator(parse_keep_s),
+    PlainSerializer(render_keep, when_used="json"),
+]
+"""How long something is kept, in seconds; None, written "never", is for good."""
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

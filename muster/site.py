@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from muster.config import SizeMib, TimeS, parse_config
+from muster.config import KeepS, SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, MissingInput
 from muster.jobs.model import Caps, Frozen, Resources
 from muster.jobs.step import STEPS, find_step
@@ -24,6 +24,7 @@ SITE_VARIABLE = "MUSTER_SITE"
 HOME_VARIABLE = "MUSTER_HOME"
 SITES_FOLDER = Path(__file__).resolve().parent.parent / "config" / "sites"
 DEFAULT_SITE = "laptop"
+KEEP_S = 30 * 86400
 
 
 class Pool(Frozen):
@@ -86,6 +87,21 @@ class Placement(Frozen):
         )
 
 
+class Retention(Frozen):
+    """How long the work directory keeps what nobody needs any more; None is for good.
+
+    Attributes
+    ----------
+    runs : int or None
+        Seconds after its end that a run's work folder stays: plan, batches, results, logs.
+    bands : int or None
+        Seconds that a band raster stays after it was made or last used.
+    """
+
+    runs: KeepS = KEEP_S
+    bands: KeepS = KEEP_S
+
+
 class Site(Frozen):
     """One installation's pools and placements.
 
@@ -97,12 +113,15 @@ class Site(Frozen):
         Where runs keep their work, a path or URI; by default ``work`` in MUSTER_HOME.
     pools, placement : dict
         By name, and by step.
+    retention : Retention
+        How long the work directory keeps what nobody needs.
     """
 
     name: str
     work: str | None = None
     pools: dict[str, Pool]
     placement: dict[str, Placement]
+    retention: Retention = Retention()
 
     @model_validator(mode="after")
     def _check(self) -> Site:

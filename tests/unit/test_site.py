@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.config import parse_size_mib, parse_time_s
+from muster.config import parse_keep_s, parse_size_mib, parse_time_s, render_keep
 from muster.errors import ConfigError, MissingInput
 from muster.jobs.model import Caps, Resources
 from muster.site import read_site, render_pools
@@ -50,6 +50,9 @@ def test_a_step_gets_what_the_file_says(tmp_path: Path) -> None:
         ('memory = "512MiB"', 'memory = "512"', "'512MiB', '190GiB'"),
         ('memory = "512MiB"', 'memory = "3GiB"', "asks for 3072 memory in MiB"),
         ('time = "02:00:00"', 'time = "2h"', "[days-]hours:minutes:seconds"),
+        ("[pools]", "[retention]\nruns = 30\n[pools]", "'02:00:00', '30d'; or 'never', to keep"),
+        ("[pools]", '[retention]\nbands = "0d"\n[pools]', "at least one second"),
+        ("[pools]", '[retention]\nband = "1d"\n[pools]', "got: retention.band; expected: bands"),
         ("[pools]", "[pools", "not a TOML file"),
         ("[pools]", "[extra]\na = 1\n[pools]", "got: extra; expected: name, placement"),
     ],
@@ -74,8 +77,25 @@ def test_the_default_is_the_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_site().name == "laptop"
 
 
+def test_what_nobody_needs_is_kept_for_a_month_unless_the_file_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    kept = read_site(write(tmp_path, GOOD)).retention
+    assert (kept.runs, kept.bands) == (30 * 86400, 30 * 86400)
+    told = GOOD + '[retention]\nruns = "7d"\nbands = "never"\n'
+    kept = read_site(write(tmp_path, told)).retention
+    assert (kept.runs, kept.bands) == (7 * 86400, None)
+    assert kept.model_dump(mode="json") == {"runs": "7d", "bands": "never"}
+
+
+@pytest.mark.parametrize("text", ["30d", "never", "02:00:00", "1-02:00:00"])
+def test_how_long_something_is_kept_is_written_as_it_is_read(text: str) -> None:
+    assert render_keep(parse_keep_s(text)) == text
+
+
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("00:00:01", 1), ("02:00:00", 7200), ("1-00:00:00", 86400)]
+    ("text", "seconds"),
+    [("00:00:01", 1), ("02:00:00", 7200), ("1-00:00:00", 86400), ("2d", 172800)],
 )
 def test_times_are_slurms(text: str, seconds: int) -> None:
     assert parse_time_s(text) == seconds
