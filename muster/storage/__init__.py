@@ -16,33 +16,41 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from muster.storage.address import join, local_path, parse_address
+from muster.storage.address import join, local_path, name_below, parse_address
 from muster.storage.files import (
     PART_SUFFIX,
     FileObject,
     explain_os_error,
+    is_alive,
     os_errors_at,
     sweep_temporary_siblings,
     temporary_sibling,
+    writer_is_alive,
 )
-from muster.storage.place import Place, Published, Staged, Stat
+from muster.storage.place import Entry, Place, Published, Staged, Stat
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 __all__ = [
     "PART_SUFFIX",
+    "Entry",
     "Published",
     "Staged",
     "Stat",
     "delete",
+    "delete_below",
     "exists",
     "explain_os_error",
     "fetch",
+    "is_alive",
     "join",
     "list",
     "local_path",
+    "name_below",
+    "prune",
     "read_bytes",
     "read_tail",
     "read_text",
@@ -51,8 +59,10 @@ __all__ = [
     "stat",
     "sweep",
     "temporary_sibling",
+    "walk",
     "write_bytes",
     "write_text",
+    "writer_is_alive",
 ]
 
 
@@ -123,6 +133,35 @@ def list(uri: str) -> builtins.list[str]:
 def delete(uri: str) -> None:
     """Delete a file or object; it is no error when there is none."""
     _place(uri).delete()
+
+
+def walk(uri: str) -> Iterator[Entry]:
+    """Yield everything below a folder or key prefix, however deep, temporaries too, in no order.
+
+    Links are told and not followed; a folder that does not exist has nothing below it.
+    """
+    return _place(uri).walk()
+
+
+def delete_below(uri: str, names: Sequence[str]) -> None:
+    """Delete files or objects by their names below a folder; it is no error when one is gone.
+
+    A name that ends in ``/`` is a folder, which :func:`prune` removes.
+
+    Raises
+    ------
+    InvalidInput
+        For a name that leads out of the folder, by itself or through a link; it is not deleted.
+    """
+    for name in names:
+        join(uri, name.removesuffix("/"))
+    _place(uri).delete_below(names)
+
+
+def prune(uri: str, name: str) -> None:
+    """Remove a folder below a folder, with the folders in it, as far as they are empty."""
+    join(uri, name)
+    _place(uri).prune(name)
 
 
 def sha256(uri: str) -> str:

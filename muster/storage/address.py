@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -54,6 +55,22 @@ def local_path(uri: str) -> Path | None:
     """Return the local path of a plain path or file URI, and None for S3."""
     address = parse_address(uri)
     return address.path if address.bucket is None else None
+
+
+def name_below(uri: str, folder: str) -> str | None:
+    """Return the name of what lies below a folder, however the two are spelt; None elsewhere.
+
+    Local paths are compared with their links followed.
+    """
+    inner, outer = parse_address(uri), parse_address(folder)
+    if inner.bucket != outer.bucket:
+        return None
+    if inner.bucket is not None:
+        prefix = f"{outer.key.rstrip('/')}/" if outer.key.rstrip("/") else ""
+        key = inner.key.rstrip("/")
+        return key[len(prefix) :] if key.startswith(prefix) and key != prefix else None
+    real, root = Path(os.path.realpath(inner.path)), Path(os.path.realpath(outer.path))
+    return str(real.relative_to(root)) if real != root and real.is_relative_to(root) else None
 
 
 def join(uri: str, *parts: str) -> str:

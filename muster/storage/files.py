@@ -11,16 +11,17 @@ import shutil
 import stat as stat_modes
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Transient
-from muster.storage.place import CHUNK_BYTES, Published, Stat
+from muster.storage.place import CHUNK_BYTES, Entry, Published, Stat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
 PART_SUFFIX = ".part"
 """How every temporary name ends, so that what a killed writer left can be found."""
@@ -86,12 +87,25 @@ def sweep_temporary_siblings(path: Path, owner: str) -> None:
             continue
         whose, _, rest = sibling.name.removeprefix(start).partition(".")
         host, _, pid = rest.partition(".")[0].partition("-")
-        dead = host == here and pid.isdigit() and not _is_alive(int(pid))
+        dead = host == here and pid.isdigit() and not is_alive(int(pid))
         if dead or whose == _digest(owner):
             sibling.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def writer_is_alive(name: str) -> bool | None:
+    """Say whether the process that a temporary name tells of still runs.
+
+    None where it cannot be known: another machine's processes are not seen from here.
+    """
+    writer = name.rpartition("/")[2].removesuffix(PART_SUFFIX).split(".")[-2:][0]
+    host, _, pid = writer.partition("-")
+    if host != _digest(platform.node()) or not pid.isdigit():
+        return None
+    return is_alive(int(pid))
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process of this machine runs."""
     try:
         # Where nobody collects them, as in many containers, the dead stay listed as zombies.
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
@@ -106,6 +120,23 @@ def _start_of_names(path: Path) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _scan(folder: Path) -> list[tuple[str, os.stat_result]]:
+    """List a folder, links not followed, without what is removed meanwhile."""
+    found = []
+    try:
+        with os.scandir(folder) as items:
+            for item in items:
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((item.name, item.stat(follow_symlinks=False)))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return found
+
+
+def _modified_at(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(status.st_mtime, UTC)
 
 
 def sync_folder(folder: Path) -> None:
@@ -220,6 +251,56 @@ class FileObject:
                 self.path.unlink(missing_ok=True)
             except NotADirectoryError:
                 return
+
+    def walk(self) -> Iterator[Entry]:
+        """Yield every file, link and empty folder below; links are not followed."""
+        waiting = [""]
+        while waiting:
+            folder = waiting.pop()
+            with os_errors_at(self.path / folder):
+                found = _scan(self.path / folder)
+            for name, status in found:
+                below = f"{folder}{name}"
+                if stat_modes.S_ISDIR(status.st_mode):
+                    waiting.append(f"{below}/")
+                elif stat_modes.S_ISLNK(status.st_mode):
+                    yield Entry(below, 0, _modified_at(status), is_link=True)
+                else:
+                    yield Entry(below, status.st_size, _modified_at(status))
+            if folder and not found:
+                with contextlib.suppress(OSError):  # somebody else has removed it
+                    yield Entry(folder, 0, _modified_at((self.path / folder).stat()))
+
+    def delete_below(self, names: Sequence[str]) -> None:
+        """Delete files and links, never through a link that leads out of the folder."""
+        checked: set[Path] = set()
+        for name in names:
+            path = self.path / name
+            if name.endswith("/"):
+                continue  # a folder, which prune removes
+            if path.parent not in checked:
+                self._check_inside(path.parent)
+                checked.add(path.parent)
+            with os_errors_at(path), contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+    def prune(self, name: str) -> None:
+        """Remove a folder below and the folders in it, deepest first, where nothing is in them."""
+        top = self.path / name
+        self._check_inside(top.parent)
+        if top.is_symlink():
+            return
+        for folder, _, _ in os.walk(top, topdown=False):
+            # what is not empty stays, and so do the folders above it
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+
+    def _check_inside(self, folder: Path) -> None:
+        """Refuse a folder that is, once links are followed, not below this one."""
+        root = Path(os.path.realpath(self.path))
+        real = Path(os.path.realpath(folder))
+        if not real.is_relative_to(root):
+            raise InvalidInput("leads out of its folder", where=folder, got=real, expected=root)
 
     def fetch(self, path: Path) -> None:
         """Copy to another local path through a temporary sibling of it."""

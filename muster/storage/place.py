@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
@@ -27,6 +28,28 @@ class Stat:
 
     bytes: int
     version: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What :func:`muster.storage.walk` finds below a folder.
+
+    Attributes
+    ----------
+    name : str
+        Relative to the folder; it ends in ``/`` where it is a folder with nothing in it.
+    bytes : int
+        Size; 0 for a folder and a link.
+    modified_at : datetime
+        When its content was last changed, UTC.
+    is_link : bool
+        Whether it is a symbolic link, which is not followed.
+    """
+
+    name: str
+    bytes: int
+    modified_at: datetime
+    is_link: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +94,15 @@ class Place(Protocol):
 
     def delete(self) -> None:
         """Delete, if there."""
+
+    def walk(self) -> Iterator[Entry]:
+        """Yield everything below, temporaries too, in no order."""
+
+    def delete_below(self, names: Sequence[str]) -> None:
+        """Delete files or objects by their names below."""
+
+    def prune(self, name: str) -> None:
+        """Remove the folders at and below a name that have nothing in them."""
 
     def fetch(self, path: Path) -> None:
         """Copy to a local path."""

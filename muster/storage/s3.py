@@ -33,10 +33,10 @@ from muster.errors import (
     Transient,
 )
 from muster.storage.files import PART_SUFFIX, hash_file, os_errors_at, temporary_sibling
-from muster.storage.place import CHUNK_BYTES, Published, Stat
+from muster.storage.place import CHUNK_BYTES, Entry, Published, Stat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from types_boto3_s3 import S3Client
 
@@ -45,6 +45,8 @@ _TRANSFER = TransferConfig(
 )
 MAX_ATTEMPTS: Final = 5
 """How often boto3 itself tries, within one call."""
+DELETED_AT_ONCE: Final = 1000
+"""Keys that S3 takes in one request to delete."""
 _ABSENT = {"404", "NotFound", "NoSuchKey", "NoSuchBucket"}
 
 
@@ -182,8 +184,7 @@ class S3Object:
 
     def names(self) -> list[str]:
         """Return the sorted names below this key prefix, however many pages S3 needs."""
-        prefix = self.key.rstrip("/")
-        prefix = f"{prefix}/" if prefix else ""
+        prefix = self._prefix()
         names: set[str] = set()
         with _s3_errors_at(self.uri):
             pages = _client().get_paginator("list_objects_v2")
@@ -199,6 +200,37 @@ class S3Object:
         """Delete the object, if there."""
         with _s3_errors_at(self.uri):
             _client().delete_object(Bucket=self.bucket, Key=self._object_key())
+
+    def walk(self) -> Iterator[Entry]:
+        """Yield every object below this key prefix."""
+        prefix = self._prefix()
+        with _s3_errors_at(self.uri):
+            pages = _client().get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
+                for found in page.get("Contents", []):
+                    name = found["Key"][len(prefix) :]
+                    if name:
+                        yield Entry(name, found["Size"], found["LastModified"])
+
+    def delete_below(self, names: Sequence[str]) -> None:
+        """Delete objects, as many at once as S3 takes."""
+        prefix = self._prefix()
+        for start in range(0, len(names), DELETED_AT_ONCE):
+            keys = [f"{prefix}{name}" for name in names[start : start + DELETED_AT_ONCE]]
+            with _s3_errors_at(self.uri):
+                answer = _client().delete_objects(
+                    Bucket=self.bucket,
+                    Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
+                )
+            for refused in answer.get("Errors", []):
+                raise InvalidInput(
+                    "S3 refused to delete",
+                    where=f"s3://{self.bucket}/{refused.get('Key')}",
+                    got=f"{refused.get('Code')} {refused.get('Message')}",
+                )
+
+    def prune(self, name: str) -> None:
+        """Do nothing: S3 has no folders."""
 
     def fetch(self, path: Path) -> None:
         """Download through a temporary sibling of the path."""
@@ -219,6 +251,10 @@ class S3Object:
         with os_errors_at(scratch or tempfile.gettempdir()):
             folder = tempfile.mkdtemp(prefix="muster-stage-", dir=scratch)
         return StagedObject(self, Path(folder, name))
+
+    def _prefix(self) -> str:
+        prefix = self.key.rstrip("/")
+        return f"{prefix}/" if prefix else ""
 
     def _object_key(self) -> str:
         if not self.key or self.key.endswith("/"):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -82,6 +83,93 @@ def test_write_read_list_delete(folder):
     assert not storage.exists(folder)
     storage.delete(uri)
     assert not storage.exists(uri)
+
+
+def test_walk_finds_everything_below_and_delete_below_deletes_it(folder):
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    sizes = {"top": 1, f"a/{ODD}": 2, "a/b/c/deep": 3, "a/.x.tif.part": 4, "ab/other": 5}
+    for name, size in sizes.items():
+        storage.write_bytes(storage.join(folder, name), b"x" * size)
+    found = {entry.name: entry for entry in storage.walk(folder)}
+    assert {name: entry.bytes for name, entry in found.items()} == sizes
+    assert all(before < entry.modified_at for entry in found.values())
+    below_a = {entry.name for entry in storage.walk(storage.join(folder, "a"))}
+    assert below_a == {ODD, "b/c/deep", ".x.tif.part"}, "ab is another folder"
+
+    storage.delete_below(folder, ["top", f"a/{ODD}", "a/b/c/deep", "a/.x.tif.part", "a/never"])
+    storage.prune(folder, "a")
+    assert [entry.name for entry in storage.walk(folder)] == ["ab/other"]
+    assert list(storage.walk(storage.join(folder, "nowhere"))) == []
+    storage.prune(folder, "nowhere")
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", ""])
+def test_delete_below_does_not_leave_the_folder(folder, name):
+    storage.write_bytes(storage.join(folder, "a", "kept"), b"x")
+    with pytest.raises(InvalidInput, match="not a name below"):
+        storage.delete_below(folder, ["a/kept", name])
+    with pytest.raises(InvalidInput, match="not a name below"):
+        storage.prune(folder, name)
+    assert storage.exists(storage.join(folder, "a", "kept"))
+
+
+def test_links_are_told_and_not_followed(tmp_path):
+    outside, work = tmp_path / "outside", tmp_path / "work"
+    (outside / "maps").mkdir(parents=True)
+    (outside / "maps" / "product.tif").write_bytes(b"mine")
+    (work / "a").mkdir(parents=True)
+    (work / "a" / "folder").symlink_to(outside / "maps")
+    (work / "a" / "file").symlink_to(outside / "maps" / "product.tif")
+    found = list(storage.walk(str(work)))
+    assert {(e.name, e.is_link, e.bytes) for e in found} == {
+        ("a/folder", True, 0),
+        ("a/file", True, 0),
+    }
+    with pytest.raises(InvalidInput, match="leads out of its folder"):
+        storage.delete_below(str(work), ["a/folder/product.tif"])
+    with pytest.raises(InvalidInput, match="leads out of its folder"):
+        storage.prune(str(work), "a/folder/maps")
+    storage.prune(str(work), "a/folder")
+    storage.delete_below(str(work), ["a/folder", "a/file"])
+    storage.prune(str(work), "a")
+    assert not (work / "a").exists()
+    assert (outside / "maps" / "product.tif").read_bytes() == b"mine"
+
+
+def test_a_work_folder_that_is_itself_a_link_is_one(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "work").symlink_to(tmp_path / "disk")
+    storage.write_bytes(str(tmp_path / "work" / "a" / "x"), b"x")
+    assert [entry.name for entry in storage.walk(str(tmp_path / "work"))] == ["a/x"]
+    storage.delete_below(str(tmp_path / "work"), ["a/x"])
+    assert not (tmp_path / "disk" / "a" / "x").exists()
+
+
+def test_prune_removes_what_is_empty_and_nothing_else(tmp_path):
+    for folder in ("a/b/c", "a/d/e"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "a" / "d" / "kept").write_text("")
+    assert {entry.name for entry in storage.walk(str(tmp_path))} == {
+        "a/b/c/",
+        "a/d/e/",
+        "a/d/kept",
+    }
+    storage.delete_below(str(tmp_path), ["a/b/c/"])
+    storage.prune(str(tmp_path), "a")
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [
+        "a", "a/d", "a/d/kept",
+    ]  # fmt: skip
+
+
+def test_walk_and_delete_below_go_beyond_one_page(s3):
+    for number in range(1003):
+        s3.put_object(Bucket="maps", Key=f"crowd/{number:05d}", Body=b"x")
+    s3.put_object(Bucket="maps", Key="crowded", Body=b"x")
+    names = [entry.name for entry in storage.walk("s3://maps/crowd")]
+    assert names == [f"{number:05d}" for number in range(1003)]
+    storage.delete_below("s3://maps/crowd/", names[:-1])
+    assert storage.list("s3://maps/crowd") == ["01002"]
+    assert storage.exists("s3://maps/crowded")
 
 
 def test_version_changes_with_the_content(folder):
@@ -386,6 +474,43 @@ def test_join(uri, parts, expected):
 def test_join_does_not_leave_the_folder(uri, part):
     with pytest.raises(InvalidInput, match="not a name below"):
         storage.join(uri, part)
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "expected"),
+    [
+        ("/w/runs/a", "/w/", "runs/a"),
+        ("file:///w/runs/a%20b", "/w", "runs/a b"),
+        ("/w/../x", "/w", None),
+        ("/work", "/w", None),
+        ("/w", "/w", None),
+        ("s3://b/w/runs/a/", "s3://b/w", "runs/a"),
+        ("s3://b/work", "s3://b/w", None),
+        ("s3://b/runs/a", "s3://b", "runs/a"),
+        ("s3://c/w/runs", "s3://b/w", None),
+        ("/w/runs", "s3://b/w", None),
+    ],
+)
+def test_name_below(uri, folder, expected):
+    assert storage.name_below(uri, folder) == expected
+
+
+def test_a_link_is_the_same_place(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "work").symlink_to(tmp_path / "disk")
+    assert storage.name_below(str(tmp_path / "disk" / "a"), str(tmp_path / "work")) == "a"
+
+
+def test_the_writer_of_a_temporary_is_known(tmp_path):
+    code = f"from muster import storage; print(storage.stage({str(tmp_path / 'x')!r}).path)"
+    dead = subprocess.check_output([sys.executable, "-c", code], text=True).strip()
+    mine = storage.stage(str(tmp_path / "x")).path
+    assert storage.writer_is_alive(dead) is False
+    assert storage.writer_is_alive(str(mine)) is True
+    elsewhere = mine.name.replace(mine.name.split(".")[-3].partition("-")[0], "0" * 12)
+    assert storage.writer_is_alive(elsewhere) is None
+    assert storage.writer_is_alive(".somebody.elses.part") is None
+    assert storage.writer_is_alive(".part") is None
 
 
 def test_local_path():
