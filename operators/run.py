@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from muster.errors import ConfigError, MissingInput, MusterError, Transient
+from muster.errors import ConfigError, InvalidInput, MissingInput, MusterError, Transient
 from muster.jobs.verdict import give_verdict
 from muster.jobs.workflow import WORKFLOWS, freeze_plan
 from muster.jobs.workflow import open_run as open_run_in_store
@@ -63,7 +63,7 @@ def freeze(context: Context) -> list[dict[str, Any]]:
     """Freeze the run's plan into batches; return one small dict for each group to map over."""
     try:
         groups = freeze_plan(Database.from_environment(), read_site(), run_id_of(context))
-    except ConfigError as error:
+    except InvalidInput as error:  # no retry mends a plan, or what it was made by
         raise AirflowFailException(str(error)) from None
     for group in groups:
         for step, reason in group.skipped.items():

@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "muster.cli.report:report",
     "logs": "muster.cli.store:logs",
     "reconcile": "muster.cli.store:reconcile",
+    "clean": "muster.cli.clean:clean",
     "pools": "muster.cli.sites:pools",
     "doctor": "muster.cli.sites:doctor",
     "traits": "muster.cli.traits:traits",

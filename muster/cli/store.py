@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import asdict
 from typing import Any
@@ -32,6 +31,7 @@ def status(run: str | None, *, as_json: bool) -> None:
     RUN is a run's id, or a part of it that no other run has.
     """
     from muster.store import runs
+    from muster.store.retention import read_removed_at
 
     db = open_database()
     if run is None:
@@ -46,12 +46,21 @@ def status(run: str | None, *, as_json: bool) -> None:
         return
     found = runs.find_run(db, run)
     elements = runs.read_status(db, found.id)
+    removed_at = read_removed_at(db, found.id)
     if as_json:
-        _print_json({"run": asdict(found), "elements": [asdict(e) for e in elements]})
+        _print_json(
+            {
+                "run": asdict(found),
+                "elements": [asdict(e) for e in elements],
+                "work_removed_at": removed_at,
+            }
+        )
         return
     click.echo(f"{found.id}: {found.state}" + (f": {found.message}" if found.message else ""))
     if "report" in found.facts:
         click.echo(f"report: {found.facts['report']}")
+    if removed_at is not None:
+        click.echo(f"its plan, results and logs were removed by retention on {removed_at:%Y-%m-%d}")
     for e in elements:
         took = f"{e.seconds:8.1f} s" if e.seconds is not None else " " * 10
         peak = f"{e.max_rss_mib:7.0f} MiB" if e.max_rss_mib is not None else " " * 11
@@ -69,6 +78,7 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
     """Print the logs of an element of a run, every attempt of every step."""
     from muster import storage
     from muster.store import runs
+    from muster.store.retention import read_removed_at
 
     db = open_database()
     found = runs.find_run(db, run)
@@ -91,9 +101,20 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
             expected=", ".join(f"{name} {number}" for name, number, *_ in every)
             or "none: nothing of it was run, see 'muster status'",
         )
+    removed_at = read_removed_at(db, found.id)
+    gone = f"removed by retention on {removed_at:%Y-%m-%d}" if removed_at else ""
+    if gone and not any(storage.exists(row[3]) for row in rows):
+        raise MissingInput(
+            f"the logs were {gone}",
+            where=f"{element} of {found.id}",
+            do="see 'muster status' for how it ended; [retention] in the site file says how long"
+            " logs are kept",
+        )
     texts = []
     for step_name, number, outcome, uri in rows:
-        text = storage.read_bytes(uri).decode("utf-8", "replace") if storage.exists(uri) else ""
+        text = gone
+        if storage.exists(uri):
+            text = storage.read_bytes(uri).decode("utf-8", "replace")
         if as_json:
             texts.append(
                 {"step": step_name, "attempt": number, "outcome": outcome, "uri": uri, "text": text}
@@ -117,24 +138,18 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
 @json_option
 def reconcile(silent_for_s: float, *, as_json: bool) -> None:
     """End what nobody supervises any more: cancel what runs, record what ended."""
-    from muster.jobs.reconcile import reconcile_unattended
-    from muster.store import runs
+    from muster.jobs.reconcile import reconcile as reconcile_store
 
-    db = open_database()
-    ends = asyncio.run(reconcile_unattended(db, silent_for_s))
-    abandoned = runs.end_abandoned(db, silent_for_s)
+    ended = reconcile_store(open_database(), silent_for_s)
     if as_json:
         batches = [
-            {"batch": end.batch_id, "elements": [asdict(e) for e in end.elements]} for end in ends
+            {"batch": end.batch_id, "elements": [asdict(e) for e in end.elements]}
+            for end in ended.batches
         ]
-        _print_json({"batches": batches, "runs": abandoned})
+        _print_json({"batches": batches, "runs": ended.runs})
         return
-    for end in ends:
-        click.echo(f"{end.batch_id}: {end.describe()}")
-    for run_id in abandoned:
-        click.echo(f"{run_id}: ended, nobody went on with it")
-    if not (ends or abandoned):
-        click.echo("nothing is unattended")
+    for line in ended.describe():
+        click.echo(line)
 
 
 def _print_json(value: Any) -> None:

@@ -7,6 +7,7 @@ with a decision and the reason for it.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from pydantic import AwareDatetime, Field
 
 from muster.jobs.model import Frozen
+
+BAND_NAME = r"[A-Za-z0-9_.]+-[0-9a-f]{16}\.tif"
+"""File name of a raster that is kept by what it is made from, for Python and for Postgres."""
 
 
 class Decision(StrEnum):
@@ -66,3 +70,7 @@ class Plan(Frozen):
     facts: dict[str, Any] = {}
     products: dict[str, str] = {}
     made_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    def band_names(self) -> list[str]:
+        """List the file names of the band rasters that the plan names, made or reused."""
+        return sorted(set(re.findall(BAND_NAME, self.model_dump_json())))

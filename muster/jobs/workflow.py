@@ -15,11 +15,12 @@ from pydantic import ValidationError
 
 from muster import storage
 from muster.config import parse_config
-from muster.errors import ConfigError, InvalidInput
+from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.model import Batch, Element, RunParams
 from muster.jobs.plan import Decision, Plan, PlannedElement
 from muster.site import Placement
 from muster.store import runs
+from muster.store.retention import read_removed_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -195,11 +196,24 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
     ------
     MissingInput
         When the run has no plan.
+    InvalidInput
+        When retention has removed it, or it is none.
     ConfigError
         When the plan is too large for one run, or asks for more than a pool gives.
     """
     run = runs.read_run(db, run_id)
-    plan = read_plan(run)
+    try:
+        plan = read_plan(run)
+    except MissingInput as error:
+        removed_at = read_removed_at(db, run_id)
+        if removed_at is None:
+            raise
+        raise InvalidInput(
+            "the run's plan was removed by retention",
+            where=run.work_uri,
+            got=f"removed {removed_at:%Y-%m-%d}",
+            do="clear the task inspect and all that comes after it",
+        ) from error
     overrides = run.params.get("resources") or {}
     looked_at = plan.made_at.isoformat()
     again = run.facts.get("looked_at") not in (None, looked_at)
@@ -231,7 +245,12 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
         )
     if batches:
         runs.create_batches(db, batches, again=again)
-    facts = {**plan.facts, "products": plan.products, "looked_at": looked_at}
+    facts = {
+        **plan.facts,
+        "products": plan.products,
+        "looked_at": looked_at,
+        "bands": plan.band_names(),  # what retention must leave alone
+    }
     runs.record_plan(db, run_id, settled, facts)
     return groups
 
