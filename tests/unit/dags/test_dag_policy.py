@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ warnings.simplefilter("ignore")
 import airflow.sdk, airflow.timetables.interval
 opened, connected = [], []
 def watch(event, arguments):
-    # A module is read as .py or .pyc, and its byte code is written as .pyc.NUMBER.
-    if event == "open" and isinstance(arguments[0], str) and ".py" not in arguments[0][-24:]:
+    if event == "open" and isinstance(arguments[0], str) and not (
+        arguments[0].endswith(".py") or ".pyc" in arguments[0]
+    ):
         opened.append(arguments[0])
     if event in ("socket.connect", "subprocess.Popen", "os.system"):
         connected.append(event)
@@ -32,7 +34,9 @@ dags = [d for d in found.values() if isinstance(d, airflow.sdk.DAG)]
 print(json.dumps({
     "seconds": took, "opened": opened, "connected": connected,
     "dags": [{
-        "id": d.dag_id, "tags": sorted(d.tags), "doc": d.doc_md or "", "catchup": d.catchup,
+        "id": d.dag_id, "most_runs": d.max_active_runs, "paused": d.is_paused_upon_creation,
+        "start": d.start_date, "cron": getattr(d.timetable, "expression", None),
+        "at_once": str(getattr(d.timetable, "run_immediately", None)), "tags": sorted(d.tags), "doc": d.doc_md or "", "catchup": d.catchup,
         "tasks": [{
             "id": t.task_id, "owner": t.owner, "retries": t.retries, "pool": t.pool,
             "doc": t.doc_md or t.doc or (t.python_callable.__doc__ if hasattr(t, "python_callable")
@@ -44,7 +48,7 @@ print(json.dumps({
                    for k, v in ((k, d.params.get_param(k)) for k in d.params)},
     } for d in dags],
 }, default=str))
-"""  # noqa: E501
+"""
 
 
 @pytest.fixture(scope="module", params=DAG_FILES, ids=lambda p: p.stem)
@@ -55,7 +59,7 @@ def parsed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         cwd=home,
         env={
             "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(REPOSITORY / "plugins"),
+            "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY}",
             "AIRFLOW_HOME": str(home),
         },
         capture_output=True,
@@ -67,7 +71,7 @@ def parsed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_there_are_dags() -> None:
-    assert "trait_inference" in {path.stem for path in DAG_FILES}
+    assert {"trait_inference", "maintenance"} <= {path.stem for path in DAG_FILES}
 
 
 def test_it_parses_in_under_a_second(parsed: Any) -> None:
@@ -101,3 +105,33 @@ def test_the_verdict_is_the_only_leaf_and_runs_always(parsed: Any) -> None:
             assert dag["leaves"] == ["verdict"]
             verdict = next(task for task in dag["tasks"] if task["id"] == "verdict")
             assert verdict["rule"] == "all_done"
+
+
+@pytest.mark.parametrize("parsed", [REPOSITORY / "dags" / "maintenance.py"], indirect=True)
+def test_maintenance_runs_by_itself_once_a_day_and_never_at_the_first_start(
+    parsed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.timetables import trigger
+    from airflow.timetables.base import DataInterval, TimeRestriction
+    from pendulum import datetime
+
+    (dag,) = parsed["dags"]
+    assert dag["id"] == "muster_maintenance"
+    assert [task["id"] for task in dag["tasks"]] == ["reconcile", "clean"]
+    assert dag["leaves"] == ["clean"]
+    assert (dag["most_runs"], dag["paused"], dag["start"]) == (1, False, None)
+    assert dag["at_once"] == "0:00:00"
+
+    # Airflow's own arithmetic, at an hour when it would start what it has just missed
+    timetable = trigger.CronTriggerTimetable(
+        dag["cron"], timezone="UTC", run_immediately=timedelta(0)
+    )
+    monkeypatch.setattr(trigger, "utcnow", lambda: datetime(2026, 5, 7, 3, 40))
+    whenever = TimeRestriction(earliest=None, latest=None, catchup=dag["catchup"])
+    first = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=whenever)
+    assert first is not None
+    assert first.run_after == datetime(2026, 5, 8, 3, 23)
+    last = DataInterval.exact(datetime(2026, 5, 3, 3, 23))
+    later = timetable.next_dagrun_info(last_automated_data_interval=last, restriction=whenever)
+    assert later is not None
+    assert later.run_after == datetime(2026, 5, 7, 3, 23), "once, not once a day that was missed"
