@@ -70,6 +70,7 @@ def muster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Muster]:
     dags = folder / "dags"
     dags.mkdir()
     for path in (
+        REPOSITORY / "dags" / "maintenance.py",
         REPOSITORY / "dags" / "trait_inference.py",
         Path(__file__).parent / "dags" / "batches.py",
     ):

@@ -36,7 +36,8 @@ print(json.dumps({
     "dags": [{
         "id": d.dag_id, "most_runs": d.max_active_runs, "paused": d.is_paused_upon_creation,
         "start": d.start_date, "cron": getattr(d.timetable, "expression", None),
-        "at_once": str(getattr(d.timetable, "run_immediately", None)), "tags": sorted(d.tags), "doc": d.doc_md or "", "catchup": d.catchup,
+        "at_once": str(getattr(d.timetable, "run_immediately", None)),
+        "tags": sorted(d.tags), "doc": d.doc_md or "", "catchup": d.catchup,
         "tasks": [{
             "id": t.task_id, "owner": t.owner, "retries": t.retries, "pool": t.pool,
             "doc": t.doc_md or t.doc or (t.python_callable.__doc__ if hasattr(t, "python_callable")
