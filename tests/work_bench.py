@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.jobs.model import Batch, Element, Resources
@@ -18,6 +17,8 @@ from muster.store import batches, claims, runs
 from muster.store.records import Ending, RunState
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from muster.store.database import Database
 
 HEX = "0123456789abcdef"

@@ -27,12 +27,12 @@ from muster.site import Site
 from muster.store import batches, claims, runs
 from muster.store.records import RunState
 from operators.run import freeze
+from tests.work_bench import HEX, PARAMS, Bench, age, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from muster.store.database import Database
-from tests.work_bench import HEX, PARAMS, Bench, age, plan_of
 
 
 @pytest.fixture

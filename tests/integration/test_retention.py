@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,10 +18,12 @@ from muster.jobs.retention import Clearance
 from muster.jobs.workflow import WORKFLOWS, freeze_plan, open_run
 from muster.store import claims, retention, runs
 from muster.store.records import RunState
+from tests.work_bench import HEX, LATELY, LONG_AGO, PARAMS, Bench, age, plan_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from muster.store.database import Database
-from tests.work_bench import HEX, LATELY, LONG_AGO, PARAMS, Bench, age, plan_of
 
 
 @pytest.fixture
