@@ -7,6 +7,7 @@ import os
 import click
 
 from muster.jobs.child import PARENT_VARIABLE, die_with_parent
+from muster.jobs.publish_progress import PUBLISH_INTERVAL_S
 from muster.jobs.runner import run_elements
 
 
@@ -18,14 +19,33 @@ from muster.jobs.runner import run_elements
     "--workers", type=click.IntRange(min=1), default=1, help="With --all: how many at once."
 )
 @click.option("--job", envvar="MUSTER_JOB", required=True, help="Submission key [MUSTER_JOB].")
-def run(batch_uri: str, index: int | None, *, all_elements: bool, workers: int, job: str) -> int:
+@click.option(
+    "--progress-every",
+    "progress_every_s",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="MUSTER_PROGRESS_EVERY_S",
+    default=PUBLISH_INTERVAL_S,
+    show_default=True,
+    help="Seconds between two words about progress at least [MUSTER_PROGRESS_EVERY_S].",
+)
+def run(
+    batch_uri: str,
+    index: int | None,
+    *,
+    all_elements: bool,
+    workers: int,
+    job: str,
+    progress_every_s: float,
+) -> int:
     """Run elements of a batch, as their fences order it."""
     if (index is None) != all_elements:
         raise click.UsageError("give either --index or --all")
     parent = os.environ.get(PARENT_VARIABLE)
     if parent:
         die_with_parent(int(parent))
-    return run_elements(batch_uri, None if index is None else [index], job, workers)
+    return run_elements(
+        batch_uri, None if index is None else [index], job, workers, progress_every_s
+    )
 
 
 @click.command()

@@ -7,6 +7,7 @@ written (a crash, a kill) is told from one that was.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -15,10 +16,12 @@ import signal
 import sys
 import time
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from muster.errors import MusterError, one_line
+from muster.jobs.eta import EtaEstimator, describe_progress
 from muster.jobs.outcome import Outcome
 from muster.jobs.step import StepContext, call_step, load_step
 from muster.log import configure_logging
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
 PARENT_VARIABLE = "MUSTER_PARENT_PID"
 PROGRESS_INTERVAL_S = 10.0
+WRITE_INTERVAL_S = 0.2
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -74,23 +78,41 @@ def _run(task: dict[str, Any]) -> dict[str, Any]:
         memory_mib=task["memory_mib"],
         seed=task["seed"],
         scratch=Path(task["scratch"]),
-        progress=_ProgressLog(),
+        progress=_ProgressReport(Path(task["progress"])),
     )
     outputs = {name: Path(path) for name, path in task["outputs"].items()}
     return dict(call_step(load_step(task["step"]), task["inputs"], outputs, context))
 
 
-class _ProgressLog:
-    """Write progress to the log, not more often than a person can read."""
+class _ProgressReport:
+    """Tell the log and the runner how far the step is, neither more often than it can use.
 
-    def __init__(self) -> None:
-        self._last = time.monotonic()
+    The runner reads a file beside the report: a step must never wait for a store or a network.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._logged = self._wrote = time.monotonic()
+        self._estimator = EtaEstimator(self._logged)
+        self._wrote -= WRITE_INTERVAL_S
 
     def __call__(self, fraction: float, message: str) -> None:
         now = time.monotonic()
-        if now - self._last >= PROGRESS_INTERVAL_S or fraction >= 1.0:
-            self._last = now
-            log.info("%3.0f %% %s", 100 * fraction, message)
+        believed = self._estimator.report(fraction, now)
+        left_s = self._estimator.left_s()
+        message = one_line(str(message))
+        if now - self._wrote >= WRITE_INTERVAL_S or believed >= 1.0:
+            self._wrote = now
+            self._write(believed, message, left_s)
+        if now - self._logged >= PROGRESS_INTERVAL_S or believed >= 1.0:
+            self._logged = now
+            log.info("%s", describe_progress(believed, message, left_s))
+
+    def _write(self, fraction: float, message: str, left_s: float | None) -> None:
+        at = datetime.now(UTC).isoformat()
+        said = {"fraction": fraction, "message": message, "left_s": left_s, "at": at}
+        with contextlib.suppress(OSError):  # a full disk is the step's own to find
+            _write_report(self._path, said)
 
 
 def _failure(error: BaseException, outcome: Outcome | None) -> dict[str, Any]:

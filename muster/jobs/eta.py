@@ -9,6 +9,7 @@ import math
 
 SMALLEST_FRACTION = 0.01
 SHORTEST_ELAPSED_S = 3.0
+LONGEST_LEFT_S = 10 * 366 * 86_400.0  # what is longer is no estimate, and no date could hold it
 SHORTEST_MEMORY_S = 30.0
 MEMORY_SHARE = 0.25
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
@@ -39,7 +40,7 @@ class EtaEstimator:
 
         What is believed never goes back and never leaves [0, 1], whatever a step says.
         """
-        known = fraction if math.isfinite(fraction) else 0.0
+        known = float(fraction) if math.isfinite(fraction) else 0.0
         believed = min(1.0, max(self.fraction, known))
         took_s = max(0.0, now_s - self._reported_s)
         memory_s = max(SHORTEST_MEMORY_S, MEMORY_SHARE * (now_s - self._started_s))
@@ -59,7 +60,8 @@ class EtaEstimator:
             return None
         if self._done <= 0.0:
             return None
-        return (1.0 - self.fraction) * self._took_s / self._done
+        left_s = (1.0 - self.fraction) * self._took_s / self._done
+        return left_s if left_s <= LONGEST_LEFT_S else None
 
 
 def describe_seconds(seconds: float) -> str:

@@ -11,10 +11,14 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from muster import storage
+from muster.errors import one_line
+from muster.jobs.eta import LONGEST_LEFT_S
 from muster.jobs.outcome import Outcome
+
+LONGEST_MESSAGE = 200
 
 
 class Frozen(BaseModel):
@@ -102,7 +106,7 @@ class Batch(Frozen):
     elements : tuple of Element
         In order of their index, without gaps.
     work_uri : str
-        Folder of this batch's own: what it was frozen with, fence/, results/, logs/.
+        Folder of this batch's own: what it was frozen with, fence/, progress/, results/, logs/.
     pool_uri : str
         Folder that all batches of the pool share: a local pool's slots are locked there.
     seed : int
@@ -154,9 +158,17 @@ class Batch(Frozen):
         """Where an attempt's result is written, last of all."""
         return storage.join(self.work_uri, "results", str(index), f"{attempt}.json")
 
+    def progress_uri(self, index: int, attempt: int) -> str:
+        """Where an attempt says how far it is, while it runs."""
+        return storage.join(self.work_uri, "progress", str(index), f"{attempt}.json")
+
     def log_uri(self, index: int, attempt: int) -> str:
         """Where an attempt's stdout and stderr go."""
         return storage.join(self.work_uri, "logs", str(index), f"{attempt}.log")
+
+
+def _short_line(text: str) -> str:
+    return one_line(text)[:LONGEST_MESSAGE]
 
 
 class Artifact(Frozen):
@@ -192,6 +204,23 @@ class Result(Frozen):
     facts: dict[str, Any] = {}
     error_class: str | None = None
     message: str | None = None
+
+
+class Progress(Frozen):
+    """How far an attempt is, by its own word, in progress/INDEX/ATTEMPT.json.
+
+    ``submission`` ties the file to one submission, as that of a :class:`Result` does.  ``at`` is
+    the job's own clock; ``left_s`` is estimated for that moment, and None where it is too early
+    to tell.
+    """
+
+    submission: str
+    index: int
+    attempt: int
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    message: Annotated[str, AfterValidator(_short_line)]
+    left_s: Annotated[float, Field(ge=0, le=LONGEST_LEFT_S)] | None
+    at: AwareDatetime
 
 
 class Order(Frozen):

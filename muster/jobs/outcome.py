@@ -45,6 +45,9 @@ EXIT_CODES: dict[int, Outcome] = {
 }
 """sysexits.h codes that a runner ends with → outcome."""
 
+EXIT_TERMINATED = 128 + signals.SIGTERM
+_NO_FAILURE = {Outcome.SUCCEEDED: os.EX_OK, Outcome.SUPERSEDED: os.EX_OK}
+
 
 class Sighting(StrEnum):
     """What a backend says of a job, in no scheduler's own words."""
@@ -132,6 +135,14 @@ def decide_outcome(
         return _outcome_of_exit(seen)
     # COMPLETED or GONE: nothing but the result file could prove a success
     return Outcome.TRANSIENT if result is not None else Outcome.LOST
+
+
+def exit_code_of(outcome: str) -> int:
+    """Return the code that a runner ends with, from its own word of how the element ended."""
+    if outcome == TERMINATED:
+        return EXIT_TERMINATED
+    codes = {known: code for code, known in EXIT_CODES.items()} | _NO_FAILURE
+    return codes.get(Outcome(outcome), os.EX_SOFTWARE)
 
 
 def outcome_of_signal(signal: int) -> Outcome:

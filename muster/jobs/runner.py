@@ -13,7 +13,6 @@ import logging
 import mimetypes
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +32,9 @@ from muster.errors import InvalidInput, MusterError, SoftwareError, Superseded
 from muster.jobs.child import THREAD_VARIABLES
 from muster.jobs.model import Artifact, Batch, Element, Order, Result
 from muster.jobs.orders import read_batch_file, read_order
-from muster.jobs.outcome import EXIT_CODES, TERMINATED, Outcome, outcome_of_signal
+from muster.jobs.outcome import EXIT_CODES, TERMINATED, Outcome, exit_code_of, outcome_of_signal
+from muster.jobs.publish_progress import PUBLISH_INTERVAL_S, ProgressPublisher
+from muster.jobs.scratch import SCRATCH_PREFIX, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,15 +43,12 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 MEMORY_POLL_S = 0.5
-SCRATCH_PREFIX = "muster-scratch-"
 STOP_GRACE_S = 5.0
-EXIT_TERMINATED = 128 + signal.SIGTERM
 MEDIA_TYPES = {
     ".tif": "image/tiff",
     ".json": "application/json",
     ".parquet": "application/vnd.apache.parquet",
 }
-NO_OUTCOME_CODES = {Outcome.SUCCEEDED: os.EX_OK, Outcome.SUPERSEDED: os.EX_OK}
 
 
 @dataclass
@@ -84,9 +82,17 @@ class ElementRunner:
         Which of its elements.
     submission : str
         The submission key that this job was started with; the fence must name it.
+    progress_every_s : float
+        How often the element's progress is published at most, in seconds.
     """
 
-    def __init__(self, batch: Batch, index: int, submission: str) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        index: int,
+        submission: str,
+        progress_every_s: float = PUBLISH_INTERVAL_S,
+    ) -> None:
         if index >= len(batch.elements):
             raise InvalidInput(
                 "no such element",
@@ -97,6 +103,7 @@ class ElementRunner:
         self.batch = batch
         self.element: Element = batch.elements[index]
         self.submission = submission
+        self.progress_every_s = progress_every_s
         self._stopping = False  # a plain flag: a signal handler must not touch a lock
 
     def request_stop(self) -> None:
@@ -120,7 +127,7 @@ class ElementRunner:
         started = datetime.now(UTC)
         clock = time.monotonic()
         with tempfile.TemporaryDirectory(
-            prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=_scratch_folder(self.batch)
+            prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=scratch_folder(self.batch)
         ) as scratch:
             try:
                 ended = self._run(order, Path(scratch))
@@ -147,7 +154,7 @@ class ElementRunner:
         uri = self.batch.result_uri(self.element.index, order.attempt)
         storage.write_bytes(uri, result.model_dump_json(indent=1).encode())
         log.info("%s: %s in %.1f s", self.element.name, result.outcome, result.seconds)
-        return _exit_code(ended)
+        return exit_code_of(ended.outcome)
 
     def _run(self, order: Order, scratch: Path) -> _Ended:
         if self._stopping:
@@ -194,7 +201,7 @@ class ElementRunner:
             raise Superseded("a newer attempt has taken over", where=self.element.name)
 
     def _run_child(self, order: Order, scratch: Path, outputs: dict[str, Path]) -> _Ended:
-        task, report = scratch / "task.json", scratch / "report.json"
+        task, report, said = (scratch / f"{n}.json" for n in ("task", "report", "progress"))
         work = scratch / "scratch"
         work.mkdir()
         threads = order.resources.cpus
@@ -203,6 +210,7 @@ class ElementRunner:
                 {
                     "parent_pid": os.getpid(),
                     "report": str(report),
+                    "progress": str(said),
                     "step": self.batch.step,
                     "inputs": self.element.inputs,
                     "outputs": {name: str(path) for name, path in outputs.items()},
@@ -227,7 +235,8 @@ class ElementRunner:
             start_new_session=True,
         )
         watch = _Watch(process, order)
-        ended = watch.until_end(lambda: self._stopping)
+        with ProgressPublisher(self.batch, self.element.index, order, said, self.progress_every_s):
+            ended = watch.until_end(lambda: self._stopping)
         ended.max_rss_mib = round(watch.peak_rss_mib, 1)
         return _with_report(ended, report, self.batch.step)
 
@@ -335,35 +344,13 @@ def _with_report(ended: _Ended, report: Path, step: str) -> _Ended:
     return ended
 
 
-def _exit_code(ended: _Ended) -> int:
-    if ended.outcome == TERMINATED:
-        return EXIT_TERMINATED
-    for code, outcome in EXIT_CODES.items():
-        if outcome == ended.outcome:
-            return code
-    return NO_OUTCOME_CODES.get(Outcome(ended.outcome), os.EX_SOFTWARE)
-
-
-def _scratch_folder(batch: Batch) -> Path:
-    """Give the folder for scratch folders, freed of what killed runners left there.
-
-    It lies with the pool, on the disk that is meant for work: the system's temporary folder is
-    often memory.
-    """
-    pool = storage.local_path(batch.pool_uri)
-    folder = Path(tempfile.gettempdir()) if pool is None else pool / "scratch"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage.explain_os_error(error, folder) from error
-    for former in folder.glob(f"{SCRATCH_PREFIX}*-*"):
-        pid = former.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(former, ignore_errors=True)
-    return folder
-
-
-def run_elements(batch_uri: str, indexes: list[int] | None, submission: str, workers: int) -> int:
+def run_elements(
+    batch_uri: str,
+    indexes: list[int] | None,
+    submission: str,
+    workers: int,
+    progress_every_s: float = PUBLISH_INTERVAL_S,
+) -> int:
     """Run elements of a batch inside a job, and return the worst exit code.
 
     Parameters
@@ -376,12 +363,14 @@ def run_elements(batch_uri: str, indexes: list[int] | None, submission: str, wor
         The submission key of this job (MUSTER_JOB).
     workers : int
         How many elements run at once.
+    progress_every_s : float
+        As in :class:`ElementRunner`.
     """
     batch = read_batch_file(batch_uri)
     if indexes is None:
         orders = {e.index: read_order(batch, e.index) for e in batch.elements}
         indexes = [i for i, order in orders.items() if order and order.submission == submission]
-    runners = [ElementRunner(batch, index, submission) for index in indexes]
+    runners = [ElementRunner(batch, index, submission, progress_every_s) for index in indexes]
 
     def stop(*_: object) -> None:
         for runner in runners:

@@ -82,6 +82,11 @@ def test_a_fraction_only_grows_and_is_never_outside_its_range() -> None:
     assert estimator.left_s() == 0.0
 
 
+def test_what_would_take_for_ever_is_not_told() -> None:
+    steady = [(0.01 * n, 1.0 * n) for n in range(1, 51)]
+    assert estimate([*steady, (0.5, 1e8)]).left_s() is None
+
+
 def test_a_clock_that_stands_or_goes_back_does_no_harm() -> None:
     estimator = estimate([(0.1, 10.0), (0.2, 10.0), (0.3, 5.0)])
     left_s = estimator.left_s()

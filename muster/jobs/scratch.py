@@ -1,0 +1,36 @@
+"""Where a runner's scratch folder lies, and what killed runners left there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from muster import storage
+
+if TYPE_CHECKING:
+    from muster.jobs.model import Batch
+
+SCRATCH_PREFIX = "muster-scratch-"
+
+
+def scratch_folder(batch: Batch) -> Path:
+    """Give the folder for scratch folders, freed of what killed runners left there.
+
+    It lies with the pool, on the disk that is meant for work: the system's temporary folder is
+    often memory.
+    """
+    pool = storage.local_path(batch.pool_uri)
+    folder = Path(tempfile.gettempdir()) if pool is None else pool / "scratch"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage.explain_os_error(error, folder) from error
+    for former in folder.glob(f"{SCRATCH_PREFIX}*-*"):
+        pid = former.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(former, ignore_errors=True)
+    return folder
