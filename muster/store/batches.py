@@ -50,7 +50,8 @@ _END_ATTEMPTS = """
         signal = v.signal::int, host = coalesce(v.host, attempt.host),
         seconds = v.seconds::float8, max_rss_mib = v.max_rss_mib::float8,
         error_class = v.error_class, message = v.message, facts = v.facts::jsonb,
-        started_at = coalesce(v.started_at::timestamptz, attempt.started_at)
+        started_at = coalesce(v.started_at::timestamptz, attempt.started_at), eta_at = NULL,
+        progress = CASE WHEN v.outcome = 'succeeded' THEN 1 ELSE attempt.progress END
     FROM (VALUES %s) AS v (id, outcome, exit_code, signal, host, seconds, max_rss_mib,
                            error_class, message, facts, started_at)
     WHERE attempt.id = v.id AND attempt.state <> 'ended'

@@ -63,6 +63,11 @@ class ElementStatus:
     max_rss_mib: float | None
     message: str | None
     log_uri: str | None
+    started_at: datetime | None = None
+    progress: float | None = None
+    progress_message: str | None = None
+    progress_at: datetime | None = None
+    eta_at: datetime | None = None
 
 
 def open_run(
@@ -269,7 +274,8 @@ def read_status(db: Database, run_id: str) -> list[ElementStatus]:
                    CASE WHEN e.state = 'running' AND a.state IN ('planned', 'submitted')
                         THEN 'waiting' ELSE e.state END,
                    e.reason, e.batch_id,
-                   coalesce(a.number, 0), a.host, a.seconds, a.max_rss_mib, a.message, a.log_uri
+                   coalesce(a.number, 0), a.host, a.seconds, a.max_rss_mib, a.message, a.log_uri,
+                   a.started_at, a.progress, a.progress_message, a.progress_at, a.eta_at
             FROM element e LEFT JOIN LATERAL (
                 SELECT * FROM attempt WHERE element_id = e.id ORDER BY number DESC LIMIT 1
             ) a ON true
