@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from datetime import UTC, datetime
@@ -88,31 +89,49 @@ class _ProgressReport:
     """Tell the log and the runner how far the step is, neither more often than it can use.
 
     The runner reads a file beside the report: a step must never wait for a store or a network.
+    A word that comes too soon after another is written a little later, unless a newer one is.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._logged = self._wrote = time.monotonic()
+        self._logged = time.monotonic()
         self._estimator = EtaEstimator(self._logged)
-        self._wrote -= WRITE_INTERVAL_S
+        self._said: dict[str, Any] | None = None
+        self._writer: threading.Timer | None = None
+        self._lock = threading.Lock()
 
     def __call__(self, fraction: float, message: str) -> None:
         now = time.monotonic()
-        believed = self._estimator.report(fraction, now)
-        left_s = self._estimator.left_s()
-        message = one_line(str(message))
-        if now - self._wrote >= WRITE_INTERVAL_S or believed >= 1.0:
-            self._wrote = now
-            self._write(believed, message, left_s)
-        if now - self._logged >= PROGRESS_INTERVAL_S or believed >= 1.0:
-            self._logged = now
+        with self._lock:  # a step may have threads
+            believed = self._estimator.report(fraction, now)
+            left_s = self._estimator.left_s()
+            message = one_line(str(message))
+            at = datetime.now(UTC).isoformat()
+            said = {"fraction": believed, "message": message, "left_s": left_s, "at": at}
+            if self._writer is None:
+                self._write(said)
+            else:
+                self._said = said
+            due = now - self._logged >= PROGRESS_INTERVAL_S or believed >= 1.0
+            if due:
+                self._logged = now
+        if due:
             log.info("%s", describe_progress(believed, message, left_s))
 
-    def _write(self, fraction: float, message: str, left_s: float | None) -> None:
-        at = datetime.now(UTC).isoformat()
-        said = {"fraction": fraction, "message": message, "left_s": left_s, "at": at}
+    def _write(self, said: dict[str, Any]) -> None:
+        """Write now, and see later whether there is more to write."""
         with contextlib.suppress(OSError):  # a full disk is the step's own to find
             _write_report(self._path, said)
+        self._said = None
+        self._writer = threading.Timer(WRITE_INTERVAL_S, self._write_later)
+        self._writer.daemon = True
+        self._writer.start()
+
+    def _write_later(self) -> None:
+        with self._lock:
+            self._writer = None
+            if self._said is not None:
+                self._write(self._said)
 
 
 def _failure(error: BaseException, outcome: Outcome | None) -> dict[str, Any]:

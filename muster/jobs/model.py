@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
@@ -19,6 +20,7 @@ from muster.jobs.eta import LONGEST_LEFT_S
 from muster.jobs.outcome import Outcome
 
 LONGEST_MESSAGE = 200
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
 class Frozen(BaseModel):
@@ -220,7 +222,12 @@ class Progress(Frozen):
     fraction: Annotated[float, Field(ge=0, le=1)]
     message: Annotated[str, AfterValidator(_short_line)]
     left_s: Annotated[float, Field(ge=0, le=LONGEST_LEFT_S)] | None
-    at: AwareDatetime
+    at: Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
+
+    @property
+    def eta_at(self) -> datetime | None:
+        """When the step will be done, by the job's own clock."""
+        return None if self.left_s is None else self.at + timedelta(seconds=self.left_s)
 
 
 class Order(Frozen):

@@ -14,22 +14,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ValidationError
-
-from muster import storage
 from muster.backends import open_backend
 from muster.backends.contract import Wave
-from muster.errors import InvalidInput, MissingInput, Transient, one_line
+from muster.errors import InvalidInput, Transient
 from muster.jobs.batch_end import BatchEnd, end_of
-from muster.jobs.model import Resources, Result
+from muster.jobs.endings import make_ending, read_result, tell_ending
+from muster.jobs.follow_progress import READ_INTERVAL_S, ProgressFollower
 from muster.jobs.orders import write_orders
-from muster.jobs.outcome import (
-    ALIVE,
-    Observation,
-    Outcome,
-    Sighting,
-    decide_outcome,
-)
+from muster.jobs.outcome import ALIVE, Observation, Outcome, Sighting, decide_outcome
 from muster.jobs.retry import FREE, Again, BackOff, Stop, decide_retry
 from muster.store import batches, claims
 from muster.store.records import Attempt, AttemptState, Ending
@@ -38,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from muster.backends.contract import Backend
-    from muster.jobs.model import Batch
+    from muster.jobs.model import Batch, Resources
     from muster.store.database import Database
     from muster.store.records import BatchRecord, Claim, ElementRecord, Submission
 
@@ -74,15 +66,24 @@ class Supervisor:
         What entitles this supervisor; ClaimLost ends it as soon as somebody else has one.
     back_off : BackOff
         Delays between attempts.
+    progress_every_s : float
+        How often the progress of what runs is looked for at most, in seconds.
     """
 
     def __init__(
-        self, db: Database, backend: Backend, claim: Claim, *, back_off: BackOff | None = None
+        self,
+        db: Database,
+        backend: Backend,
+        claim: Claim,
+        *,
+        back_off: BackOff | None = None,
+        progress_every_s: float = READ_INTERVAL_S,
     ) -> None:
         self.db = db
         self.backend = backend
         self.claim = claim
         self.back_off = back_off or BackOff()
+        self._progress = ProgressFollower(db, claim, every_s=progress_every_s)
 
     @classmethod
     async def take_over(
@@ -161,7 +162,10 @@ class Supervisor:
             raise silent
         if record.submissions:
             record = await self._store(batches.read_batch)
-        return await self._submit_or_end(record)
+        end = await self._submit_or_end(record)
+        if end is None:
+            await self._progress.follow(record)
+        return end
 
     # -- what is open ------------------------------------------------------------------------
 
@@ -218,7 +222,7 @@ class Supervisor:
                     back.append(attempt.id)
                 continue
             result = await self._in_thread(
-                _read_result, record.batch, submission.key, index, attempt
+                read_result, record.batch, submission.key, index, attempt
             )
             since = attempt.missing_since
             outcome = decide_outcome(
@@ -231,7 +235,7 @@ class Supervisor:
             if outcome is Outcome.SUCCEEDED and submission.fingerprint != record.batch.fingerprint:
                 outcome = Outcome.SUPERSEDED  # the batch was planned anew while it ran
             if outcome is not None:
-                ending = _ending(attempt, outcome, look, result)
+                ending = make_ending(attempt, outcome, look, result)
                 if outcome is Outcome.CANCELLED and over is not None:
                     ending = replace(ending, outcome=over[0], message=over[1])
                 endings.append(ending)
@@ -243,7 +247,7 @@ class Supervisor:
         await self._store(batches.record_endings, endings)
         names = {a.id: e.name for e in record.elements for a in e.attempts}
         for ending in endings:
-            _tell(f"{record.batch.step} {names[ending.attempt_id]}", ending)
+            tell_ending(f"{record.batch.step} {names[ending.attempt_id]}", ending)
 
     async def _cancel_open(self, record: BatchRecord) -> BatchRecord:
         """Cancel what is open, having said so in the store first; every pass until it has ended."""
@@ -389,53 +393,3 @@ def _ended_at(element: ElementRecord, record: BatchRecord) -> Any:
 def _excluded_hosts(element: ElementRecord) -> tuple[str, ...]:
     hosts = {a.host for a in element.attempts if a.outcome in FREE and a.host}
     return tuple(sorted(hosts))
-
-
-def _read_result(batch: Batch, key: str, index: int, attempt: Attempt) -> Result | None:
-    """Read the result of this very submission and attempt; None where there is none."""
-    uri = batch.result_uri(index, attempt.number)
-    try:
-        result = Result.model_validate_json(storage.read_bytes(uri))
-    except MissingInput:
-        return None
-    except (InvalidInput, ValidationError) as error:
-        log.error("not a result, so none: %s", one_line(f"{uri}: {error}"))  # noqa: TRY400
-        return None
-    if result.submission != key or result.attempt != attempt.number:
-        return None
-    return result
-
-
-def _ending(attempt: Attempt, outcome: Outcome, look: Observation, result: Result | None) -> Ending:
-    if result is None:
-        return Ending(
-            attempt_id=attempt.id,
-            outcome=outcome,
-            exit_code=look.exit_code,
-            signal=look.signal,
-            host=look.host,
-            message=f"no result; the backend says {look.sighting.value}",
-        )
-
-    return Ending(
-        attempt_id=attempt.id,
-        outcome=outcome,
-        exit_code=result.exit_code,
-        signal=result.signal,
-        host=result.host,
-        seconds=result.seconds,
-        max_rss_mib=result.max_rss_mib,
-        error_class=result.error_class,
-        message=result.message,
-        facts=result.facts,
-        started_at=result.started_at,
-        artifacts=result.artifacts if outcome is Outcome.SUCCEEDED else (),
-    )
-
-
-def _tell(name: str, ending: Ending) -> None:
-    took = f" after {ending.seconds:.1f} s" if ending.seconds is not None else ""
-    peak = f", peak {ending.max_rss_mib:.0f} MiB" if ending.max_rss_mib is not None else ""
-    why = f": {ending.message}" if ending.message else ""
-    level = logging.INFO if ending.outcome is Outcome.SUCCEEDED else logging.WARNING
-    log.log(level, "%s %s%s%s%s", name, ending.outcome.value, took, peak, why)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from psycopg2.extras import execute_values
@@ -37,11 +36,7 @@ def record_progress(db: Database, claim: Claim, said: Mapping[int, Progress]) ->
     """
     if not said:
         return
-    rows = []
-    for attempt_id, progress in said.items():
-        left_s = progress.left_s
-        eta_at = None if left_s is None else progress.at + timedelta(seconds=left_s)
-        rows.append((attempt_id, progress.fraction, progress.message, progress.at, eta_at))
+    rows = [(attempt_id, p.fraction, p.message, p.at, p.eta_at) for attempt_id, p in said.items()]
     with holding(db, claim) as cursor:
         execute_values(
             cursor,

@@ -7,8 +7,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from muster.errors import InvalidInput, MissingInput, Transient
+
+if TYPE_CHECKING:
+    from muster.jobs.step import StepContext
 
 ERRORS = {"invalid": InvalidInput, "missing": MissingInput, "transient": Transient}
 
@@ -51,6 +55,18 @@ def misbehave(*, how: str, out: Path, ledger: str, times: int = 1_000) -> None:
         out.unlink()
         return
     print("done", file=sys.stderr)
+
+
+def report(
+    *, fractions: list[float], gates: str, out: Path, context: StepContext, seconds: float = 0.0
+) -> None:
+    """Report each fraction, and wait at a gate behind it until the test opens that."""
+    time.sleep(seconds)
+    for number, fraction in enumerate(fractions, start=1):
+        context.progress(fraction, f"window {number} of {len(fractions)}")
+        while not Path(f"{gates}{number}").exists():
+            time.sleep(0.02)
+    out.write_text("reported")
 
 
 def _note(ledger: str, line: str) -> None:
