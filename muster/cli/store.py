@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -30,8 +31,10 @@ def status(run: str | None, *, as_json: bool) -> None:
 
     RUN is a run's id, or a part of it that no other run has.
     """
+    from muster.jobs.run_progress import describe_running, summarize_run
     from muster.store import runs
     from muster.store.retention import read_removed_at
+    from muster.store.records import RunState
 
     db = open_database()
     if run is None:
@@ -47,16 +50,21 @@ def status(run: str | None, *, as_json: bool) -> None:
     found = runs.find_run(db, run)
     elements = runs.read_status(db, found.id)
     removed_at = read_removed_at(db, found.id)
+    now = datetime.now(UTC)
+    progress = summarize_run(elements, now, planned=found.state is RunState.PLANNED)
     if as_json:
         _print_json(
             {
                 "run": asdict(found),
+                "progress": asdict(progress),
                 "elements": [asdict(e) for e in elements],
                 "work_removed_at": removed_at,
             }
         )
         return
-    click.echo(f"{found.id}: {found.state}" + (f": {found.message}" if found.message else ""))
+    goes_on = found.state in (RunState.OPEN, RunState.PLANNED)
+    told = progress.describe(now) if goes_on else found.message
+    click.echo(f"{found.id}: {found.state}" + (f": {told}" if told else ""))
     if "report" in found.facts:
         click.echo(f"report: {found.facts['report']}")
     if removed_at is not None:
@@ -64,7 +72,7 @@ def status(run: str | None, *, as_json: bool) -> None:
     for e in elements:
         took = f"{e.seconds:8.1f} s" if e.seconds is not None else " " * 10
         peak = f"{e.max_rss_mib:7.0f} MiB" if e.max_rss_mib is not None else " " * 11
-        why = e.message or e.reason or ""
+        why = describe_running(e, now) or e.message or e.reason or ""
         click.echo(f"{e.name:<20} {e.step:<18} {e.state:<15} {e.attempts:>3} ×{took}{peak}  {why}")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import re
 import threading
 import time
 from contextlib import asynccontextmanager
@@ -11,9 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 from muster import storage
 from muster.backends.local import LocalBackend
+from muster.cli.store import status as status_command
 from muster.errors import StoreUnavailable, Transient
 from muster.jobs import follow_progress
 from muster.jobs.follow_progress import ProgressFollower
@@ -21,6 +25,7 @@ from muster.jobs.model import Progress, Resources
 from muster.jobs.retry import BackOff
 from muster.jobs.supervise import Supervisor
 from muster.store import batches, claims, runs
+from muster.store.records import RunState
 from tests.batches import add_steps_to_path, make_batch, store_batch
 
 if TYPE_CHECKING:
@@ -66,6 +71,13 @@ def status(db: Database, index: int = 0) -> ElementStatus:
     return runs.read_status(db, "run")[index]
 
 
+def told_by_status(db: Database, *options: str) -> list[str]:
+    """What `muster status run` prints, line by line."""
+    ran = CliRunner().invoke(status_command, ["run", *options], env={"MUSTER_STORE_URL": db.url})
+    assert ran.exit_code == 0, ran.output
+    return ran.output.splitlines()
+
+
 def reporting(folder: Path, fractions: list[float], **more: Any) -> Batch:
     inputs = {"fractions": fractions, "gates": str(folder / "gate"), **more}
     return make_batch(folder, [inputs], step="test.report")
@@ -100,6 +112,7 @@ def said(key: str, fraction: float, **more: Any) -> str:
 
 def test_the_store_shows_how_far_a_running_element_is(db: Database, tmp_path: Path) -> None:
     batch = store_batch(db, reporting(tmp_path, [0.25, 0.5], seconds=3.2))
+    runs.record_plan(db, "run", [], {})
 
     async def scenario() -> None:
         async with supervised(db, batch) as task:
@@ -116,12 +129,27 @@ def test_the_store_shows_how_far_a_running_element_is(db: Database, tmp_path: Pa
                 left_s = (seen.eta_at - seen.progress_at).total_seconds()
                 assert least_s <= left_s <= 60
             assert second.progress_at > first.progress_at
+            shown = told_by_status(db)
+            assert shown[0].startswith("run: planned: 0 of 1 done, 1 running, 0 waiting")
+            assert re.search(
+                r"b-e0 .* running .*  50 % · window 2 of 2( · \S.* left \(\d\d:\d\d:\d\dZ\))?$",
+                shown[1],
+            )
+            document = json.loads("\n".join(told_by_status(db, "--json")))
+            assert document["progress"]["running"] == 1
+            assert document["elements"][0]["progress"] == 0.5
+            assert document["elements"][0]["progress_message"] == "window 2 of 2"
+            assert document["elements"][0]["eta_at"] == str(second.eta_at)
             open_gates(tmp_path, 2)
             assert (await task).succeeded
 
     asyncio.run(scenario())
     ended = status(db)
     assert (ended.state, ended.progress, ended.eta_at) == ("succeeded", 1.0, None)
+    runs.end_run(db, "run", RunState.SUCCEEDED, "1 of 1 succeeded")
+    shown = told_by_status(db)
+    assert shown[0] == "run: succeeded: 1 of 1 succeeded"
+    assert re.search(r"b-e0 .* succeeded .* s .* MiB  $", shown[1]), "as ever"
 
 
 def test_only_a_whole_word_of_this_very_submission_is_taken_and_only_forward(
