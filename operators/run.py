@@ -65,9 +65,6 @@ def freeze(context: Context) -> list[dict[str, Any]]:
         groups = freeze_plan(Database.from_environment(), read_site(), run_id_of(context))
     except InvalidInput as error:  # no retry mends a plan, or what it was made by
         raise AirflowFailException(str(error)) from None
-    for group in groups:
-        for step, reason in group.skipped.items():
-            log.info("%s %s: %s", group.name, step, reason)
     return [group.to_dict() for group in groups]
 
 

@@ -33,8 +33,8 @@ def status(run: str | None, *, as_json: bool) -> None:
     """
     from muster.jobs.run_progress import describe_running, summarize_run
     from muster.store import runs
-    from muster.store.retention import read_removed_at
     from muster.store.records import RunState
+    from muster.store.retention import read_removed_at
 
     db = open_database()
     if run is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from muster.site import Site
     from muster.store.database import Database
     from muster.store.records import Run
+
+log = logging.getLogger(__name__)
 
 MOST_BATCHES = 250
 """Batches of one run: what Airflow's scheduler expands without being blocked."""
@@ -175,7 +178,11 @@ def open_run(
     element = Element(
         index=0,
         name="inputs",
-        inputs={"params": checked, "bands": storage.join(site.work_uri, "bands")},
+        inputs={
+            "params": checked,
+            "bands": storage.join(site.work_uri, "bands"),
+            "gpus": _count_gpus(site, workflow, checked.get("resources") or {}),
+        },
         outputs={"plan": storage.join(work_uri, "plan.json")},
     )
     batch = _freeze(site, run_id, work_uri, workflow.inspect, "inputs", [element], {})
@@ -228,6 +235,9 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
         for step, elements in by_step.items():
             to_run = [e for e in elements if e.decision is Decision.RUN]
             settled += [e for e in elements if e.decision is not Decision.RUN]
+            for element in elements:
+                said = (name, step, element.decision.value, element.reason)
+                log.info("%s %s: %s: %s", *said)
             if not to_run:
                 group.skipped[step] = _why_skipped(elements)
                 continue
@@ -271,6 +281,15 @@ def _check_steps_placed(site: Site, workflow: Workflow) -> None:
     for stage in workflow.stages:
         for step in stage:
             site.placed(step)
+
+
+def _count_gpus(
+    site: Site, workflow: Workflow, overrides: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int]:
+    """Say which steps are placed where there are GPUs: what computes there is chosen by it."""
+    steps = [step for stage in workflow.stages for step in stage]
+    counts = {step: _resources(site, step, overrides.get(step) or {}).gpus for step in steps}
+    return {step: count for step, count in counts.items() if count}
 
 
 def _elements(planned: Iterable[PlannedElement]) -> list[Element]:

@@ -1,4 +1,4 @@
-"""What a run of trait_inference does last, when its verdict is recorded: it writes its report."""
+"""What a run of trait_inference does last, when its verdict is recorded: collection and report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from muster.report.write import write_report
+from muster.traits.stac_collection import write_collection
 
 if TYPE_CHECKING:
     from muster.jobs.verdict import Verdict
@@ -16,5 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def conclude_run(db: Database, run: Run, verdict: Verdict) -> None:
-    """Write the report of a run that is over."""
-    log.info("report: %s", write_report(db, run))
+    """Bring the catalogue of the products up to date, and write the report of the run."""
+    folders = {uri.rpartition("/")[0] for uri in run.facts.get("products", {}).values()}
+    try:
+        for folder in sorted(folders):
+            log.info("collection: %s", write_collection(folder) or "none: no product there")
+    finally:  # a report that could be written is not kept back by a collection that could not
+        log.info("report: %s", write_report(db, run))

@@ -19,7 +19,7 @@ from muster.raster.grid import Grid, Window
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.traits.band_names import BandName, ProductBands, recognise_bands
 from muster.traits.difference import Layer
-from muster.traits.product import FINGERPRINTS_TAG
+from muster.traits.product_there import FINGERPRINTS_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
