@@ -24,6 +24,7 @@ from muster.report.render import render_report
 from muster.report.sums import list_engines
 from muster.report.write import Report, work_report_uri
 from muster.traits.params import InferParams
+from muster.traits.stac_collection import item_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +146,8 @@ def read_results(story: RunStory, output: str | None) -> list[TraitResult]:
 def _result(
     group: GroupVerdict, product: str, output: str | None, picture: Picture | None, note: str | None
 ) -> TraitResult:
-    said = _read_properties(_beside(product, ".json"))
+    folder, _, _ = product.rpartition("/")
+    said = _read_properties(storage.join(folder, item_name(group.name)))
     cv = said.get("muster:cv")
     numbers = {name: _number(cv.get(name)) for name in _CV} if isinstance(cv, dict) else {}
     return TraitResult(

@@ -302,3 +302,9 @@ def _command_of(process: psutil.Process) -> Iterator[str] | list[str]:
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return []
     return command
+
+
+def files_of(*traits: str, folder: str = "") -> list[str]:
+    """Everything that a folder of products holds when these traits are mapped."""
+    names = [f"{trait}.{suffix}" for trait in traits for suffix in ("json", "png", "tif")]
+    return sorted(f"{folder}{name}" for name in [*names, "collection.json"])

@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from tests.system.conftest import HOSTILE, TRAITS, write_stack
-from tests.system.desk import Desk, Ran, assert_says_once, read_bands, say_states
+from tests.system.desk import Desk, Ran, assert_says_once, files_of, read_bands, say_states
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def test_a_trait_without_a_model_is_named_and_counts_against_nobody(
         "seed_mass": say_states("missing_input"),
     }
     assert desk.status(ran.run_id)["run"]["state"] == "succeeded"
-    assert desk.products() == ["leaf_area.png", "leaf_area.tif"]
+    assert desk.products() == files_of("leaf_area")
 
 
 def test_when_no_trait_has_a_model_nothing_was_achieved(desk: Desk) -> None:
@@ -102,8 +102,7 @@ def test_bad_bundles_are_invalid_and_the_others_whole(desk: Desk, mapped: Desk) 
             assert part in verdict_on(trait, ran)
     assert set(states["gone"].values()) <= {"invalid_input", "missing_input"}
     assert str(models / "gone" / "fold_1.txt") in verdict_on("gone", ran)
-    expected = sorted(f"{trait}.{suffix}" for trait in TRAITS for suffix in ("png", "tif"))
-    assert desk.products() == expected
+    assert desk.products() == files_of(*TRAITS)
     desk.assert_nothing_half_written()
 
 
