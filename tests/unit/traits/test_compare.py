@@ -11,93 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import rasterio
-from rasterio.crs import CRS
-from rasterio.transform import Affine
 
-from muster.errors import InvalidInput, MissingInput, MusterError
-from muster.raster.grid import Grid
 from muster.traits.compare import compare_products
 from muster.traits.comparison import ClassComparison, ValueComparison
+from tests.products import GRID, NODATA, OLDER, OURS, UNITS, FloatArray, Made, make_product
 
 if TYPE_CHECKING:
     from muster.traits.comparison import Comparison
-
-GRID = Grid(CRS.from_epsg(6933), Affine(1000, 0, -7_000_000, 0, -500, 3_000_000), 70, 190)
-OURS = {
-    "prediction": "X50 prediction",
-    "cov": "coefficient of variation",
-    "aoa": "area of applicability",
-}
-OLDER = {
-    "prediction": "X50 (mean)",
-    "cov": "Coefficient of Variation",
-    "aoa": "Area of Applicability mask",
-}
-PACKING = {"prediction": (0.013, 4.7), "cov": (0.001, 0.0), "aoa": (1.0, 0.0)}
-UNITS = {"prediction": "mm²/mg", "cov": "1", "aoa": "1"}
-NODATA = -32768
-
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Made:
-    """A product on disk: its URI, and its values as (row, col), NaN for nodata."""
-
-    uri: str
-    values: dict[str, FloatArray]
-
-
-def make_product(path: Path, seed: int = 0, **options: Any) -> Made:
-    """Write a small product with holes; each seed gives other values and other holes.
-
-    Options: ``names`` (band → description, in the file's order), ``packing`` and ``units`` (band
-    →), ``grid``, ``tags``, ``holes`` (row, col) of nodata, ``block`` of tiles.
-    """
-    names = options.get("names", OURS)
-    grid = options.get("grid", GRID)
-    older = names.get("aoa") == OLDER["aoa"]
-    rng = np.random.default_rng(seed)
-    row, col = np.mgrid[0 : grid.height, 0 : grid.width]
-    stored = {
-        "prediction": 900 * np.sin(row / 9) + 7 * col + rng.normal(0, 40, row.shape),
-        "cov": 200 + 100 * np.cos(col / 11) + rng.normal(0, 20, row.shape),
-        "aoa": (row + 2 * col + rng.normal(0, 20, row.shape) > 160) * 1.0,
-    }
-    holes = options.get("holes", (slice(10, 20), slice(30 + 9 * seed, 90)))
-    values, layers = {}, []
-    for name, text in names.items():
-        assert text
-        ints = np.rint(stored[name]).astype(np.int16)
-        scale, offset = options.get("packing", PACKING)[name]
-        values[name] = ints * scale + offset
-        if name == "aoa" and older:
-            ints = (1 - ints).astype(np.int16)
-        ints[holes] = NODATA
-        values[name][holes] = np.nan
-        layers.append(ints)
-    block = options.get("block", 32)
-    profile: dict[str, Any] = {"tiled": True, "blockxsize": block, "blockysize": block}
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        dtype="int16",
-        nodata=NODATA,
-        crs=grid.crs,
-        transform=grid.transform,
-        height=grid.height,
-        width=grid.width,
-        count=len(layers),
-        **(profile if block else {}),
-    ) as dataset:
-        dataset.write(np.stack(layers))
-        dataset.descriptions = list(names.values())
-        dataset.scales = [options.get("packing", PACKING)[name][0] for name in names]
-        dataset.offsets = [options.get("packing", PACKING)[name][1] for name in names]
-        dataset.units = [options.get("units", UNITS)[name] for name in names]
-        dataset.update_tags(**options.get("tags", {}))
-    return Made(str(path), values)
 
 
 def expect_values(a: FloatArray, b: FloatArray) -> dict[str, Any]:
@@ -387,75 +307,10 @@ def test_says_what_was_made_from_the_same_things(tmp_path: Path) -> None:
         assert found.model == "unknown"
 
 
-def test_other_traits_are_said_and_other_units_refused(tmp_path: Path) -> None:
+def test_other_traits_and_statistics_are_said(tmp_path: Path) -> None:
     a = make_product(tmp_path / "a.tif", 1)
     b = make_product(tmp_path / "b.tif", 2, names={**OURS, "prediction": "X51 prediction"})
     assert "different traits: A is X50, B is X51" in compare_products(a.uri, b.uri).notes
-    c = make_product(tmp_path / "c.tif", 2, units={**UNITS, "prediction": "MPa"})
-    error = refused(a.uri, c.uri)
-    assert isinstance(error, InvalidInput)
-    assert "units" in str(error)
-    assert "got: MPa; expected: mm²/mg" in str(error)
     d = make_product(tmp_path / "d.tif", 2, names={**OLDER, "prediction": "X50 (std)"})
     notes = compare_products(a.uri, d.uri).notes
     assert "what is predicted: a model's prediction in A, std in B" in notes
-
-
-def refused(a: str, b: str) -> MusterError:
-    with pytest.raises(MusterError) as caught:
-        compare_products(a, b)
-    assert "\n" not in str(caught.value)
-    return caught.value
-
-
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        ({"crs": CRS.from_epsg(8857)}, "(CRS)"),
-        ({"height": 71}, "(size"),
-        ({"transform": GRID.transform @ Affine.translation(0.5, 0)}, "(alignment)"),
-    ],
-)
-def test_other_grids_are_refused_by_what_differs(
-    tmp_path: Path, change: dict[str, Any], what: str
-) -> None:
-    a = make_product(tmp_path / "a.tif", 1)
-    b = make_product(tmp_path / "b.tif", 1, grid=dataclasses.replace(GRID, **change))
-    error = refused(a.uri, b.uri)
-    assert isinstance(error, InvalidInput)
-    assert f"different grids {what}" in str(error)
-    assert a.uri in str(error)
-    assert b.uri in str(error)
-
-
-def test_what_is_no_product_is_refused(tmp_path: Path) -> None:
-    a = make_product(tmp_path / "a.tif", 1)
-    assert isinstance(refused(a.uri, str(tmp_path / "absent.tif")), MissingInput)
-    strange = make_product(tmp_path / "s.tif", 1, names={**OURS, "cov": "shade"})
-    error = refused(strange.uri, a.uri)
-    assert isinstance(error, InvalidInput)
-    assert "shade" in str(error)
-    cov = make_product(tmp_path / "c.tif", 1, names={"cov": OURS["cov"]})
-    area = make_product(tmp_path / "d.tif", 1, names={"aoa": OURS["aoa"]})
-    error = refused(cov.uri, area.uri)
-    assert isinstance(error, InvalidInput)
-    assert "no band in common" in str(error)
-    with rasterio.open(area.uri, "r+") as dataset:
-        stored = dataset.read(1)
-        stored[61, 47] = 2
-        dataset.write(stored, 1)
-    error = refused(area.uri, a.uri)
-    assert isinstance(error, InvalidInput)
-    assert "row 61, column 47" in str(error)
-
-
-def test_a_damaged_product_is_refused_wherever_it_is_damaged(tmp_path: Path) -> None:
-    a = make_product(tmp_path / "a.tif", 1)
-    data = Path(a.uri).read_bytes()
-    for size in (0, 3, 400, len(data) // 2, len(data) - 2):
-        path = tmp_path / "cut.tif"
-        path.write_bytes(data[:size])
-        for order in ((a.uri, str(path)), (str(path), a.uri)):
-            error = refused(*order)
-            assert isinstance(error, InvalidInput)
-            assert "cut.tif" in str(error)
