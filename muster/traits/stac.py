@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pystac
@@ -246,7 +246,7 @@ def _find_interval(about: ProductFacts, header: _Header) -> tuple[datetime, date
 def _check_time(time: datetime) -> datetime:
     if time.tzinfo is None:
         raise ConfigError("time has no zone", got=time.isoformat(), expected="an aware datetime")
-    return time
+    return time.astimezone(UTC)
 
 
 def _label(interval: tuple[datetime, datetime] | None) -> tuple[str, ...]:
@@ -328,13 +328,10 @@ def _describe_grid(item: pystac.Item, grid: Grid) -> None:
 
 
 def _name_crs(grid: Grid) -> tuple[str | None, str | None]:
-    """Give a CRS's authority code, or its WKT2 where it has none that means the same."""
+    """Give a CRS's authority code, or its WKT2 where none means the same."""
     wkt: str = grid.crs.to_wkt(version="WKT2_2019")
-    crs = CRS.from_wkt(wkt)
-    authority = crs.to_authority()
-    if authority and CRS.from_authority(*authority).equals(crs, ignore_axis_order=True):
-        return ":".join(authority), None
-    return None, wkt
+    authority = CRS.from_wkt(wkt).to_authority()
+    return (":".join(authority), None) if authority else (None, wkt)
 
 
 def _product_asset(header: _Header) -> pystac.Asset:
