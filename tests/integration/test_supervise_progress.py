@@ -325,6 +325,18 @@ def test_the_log_has_a_line_an_element_at_a_readable_rate(
     ]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0", '{"submission": "key"}'])
+def test_a_broken_file_is_no_progress_and_hides_no_other(tmp_path: Path, text: str) -> None:
+    batch = make_batch(tmp_path, [{"text": "a"}, {"text": "b"}])
+    storage.write_text(batch.progress_uri(0, 1), text)
+    storage.write_text(batch.progress_uri(1, 1), said("key", 0.5, index=1))
+    running = [follow_progress._Running(index, "a", index, 1, "key") for index in (0, 1)]
+    first, second = asyncio.run(follow_progress._read_all(batch, running))
+    assert first is None
+    assert second is not None
+    assert second.fraction == 0.5
+
+
 def test_a_network_that_fails_is_no_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
