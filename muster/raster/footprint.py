@@ -26,9 +26,8 @@ STEPS_PER_EDGE = 64
 
 _HALVINGS = 8
 _LATTICE = 181
-_BISECTIONS = 20
+_BISECTIONS = 30
 _DECIMALS = 9  # a tenth of a millimetre
-_SNAP_DEG = 1e-7
 _WIDEST_GAP_DEG = 15.0
 
 Point = tuple[float, float]
@@ -74,7 +73,7 @@ def find_footprint(grid: Grid) -> Footprint:
         When there is no way from the CRS to WGS 84, or no pixel lies on Earth.
     """
     world = _World(grid)
-    lon, lat, known = world.to_degrees(_walk_outline(grid, world.poles_px), past_seam=True)
+    lon, lat, known = world.to_degrees(_walk_outline(grid, world.poles_px))
     if not known.all():
         return _cover_samples(world)
     ring, turns = _unwrap(lon, lat)
@@ -84,10 +83,13 @@ def find_footprint(grid: Grid) -> Footprint:
         if abs(turns) != 1 or len(poles) != 1:
             return _cover_samples(world)
         return _close_over_pole(ring, turns, poles[0])
-    if max(longitudes) - min(longitudes) >= 360 - _SNAP_DEG:
+    span = max(longitudes) - min(longitudes)
+    # Grids of rounded numbers miss the antimeridian by a fraction of a pixel.
+    half_pixel = min(0.5, span / max(grid.height, grid.width) / 2)
+    if span >= 360 - half_pixel:
         latitudes = [point[1] for point in ring]
         return _make_rectangle(-180.0, min(latitudes), 180.0, max(latitudes))
-    return _make_footprint(ring)
+    return _make_footprint(ring, half_pixel)
 
 
 class _World:
@@ -117,29 +119,14 @@ class _World:
         """Make the error of a raster that has no pixel on Earth."""
         return self._explain("no pixel lies on Earth")
 
-    def to_degrees(
-        self, px: FloatArray, *, past_seam: bool = False
-    ) -> tuple[FloatArray, FloatArray, Any]:
+    def to_degrees(self, px: FloatArray) -> tuple[FloatArray, FloatArray, Any]:
         """Bring (point, (column, row)) to longitude and latitude, and say which are on Earth.
 
-        A point is on Earth where the way back leads to it again.  World maps may reach past their
-        seam by up to a pixel: with ``past_seam`` it is enough when that holds a pixel further in.
+        A point is on Earth where the way back leads to it again: projections are also defined,
+        and wrong, beyond the edge of their world.
         """
-        lon, lat, same = self._convert(px)
-        if past_seam and not same.all():
-            size = np.array([self.grid.width, self.grid.height], dtype=np.float64)
-            margin = np.minimum(1.0, size / 2)
-            _, _, inside = self._convert(np.clip(px, margin, size - margin))
-            same |= inside & np.isfinite(lon) & np.isfinite(lat)
-        return lon, np.clip(lat, -90.0, 90.0), same
-
-    def _convert(self, px: FloatArray) -> tuple[FloatArray, FloatArray, Any]:
         t = self.grid.transform
         x, y = t.a * px[:, 0] + t.b * px[:, 1] + t.c, t.d * px[:, 0] + t.e * px[:, 1] + t.f
-        if self.crs.is_geographic:
-            # Pixels that are centred on a pole reach past it by half.
-            pole = math.pi / 2 / self.crs.axis_info[0].unit_conversion_factor
-            y = np.clip(y, -pole, pole)
         try:
             lon, lat = self._transformer.transform(x, y)
             known = np.isfinite(lon) & np.isfinite(lat)
@@ -149,7 +136,7 @@ class _World:
                     known &= np.hypot(back_x - x, back_y - y) <= self._pixel
         except ProjError as error:
             raise self._explain(error) from error
-        return lon, lat, known
+        return lon, np.clip(lat, -90.0, 90.0), known
 
     def _locate_poles(self) -> dict[float, Point]:
         """Return latitude → (column, row) of the poles that the CRS can show."""
@@ -224,14 +211,8 @@ def _unwrap(lon: FloatArray, lat: FloatArray) -> tuple[Ring, int]:
         step = float(longitude) - previous
         laid += step - 360 * round(step / 360)
         previous = float(longitude)
-        ring.append((_snap(laid), round(float(latitude), _DECIMALS)))
+        ring.append((round(laid, _DECIMALS), round(float(latitude), _DECIMALS)))
     return ring, round((ring[-1][0] - ring[0][0]) / 360)
-
-
-def _snap(longitude: float) -> float:
-    """Round, and put what nearly lies on the antimeridian onto it."""
-    nearest = 360 * round((longitude - 180) / 360) + 180
-    return float(nearest) if abs(longitude - nearest) < _SNAP_DEG else round(longitude, _DECIMALS)
 
 
 def _close_over_pole(ring: Ring, turns: int, pole: float) -> Footprint:
@@ -256,17 +237,26 @@ def _latitude_at(start: Point, end: Point, longitude: float) -> float:
     return round(start[1] + share * (end[1] - start[1]), _DECIMALS)
 
 
-def _make_footprint(closed: Ring) -> Footprint:
-    """Make a footprint of a closed ring of at most one turn, with longitudes laid out."""
+def _make_footprint(closed: Ring, slack: float = 0.0) -> Footprint:
+    """Make a footprint of a closed ring of at most one turn, with longitudes laid out.
+
+    What reaches over the antimeridian by no more than ``slack`` degrees is drawn back to it.
+    """
     ring = _join_lines(closed[:-1])
     if _signed_area(ring) < 0:
         ring.reverse()
     shift = -360.0 * math.floor((min(lon for lon, _ in ring) + 180) / 360)
-    ring = [(lon + shift, lat) for lon, lat in ring]
-    if max(lon for lon, _ in ring) <= 180:
+    if 180 - shift - min(lon for lon, _ in ring) <= slack:
+        shift -= 360
+    low, high = -180.0, max(lon for lon, _ in ring) + shift
+    high = 180.0 if high <= 180 + slack else high
+    ring = [(round(min(max(lon + shift, low), high), _DECIMALS), lat) for lon, lat in ring]
+    if high <= 180:
         return Footprint({"type": "Polygon", "coordinates": [_close(ring)]}, _bounds([ring]))
     west = _cut(ring, east=False)
-    east = [[(lon - 360, lat) for lon, lat in part] for part in _cut(ring, east=True)]
+    east = [
+        [(round(lon - 360, _DECIMALS), lat) for lon, lat in part] for part in _cut(ring, east=True)
+    ]
     # Each part begins anew at the antimeridian, so the box goes over it: west > east.
     left, right = _bounds(west), _bounds(east)
     bbox = (left[0], min(left[1], right[1]), right[2], max(left[3], right[3]))
@@ -324,13 +314,12 @@ def _cover_samples(world: _World) -> Footprint:
     )
     lon, lat = np.append(lon, limb_lon), np.append(lat, limb_lat)
     known = np.append(known, on_earth)
-    lat = np.round(lat[known], _DECIMALS)
-    lon = np.unique([_snap(float(value)) for value in lon[known]])
+    lat, lon = np.round(lat[known], _DECIMALS), np.unique(np.round(lon[known], _DECIMALS))
     poles = world.poles_inside(strictly=False)
     south, north = min([float(lat.min()), *poles]), max([float(lat.max()), *poles])
     gaps = np.diff(lon, append=lon[0] + 360)
     widest = int(gaps.argmax())
-    if poles or gaps[widest] < _WIDEST_GAP_DEG:
+    if world.poles_inside(strictly=True) or gaps[widest] < _WIDEST_GAP_DEG:
         return _make_rectangle(-180.0, south, 180.0, north)
     west = float(lon[(widest + 1) % len(lon)])
     east = float(lon[widest])

@@ -49,6 +49,9 @@ GRIDS = {
     "global Pacific": make_grid("EPSG:3832", centred(100_000, -20_100_000, 8_000_000), 160, 402),
     "antimeridian, degrees past 180": make_grid("EPSG:4326", centred(0.5, 160, 10), 40, 90),
     "antimeridian, zone 1": make_grid("EPSG:32601", centred(3000, 100_000, 7_200_000), 100, 250),
+    "antimeridian, twice by one edge": make_grid(
+        "EPSG:32601", centred(10_000, 180_000, 3_000_000), 600, 60
+    ),
     "antimeridian, polar": make_grid(
         "EPSG:3413", centred(25_000, -2_500_000, 2_500_000), 40, 60
     ),
@@ -68,8 +71,18 @@ GRIDS = {
     "over the pole, transverse": make_grid(
         "EPSG:32632", centred(5000, 100_000, 10_100_000), 300, 190
     ),
+    "over the edge of the world": make_grid(
+        "EPSG:6933", centred(9000, 9_000_000, 3_000_000), 190, 932
+    ),
     "Mollweide world": make_grid("ESRI:54009", centred(100_000, -18_100_000, 9_100_000), 182, 362),
 }  # fmt: skip
+
+DISC = make_grid(
+    "+proj=geos +h=35785831 +lon_0=0 +sweep=y +datum=WGS84",
+    centred(30_000, -5_570_000, 5_570_000),
+    372,
+    372,
+)
 
 
 def rings_of(footprint: Footprint) -> list[np.ndarray[Any, Any]]:
@@ -174,23 +187,80 @@ def test_the_box_is_that_of_the_outline(name: str) -> None:
         ("pole on a corner", (-45, 42.24, 45, 90)),
         ("pole on a corner, over the antimeridian", (135, 42.24, -135, 90)),
         ("Mollweide world", (-180, -90, 180, 90)),
+        ("Earth from a satellite", (-81.30, -81.33, 81.30, 81.33)),
     ],
 )
 def test_known_boxes(name: str, bbox: tuple[float, ...]) -> None:
-    assert find_footprint(GRIDS[name]).bbox == pytest.approx(bbox, abs=0.01)
+    grid = {**GRIDS, "Earth from a satellite": DISC}[name]
+    assert find_footprint(grid).bbox == pytest.approx(bbox, abs=0.01)
 
 
-def test_pixels_centred_on_poles_and_meridian_are_the_whole_world() -> None:
-    footprint = find_footprint(make_grid("EPSG:4326", centred(0.25, -0.125, 90.125), 721, 1440))
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4269", "EPSG:4322"])
+def test_pixels_centred_on_poles_and_meridian_are_the_whole_world(crs: str) -> None:
+    footprint = find_footprint(make_grid(crs, centred(0.25, -0.125, 90.125), 721, 1440))
     assert footprint.bbox == (-180, -90, 180, 90)
     assert footprint.geometry["coordinates"] == [
         [[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]
     ]
 
 
+@pytest.mark.parametrize(
+    ("width", "west", "east"),
+    [
+        (43200, -180, 180),
+        (12000, -180, -80.000139),
+        (43199, -180, 179.991526),
+        (43000, -180, 178.333195),
+    ],
+)
+@pytest.mark.parametrize("turn", [0, 360])
+def test_a_grid_that_misses_the_antimeridian_by_less_than_half_a_pixel_begins_there(
+    width: int, west: float, east: float, turn: int
+) -> None:
+    # As CHELSA's files have it.
+    grid = make_grid(
+        "EPSG:4326", centred(0.0083333333, turn - 180.000138888, 83.9998611), 20880, width
+    )
+    footprint = find_footprint(grid)
+    assert footprint.geometry["type"] == "Polygon"
+    assert footprint.bbox == pytest.approx((west, -90, east, 83.9998611), abs=1e-5)
+    assert footprint.bbox[0] == west
+
+
+def test_a_grid_that_reaches_the_antimeridian_from_the_west_ends_there() -> None:
+    grid = make_grid("EPSG:4326", centred(0.0083333333, 79.9998611, 10), 100, 12000)
+    assert find_footprint(grid).bbox == pytest.approx((79.9998611, 9.16667, 179.99986, 10))
+    grid = make_grid("EPSG:4326", centred(0.0083333333, 80.001, 10), 100, 12000)
+    assert find_footprint(grid).bbox[2] == 180
+    # More than half a pixel is a pixel on the other side.
+    grid = make_grid("EPSG:4326", centred(0.0083333333, 80.006, 10), 100, 12000)
+    assert find_footprint(grid).bbox[2] == pytest.approx(-179.994)
+
+
 def test_straight_edges_need_no_more_than_corners() -> None:
     ring = find_footprint(make_grid("EPSG:4326", centred(0.1, -70, -20), 30, 50)).geometry
     assert ring["coordinates"] == [[[-70, -23], [-65, -23], [-65, -20], [-70, -20], [-70, -23]]]
+
+
+def test_an_edge_that_crosses_the_antimeridian_twice_leaves_three_parts() -> None:
+    assert len(rings_of(find_footprint(GRIDS["antimeridian, twice by one edge"]))) == 3
+
+
+@pytest.mark.parametrize(
+    ("top", "bbox"),
+    [
+        (20_400, (-180, 0, 180, 90)),
+        (0, (-90, 0, 90, 90)),
+        (-500_000, (-85.5038, 0, 85.5038, 85.5038)),
+    ],
+    ids=["pole inside", "pole on the edge", "pole outside"],
+)
+def test_half_a_disc_has_the_pole_or_not(top: int, bbox: tuple[float, ...]) -> None:
+    crs = "+proj=ortho +lat_0=90 +lon_0=0 +R=6378137"
+    grid = make_grid(crs, centred(68_000, -6_696_000, top), 107, 197)
+    found = find_footprint(grid).bbox
+    assert found == pytest.approx(bbox, abs=1e-3)
+    assert (found[3] == 90) == (bbox[3] == 90)
 
 
 def test_a_tile_half_off_the_world_is_boxed_by_its_land_half() -> None:
