@@ -1,7 +1,7 @@
 """How fast a trait and its coefficient of variation are mapped, beside LightGBM's own predict.
 
-Ours runs the two steps as a job does: models read, windows read, predicted, written and looked
-at.  The peer reads the same windows once, calls ``Booster.predict`` for each model and keeps the
+Ours runs the two steps as a job does, with the engine that a plan chooses at this size: models
+read, windows read, predicted, written and looked at.  The peer reads the same windows once, calls ``Booster.predict`` for each model and keeps the
 results in memory-mapped arrays.  Each run is a process of its own, the two take turns, and CPU
 seconds (user + system, all threads) and peak memory are those that the kernel counted for it.
 
@@ -106,6 +106,7 @@ def run_ours(folder: Path, threads: int) -> None:
         "bundle": str(folder / "bundle"),
         "predictors": [str(folder / "stack.tif")],
         "context": context,
+        "engine": "quantised",
     }
     predict_trait(prediction=folder / "prediction.tif", **inputs)
     calculate_cov_trait(cov=folder / "cov.tif", epsilon=EPSILON, **inputs)

@@ -7,6 +7,7 @@ Nothing depends on the moment or the machine: the same product and facts give th
 from __future__ import annotations
 
 import json
+import logging
 import math
 import struct
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from pystac.extensions.projection import ProjectionExtension
 
 from muster import storage
 from muster.errors import ConfigError, InvalidInput
-from muster.raster.footprint import find_footprint
+from muster.raster.footprint import Footprint, find_footprint
 from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.grid import Grid
 from muster.storage.files import os_errors_at
@@ -38,6 +39,8 @@ from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 RASTER_SCHEMA = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
 """The version for STAC 1.1's ``bands``; pystac's own class writes the version before it."""
@@ -66,7 +69,7 @@ class ProductFacts:
         The time that the run stands for, aware, end excluded; None for what the product's tag
         INTERVAL says.
     try_id : str or int or None
-        The attempt that made the product.
+        The trait's number in the TRY database.
     inside_fraction : float or None
         Of the pixels with an area of applicability.
     engines : mapping of str to str
@@ -118,27 +121,28 @@ def make_item(product: Path, quicklook: Path | None, about: ProductFacts) -> dic
     -------
     dict
         A STAC 1.1 item with the extensions projection, raster and file.  Links and assets are
-        relative; it has no link to itself.
+        relative; it has no link to itself.  Where the CRS does not lead to WGS 84 (a site's own
+        metres, another planet) it has no geometry, as STAC allows, and is in no collection.
 
     Raises
     ------
     ConfigError
         When a time of ``about`` has no zone, or the interval ends before it starts.
     InvalidInput
-        When the product is none, its CRS does not lead to WGS 84, or the quicklook is no PNG.
+        When the product is none, or the quicklook is no PNG.
     MissingInput
         When a file is not there.
     """
     header = _read_header(product, about.statistics)
-    footprint = find_footprint(header.grid)
+    footprint = _find_footprint(header.grid)
     interval = _find_interval(about, header)
     trait_set = about.trait_set or header.tags.get(TRAIT_SET_TAG) or "default"
     label = _label(interval)
     created = _check_time(about.created)
     item = pystac.Item(
         id=make_id(header.trait, *label),
-        geometry=footprint.geometry,
-        bbox=list(footprint.bbox),
+        geometry=footprint.geometry if footprint else None,
+        bbox=list(footprint.bbox) if footprint else None,
         datetime=None if interval else created,
         start_datetime=interval[0] if interval else None,
         # Muster's intervals leave their end out, STAC's do not.
@@ -220,6 +224,14 @@ def _describe_band(dataset: Any, index: int, description: str, trait: str) -> di
         if float(nodata).is_integer():
             band["nodata"] = int(nodata)
     return band
+
+
+def _find_footprint(grid: Grid) -> Footprint | None:
+    try:
+        return find_footprint(grid)
+    except InvalidInput as error:
+        log.warning("the item says not where the product lies: %s", error)
+        return None
 
 
 def _find_interval(about: ProductFacts, header: _Header) -> tuple[datetime, datetime] | None:

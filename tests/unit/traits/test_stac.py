@@ -28,7 +28,7 @@ from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band, Grid
 from muster.traits.product import FINGERPRINTS_TAG, build_final_product_trait
 from muster.traits.stac import INTERVAL_TAG, TRAIT_SET_TAG, ProductFacts, make_item, write_item
-from muster.traits.stac_collection import decode_href, render_stac
+from muster.traits.stac_collection import decode_href, read_items, render_stac
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -496,11 +496,20 @@ def test_what_is_no_product_is_refused(tmp_path: Path, tags: dict[str, str], sai
     assert str(path) in str(caught.value)
 
 
-def test_what_cannot_be_told_is_refused(product: Path, tmp_path: Path) -> None:
+def test_item_of_what_lies_nowhere_on_earth_has_no_geometry_and_is_in_no_collection(
+    tmp_path: Path,
+) -> None:
     local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
     path = write_product(tmp_path / "X50.tif", Grid(local, GRID.transform, 7, 11))
-    with pytest.raises(InvalidInput, match="cannot be placed on Earth"):
-        item_of(path)
+    item = item_of(path)
+    assert item["geometry"] is None
+    assert "bbox" not in item
+    assert item["properties"]["proj:shape"] == [7, 11]
+    write_item(item, tmp_path / "X50.json")
+    assert read_items(str(tmp_path)) == {}
+
+
+def test_what_cannot_be_told_is_refused(product: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no zone"):
         item_of(product, created=datetime(2024, 1, 1))
     with pytest.raises(ConfigError, match="ends before it starts"):

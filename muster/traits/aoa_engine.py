@@ -1,0 +1,71 @@
+"""Which engine is to search for nearest plots: chosen once, at planning, by trying them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from muster.traits.aoa import check_training, scale_predictors
+from muster.traits.engine import EngineChoice
+from muster.traits.neighbours import available_engines, choose_engine, probe_engines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from muster.traits.neighbours import FloatArray
+
+PROBE_QUERIES = 4096
+"""Queries that engines are tried on."""
+
+_SEED = 20
+
+
+def choose_aoa_engine(
+    training: FloatArray, importance: Sequence[float], pixels: int, *, gpus: int = 0
+) -> EngineChoice:
+    """Choose the engine that finds the nearest plots of so many pixels first.
+
+    Parameters
+    ----------
+    training : ndarray, (plot, predictor), float64
+        The plots that the model was trained on, in the predictors' own units.
+    importance : sequence of float
+        Of the predictors; negatives count as zero.
+    pixels : int
+        How many pixels there are, at most.
+    gpus : int
+        GPUs that the step has where it will run.
+
+    Returns
+    -------
+    EngineChoice
+        ``cupy`` where there is a GPU for the step and CuPy is installed; otherwise the fastest of
+        those that run here.  Plots that give no area of applicability are left to the step, which
+        says why.
+    """
+    weights = np.maximum(np.asarray(importance, dtype=np.float64), 0.0)
+    names = [f"#{i}" for i in range(len(weights))]
+    if check_training(training, weights, np.arange(len(training)), names):
+        return EngineChoice("blocks", "")
+    if gpus and not available_engines()["cupy"]:
+        return EngineChoice("cupy", f"the step has {gpus} GPUs")
+    points = scale_predictors(
+        training, training.mean(axis=0), training.std(axis=0, ddof=1), weights
+    )
+    timings = probe_engines(points, _make_queries(points))
+    if not timings:
+        return EngineChoice(choose_engine(points), "by the dimensions that the plots fill")
+    spent = ", ".join(f"{name} {s * pixels / PROBE_QUERIES:.3g} s" for name, s in timings)
+    return EngineChoice(
+        timings[0][0], f"estimated on {PROBE_QUERIES} places for {pixels} pixels: {spent}"
+    )
+
+
+def _make_queries(points: FloatArray) -> FloatArray:
+    """Make places that are like pixels: between two plots, and on none."""
+    rng = np.random.default_rng(_SEED)
+    one, other = rng.integers(0, len(points), (2, PROBE_QUERIES))
+    share = rng.uniform(0.05, 0.95, (PROBE_QUERIES, 1))
+    queries: FloatArray = points[one] * share + points[other] * (1 - share)
+    return queries
