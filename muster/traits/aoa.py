@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +20,14 @@ from muster.jobs.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.bundle import read_bundle
 from muster.traits.neighbours import (
-    BoolArray,
     FloatArray,
     IntArray,
+    Nearness,
     Neighbours,
+    check_engine,
     distances,
+    open_neighbours,
+    single_threaded_blas,
     summarise_pairs,
 )
 from muster.traits.stage import AOA_DESCRIPTION, StageRaster, write_stage
@@ -96,12 +100,30 @@ class AreaOfApplicability:
         ndarray, (pixel,), int64
             From 0; -1 where any predictor is missing.
         """
+        return self.dissimilarity_and_density(pixels)[1]
+
+    def dissimilarity_and_density(self, pixels: FloatArray) -> tuple[FloatArray, IntArray]:
+        """Both in one search, which costs little more than the dissimilarity index alone.
+
+        Parameters
+        ----------
+        pixels : ndarray, (pixel, predictor), float64
+            In the predictors' own units; NaN where a predictor is missing.
+
+        Returns
+        -------
+        index : ndarray, (pixel,), float64
+            As :meth:`dissimilarity`.
+        density : ndarray, (pixel,), int64
+            As :meth:`local_point_density`.
+        """
         valid = np.isfinite(pixels).all(axis=1)
+        index = np.full(len(pixels), np.nan)
         density = np.full(len(pixels), -1, dtype=np.int64)
-        density[valid] = self.neighbours.count_within(
-            self._scale(pixels[valid]), self._is_near, self.threshold * self.mean_training_distance
+        index[valid], density[valid] = self.neighbours.nearest_and_count(
+            self._scale(pixels[valid]), self._near
         )
-        return density
+        return index / self.mean_training_distance, density
 
     def training_local_point_density(self) -> IntArray:
         """Count, for each plot, the plots of other folds nearer than the threshold.
@@ -115,11 +137,12 @@ class AreaOfApplicability:
         density = np.full(len(points), -1, dtype=np.int64)
         for i in np.flatnonzero(self.folds != NEVER_HELD_OUT):
             others = points[self.folds != self.folds[i]]
-            density[i] = np.count_nonzero(self._is_near(distances(points[i], others)))
+            density[i] = np.count_nonzero(self._near.holds(distances(points[i], others)))
         return density
 
-    def _is_near(self, distance: FloatArray) -> BoolArray:
-        return distance / self.mean_training_distance < self.threshold
+    @property
+    def _near(self) -> Nearness:
+        return Nearness(self.mean_training_distance, self.threshold)
 
     def _scale(self, values: FloatArray) -> FloatArray:
         return _scale(values, self.mean, self.sd, self.weights)
@@ -132,6 +155,7 @@ def fit_aoa(
     *,
     names: Sequence[str] | None = None,
     threads: int = 1,
+    engine: str = "auto",
 ) -> AreaOfApplicability:
     """Learn the area of applicability from the plots that a model was trained on.
 
@@ -148,6 +172,8 @@ def fit_aoa(
         The predictors' names, for messages.
     threads : int
         Threads to use, here and for pixels; no result depends on it.
+    engine : str
+        As :func:`muster.traits.neighbours.open_neighbours` takes it; no result depends on it.
 
     Returns
     -------
@@ -159,7 +185,10 @@ def fit_aoa(
     InvalidInput
         When no weight is positive, a weighted predictor does not vary, a value is missing, no plot
         was held out with another left to compare it to, or all plots are alike.
+    ConfigError
+        When there is no such engine, or it cannot be used here.
     """
+    check_engine(engine)
     training = np.ascontiguousarray(training, dtype=np.float64)
     positive = np.maximum(np.asarray(weights, dtype=np.float64), 0.0)
     groups = np.asarray(folds, dtype=np.int64)
@@ -191,7 +220,7 @@ def fit_aoa(
         mean_training_distance=pairs.mean_distance,
         train_di=train_di,
         threshold=float(min(upper + 1.5 * (upper - lower), known.max())),
-        neighbours=Neighbours(scaled, threads=threads),
+        neighbours=open_neighbours(scaled, engine=engine, threads=threads),
     )
 
 
@@ -245,6 +274,7 @@ def calculate_aoa_trait(
     engine: str = "blocks",
     fingerprint: str = "",
     window_px: int | None = None,
+    engine: str = "auto",
     context: StepContext = StepContext(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Map the dissimilarity index of a trait's predictors and the area where its model applies.
@@ -264,6 +294,9 @@ def calculate_aoa_trait(
         Of everything that the raster is made from; recorded in it.
     window_px : int, optional
         Longest side of a window, in pixels; the result does not depend on it.
+    engine : str
+        Which engine finds the nearest plots (``auto``, or one of
+        :data:`muster.traits.neighbours.ENGINES`); the result does not depend on it.
     context : StepContext
         Threads, memory, scratch folder, progress.
 
@@ -277,6 +310,8 @@ def calculate_aoa_trait(
     ------
     InvalidInput
         When bundle, predictors or output are wrong, or the plots give no area of applicability.
+    ConfigError
+        When there is no such engine, or it cannot be used here.
     MissingInput
         When bundle or predictors are not there.
     Transient
@@ -290,27 +325,33 @@ def calculate_aoa_trait(
         table.fold.astype(np.int64),
         names=model.predictors,
         threads=context.threads,
+        engine=engine,
     )
     inside = 0
+    counting = Lock()
 
     def compute(values: FloatArray) -> FloatArray:
         nonlocal inside
-        index = area.dissimilarity(values)
-        applies = index <= area.threshold
-        inside += int(np.count_nonzero(applies))
-        layers = [index, applies.astype(np.float64)]
+        density = []
         if local_point_density:
-            layers.append(area.local_point_density(values).astype(np.float64))
-        return np.stack(layers)
+            index, counts = area.dissimilarity_and_density(values)
+            density.append(counts.astype(np.float64))
+        else:
+            index = area.dissimilarity(values)
+        applies = index <= area.threshold
+        with counting:
+            inside += int(np.count_nonzero(applies))
+        return np.stack([index, applies.astype(np.float64), *density])
 
     bands = [Band("dissimilarity index", unit="1"), Band(AOA_DESCRIPTION, unit="1")]
     if local_point_density:
         bands.append(Band("local point density", unit="plots"))
     used = int(np.count_nonzero(area.weights > 0))
     stage = StageRaster(aoa, tuple(bands), fingerprint, work_values=3 * used + 8)
-    facts = write_stage(
-        stage, compute, predictors, model.predictors, window_px=window_px, context=context
-    )
+    with single_threaded_blas():
+        facts = write_stage(
+            stage, compute, predictors, model.predictors, window_px=window_px, context=context
+        )
     return {
         **facts,
         "threshold": area.threshold,

@@ -12,7 +12,7 @@ from muster.errors import InvalidInput
 from muster.jobs.step import StepContext
 from muster.traits.aoa import AreaOfApplicability, calculate_aoa_trait, fit_aoa
 from muster.traits.bundle import read_bundle
-from muster.traits.neighbours import Neighbours, effective_dimensions, summarise_pairs
+from muster.traits.neighbours import effective_dimensions, open_neighbours, summarise_pairs
 from muster.traits.training_table import read_training_table
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.unit.traits.conftest import Stack
 
-ENGINES = ["tree", "blocks"]
+ENGINES = ["tree", "blocks", "faiss", "brute"]
 
 
 def cloud(count: int, dimensions: int, seed: int = 1) -> Any:
@@ -60,7 +60,7 @@ def brute_force(training: Any, weights: Any, folds: Any, pixels: Any) -> dict[st
 def with_engine(fitted: AreaOfApplicability, engine: str, threads: int = 1) -> AreaOfApplicability:
     points = fitted.neighbours.points
     return dataclasses.replace(
-        fitted, neighbours=Neighbours(points, engine=engine, threads=threads)
+        fitted, neighbours=open_neighbours(points, engine=engine, threads=threads)
     )
 
 
@@ -115,14 +115,14 @@ def test_nearest_is_found_where_float32_cannot_tell_plots_apart() -> None:
     points = 300.0 + 1e-6 * rng.normal(size=(3000, 20))
     queries = points[:200] + 1e-9 * rng.normal(size=(200, 20))
     expected = cdist(queries, points).min(axis=1)
-    np.testing.assert_allclose(Neighbours(points, engine="blocks").nearest(queries), expected)
+    np.testing.assert_allclose(open_neighbours(points, engine="blocks").nearest(queries), expected)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_pixel_beyond_float32_keeps_its_distance(engine: str) -> None:
     points = np.random.default_rng(0).normal(size=(600, 4))
     queries = np.array([[1e25, 0, 0, 0], [0, 0, -1e15, 3], [1e10, 1e10, 0, 0]])
-    found = Neighbours(points, engine=engine).nearest(queries)
+    found = open_neighbours(points, engine=engine).nearest(queries)
     np.testing.assert_allclose(found, cdist(queries, points).min(axis=1), rtol=1e-12)
 
 
@@ -180,9 +180,9 @@ def test_engine_follows_the_dimensions_that_the_plots_fill() -> None:
     rng = np.random.default_rng(4)
     wide = rng.normal(size=(500, 30))
     assert effective_dimensions(wide) > 25
-    assert Neighbours(wide).engine == "blocks"
+    assert open_neighbours(wide).engine == "blocks"
     assert effective_dimensions(wide * np.geomspace(1, 1e-3, 30)) < 5
-    assert Neighbours(wide * np.geomspace(1, 1e-3, 30)).engine == "tree"
+    assert open_neighbours(wide * np.geomspace(1, 1e-3, 30)).engine == "tree"
 
 
 def test_nearest_of_other_folds_is_absent_where_there_is_no_other_fold() -> None:
@@ -197,12 +197,17 @@ def test_pixel_beyond_float32_has_no_plot_near() -> None:
     np.testing.assert_array_equal(fitted.local_point_density(far), [0, 0])
 
 
-def test_step_writes_the_same_file_for_any_window_and_thread_count(
+def test_step_writes_the_same_file_for_any_window_thread_count_and_engine(
     tmp_path: Path, stack: Stack, make_bundle: Callable[..., str]
 ) -> None:
     uri = make_bundle()
     files = []
-    for window_px, threads in ((None, 1), (50, 2), (7, 1)):
+    for window_px, threads, engine in (
+        (None, 1, "auto"),
+        (50, 2, "blocks"),
+        (7, 1, "tree"),
+        (60, 1, "brute"),
+    ):
         path = tmp_path / f"aoa{window_px}.tif"
         facts = calculate_aoa_trait(
             bundle=uri,
@@ -210,10 +215,12 @@ def test_step_writes_the_same_file_for_any_window_and_thread_count(
             aoa=path,
             fingerprint="f" * 64,
             window_px=window_px,
+            engine=engine,
             context=StepContext(scratch=tmp_path, threads=threads),
         )
         files.append(path.read_bytes())
-    assert files[0] == files[1] == files[2]
+        assert facts["neighbours"] in (("tree", "blocks") if engine == "auto" else (engine,))
+    assert len(set(files)) == 1
 
     bundle = read_bundle(uri, tmp_path)
     table = read_training_table(bundle.training_path, bundle.predictors)

@@ -13,7 +13,7 @@ import rasterio
 from muster.jobs.step import StepContext
 from muster.traits.aoa import AreaOfApplicability, calculate_aoa_trait, fit_aoa
 from muster.traits.bundle import BundleContents, write_bundle
-from muster.traits.neighbours import Neighbours
+from muster.traits.neighbours import open_neighbours
 from muster.traits.training_table import TrainingTable
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference" / "aoa" / "cookfarm"
@@ -82,10 +82,10 @@ def test_training_di_and_lpd(case: Case) -> None:
     )
 
 
-@pytest.mark.parametrize("engine", ["tree", "blocks"])
+@pytest.mark.parametrize("engine", ["tree", "blocks", "faiss", "brute"])
 def test_every_pixel(case: Case, engine: str) -> None:
     object.__setattr__(
-        case.fitted, "neighbours", Neighbours(case.fitted.neighbours.points, engine=engine)
+        case.fitted, "neighbours", open_neighbours(case.fitted.neighbours.points, engine=engine)
     )
     di = case.fitted.dissimilarity(case.pixels)
     np.testing.assert_array_equal(np.isnan(di), np.isnan(case.di))
