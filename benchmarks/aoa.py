@@ -6,6 +6,7 @@ Ours, the peer and a plain matrix product take turns in one process, and medians
     python benchmarks/aoa.py                      100,000 pixels
     python benchmarks/aoa.py --pixels 1000000     the full size
     python benchmarks/aoa.py --crossing           where the k-d tree stops being faster
+    python benchmarks/aoa.py --engines            all engines, for several kinds of weights
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import platform
 import statistics
 import time
+from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,12 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from muster.traits.aoa import fit_aoa
-from muster.traits.neighbours import KD_TREE_DIMENSIONS, Neighbours, effective_dimensions
+from muster.traits.neighbours import (
+    KD_TREE_DIMENSIONS,
+    effective_dimensions,
+    open_neighbours,
+    probe_engines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,30 +54,42 @@ def measure(pixels: int, peer_pixels: int, repeat: int, threads: int) -> dict[st
     rng = np.random.default_rng(20_240_501)
     training = rng.normal(size=(PLOTS, PREDICTORS))
     queries = rng.normal(size=(pixels, PREDICTORS))
+    folds = np.arange(PLOTS) % 5
+    fit = partial(fit_aoa, weights=np.ones(PREDICTORS), folds=folds, threads=threads)
+    # Compiling is not what is measured.
+    warm = fit_aoa(training[:100], np.ones(PREDICTORS), folds[:100])
+    warm.dissimilarity_and_density(queries[:100])
+    warm.dissimilarity(queries[:100])
+    fit_s, area = cpu_seconds(lambda: fit(training))
     sample = queries[rng.choice(pixels, min(peer_pixels, pixels), replace=False)]
-    fit_s, area = cpu_seconds(
-        lambda: fit_aoa(training, np.ones(PREDICTORS), np.arange(PLOTS) % 5, threads=threads)
-    )
-    peer = NearestNeighbors(n_neighbors=1, algorithm="brute", n_jobs=threads)
-    peer.fit((training - area.mean) / area.sd)
+    # As pandas hands an array over: one column after the other.
+    peers = {
+        "c_order": (np.ascontiguousarray, (sample - area.mean) / area.sd),
+        "pandas_order": (np.asfortranarray, (sample - area.mean) / area.sd),
+        "mixed_dtypes": (np.ascontiguousarray, ((sample - area.mean) / area.sd).astype("f4")),
+    }
+    works = {
+        name: partial(open_peer(order((training - area.mean) / area.sd), threads), order(values))
+        for name, (order, values) in peers.items()
+    }
     left = rng.normal(size=(SGEMM_SIDE, SGEMM_SIDE)).astype(np.float32)
     right = rng.normal(size=(SGEMM_SIDE, SGEMM_SIDE)).astype(np.float32)
-    ours_s: list[float] = []
-    peer_s: list[float] = []
-    sgemm_s: list[float] = []
+    seconds: dict[str, list[float]] = defaultdict(list)
     worst = 0.0
     with threadpool_limits(limits=threads):
+        ours = area.dissimilarity(sample) * area.mean_training_distance
         for _ in range(repeat):
-            sgemm_s.append(cpu_seconds(lambda: left @ right)[0])
-            ours_s.append(cpu_seconds(lambda: area.dissimilarity(queries))[0])
-            seconds, (found, _) = cpu_seconds(
-                lambda: peer.kneighbors((sample - area.mean) / area.sd)
-            )
-            peer_s.append(seconds * pixels / len(sample))
-            ours = area.dissimilarity(sample) * area.mean_training_distance
-            worst = max(worst, float(np.max(np.abs(ours / found[:, 0] - 1))))
-    sgemm_rate = 2 * SGEMM_SIDE**3 / median(sgemm_s)
-    our_rate = 2.0 * PLOTS * pixels * PREDICTORS / median(ours_s)
+            seconds["sgemm"].append(cpu_seconds(lambda: left @ right)[0])
+            seconds["ours"].append(cpu_seconds(lambda: area.dissimilarity(queries))[0])
+            seconds["lpd"].append(cpu_seconds(lambda: area.dissimilarity_and_density(queries))[0])
+            for name, work in works.items():
+                taken, (found, _) = cpu_seconds(work)
+                seconds[name].append(taken * pixels / len(sample))
+                if name != "mixed_dtypes":
+                    worst = max(worst, float(np.max(np.abs(ours / found[:, 0] - 1))))
+    taken_s = {name: median(values) for name, values in seconds.items()}
+    sgemm_rate = 2 * SGEMM_SIDE**3 / taken_s["sgemm"]
+    our_rate = 2.0 * PLOTS * pixels * PREDICTORS / taken_s["ours"]
     return {
         "benchmark": "aoa",
         "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
@@ -81,15 +100,22 @@ def measure(pixels: int, peer_pixels: int, repeat: int, threads: int) -> dict[st
         "repeat": repeat,
         "engine": area.neighbours.engine,
         "fit_cpu_s": round(fit_s, 3),
-        "ours_cpu_s": round(median(ours_s), 3),
-        "sklearn_cpu_s": round(median(peer_s), 3),
+        "ours_cpu_s": round(taken_s["ours"], 3),
+        "ours_with_local_point_density_cpu_s": round(taken_s["lpd"], 3),
+        **{f"sklearn_{name}_cpu_s": round(taken_s[name], 3) for name in works},
         "sklearn_measured_pixels": len(sample),
         "sklearn_scaled_linearly": len(sample) != pixels,
-        "times_faster": round(median(peer_s) / median(ours_s), 1),
+        "times_faster": round(taken_s["c_order"] / taken_s["ours"], 1),
         "sgemm_gflops_per_cpu_s": round(sgemm_rate / 1e9, 1),
         "percent_of_sgemm": round(100 * our_rate / sgemm_rate, 1),
         "greatest_relative_difference": worst,
     }
+
+
+def open_peer(points: Any, threads: int) -> Callable[..., Any]:
+    peer = NearestNeighbors(n_neighbors=1, algorithm="brute", n_jobs=threads)
+    find: Callable[..., Any] = peer.fit(points).kneighbors
+    return find
 
 
 def render_row(result: dict[str, Any]) -> str:
@@ -100,10 +126,36 @@ def render_row(result: dict[str, Any]) -> str:
     )
     return (
         f"| AoA, {result['plots']:,} × {result['predictors']} plots, {result['pixels']:,} pixels "
-        f"| {result['ours_cpu_s']} CPU-s | sklearn brute {result['sklearn_cpu_s']} CPU-s{scaled} "
+        f"| {result['ours_cpu_s']} CPU-s, with local point density "
+        f"{result['ours_with_local_point_density_cpu_s']} CPU-s | sklearn brute{scaled}: C order {result['sklearn_c_order_cpu_s']} CPU-s, "
+        f"pandas' order {result['sklearn_pandas_order_cpu_s']} CPU-s "
         f"| {result['times_faster']} × | {result['percent_of_sgemm']} % of sgemm "
         f"({result['sgemm_gflops_per_cpu_s']} GFLOP/CPU-s) |"
     )
+
+
+def measure_engines(pixels: int, repeat: int, threads: int) -> list[dict[str, Any]]:
+    """Compare all engines on weights that are alike, and on weights that decay."""
+    rng = np.random.default_rng(11)
+    rows = []
+    for dimensions in (PREDICTORS, 150):
+        for decay in (None, dimensions / 12, dimensions / 5):
+            weights = 1.0 if decay is None else np.exp(-np.arange(dimensions) / decay)
+            points = rng.normal(size=(PLOTS, dimensions)) * weights
+            queries = rng.normal(size=(pixels, dimensions)) * weights
+            found: dict[str, list[float]] = defaultdict(list)
+            for _ in range(repeat):
+                for engine, taken in probe_engines(points, queries, threads, limit_s=30.0):
+                    found[engine].append(taken)
+            rows.append(
+                {
+                    "predictors": dimensions,
+                    "decay": decay,
+                    "effective_dimensions": round(effective_dimensions(points), 1),
+                    "cpu_s": {engine: round(median(taken), 3) for engine, taken in found.items()},
+                }
+            )
+    return rows
 
 
 def measure_crossing(pixels: int, repeat: int) -> list[dict[str, float]]:
@@ -116,7 +168,8 @@ def measure_crossing(pixels: int, repeat: int) -> list[dict[str, float]]:
         queries = rng.normal(size=(pixels, PREDICTORS)) * scale
         row = {"effective_dimensions": round(effective_dimensions(points), 2)}
         for engine in ("tree", "blocks"):
-            neighbours = Neighbours(points, engine=engine)
+            neighbours = open_neighbours(points, engine=engine)
+            neighbours.nearest(queries[:2])
             seconds = [cpu_seconds(partial(neighbours.nearest, queries))[0] for _ in range(repeat)]
             row[f"{engine}_cpu_s"] = round(median(seconds), 3)
         rows.append(row)
@@ -130,10 +183,16 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--crossing", action="store_true")
+    parser.add_argument("--engines", action="store_true")
     arguments = parser.parse_args()
     if arguments.crossing:
         rows = measure_crossing(min(arguments.pixels, 20_000), arguments.repeat)
         print(json.dumps({"benchmark": "aoa crossing", "rule": KD_TREE_DIMENSIONS, "rows": rows}))
+        return
+    if arguments.engines:
+        pixels = min(arguments.pixels, 10_000)
+        rows = measure_engines(pixels, arguments.repeat, arguments.threads)
+        print(json.dumps({"benchmark": "aoa engines", "pixels": pixels, "rows": rows}))
         return
     result = measure(arguments.pixels, arguments.peer_pixels, arguments.repeat, arguments.threads)
     print(json.dumps(result))
