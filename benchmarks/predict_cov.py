@@ -1,9 +1,10 @@
 """How fast a trait and its coefficient of variation are mapped, beside LightGBM's own predict.
 
 Ours runs the two steps as a job does, with the engine that a plan chooses at this size: models
-read, windows read, predicted, written and looked at.  The peer reads the same windows once, calls ``Booster.predict`` for each model and keeps the
-results in memory-mapped arrays.  Each run is a process of its own, the two take turns, and CPU
-seconds (user + system, all threads) and peak memory are those that the kernel counted for it.
+read, windows read, predicted, written and looked at.  The peer reads the same windows once, calls
+``Booster.predict`` for each model and keeps the results in memory-mapped arrays.  Each run is a
+process of its own, the two take turns, and CPU seconds (user + system, all threads) and peak memory
+are those that the kernel counted for it.
 
     python benchmarks/predict_cov.py                        1 megapixel
     python benchmarks/predict_cov.py --side 400 --trees 50  a quick look

@@ -18,9 +18,13 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 def kernel(function: F) -> F:
-    """Compile a function for the arrays that it is called with; IEEE arithmetic as written."""
+    """Compile a function for the arrays that it is called with.
+
+    Arithmetic is done as it is written: no option is set that would let sums change their order,
+    and a division by zero is NumPy's.
+    """
     try:
-        compiled: Any = numba.njit(nogil=True, cache=True)(function)
+        compiled: Any = numba.njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # no folder that the machine code could be kept in
-        compiled = numba.njit(nogil=True)(function)
+        compiled = numba.njit(nogil=True, error_model="numpy")(function)
     return cast("F", compiled)

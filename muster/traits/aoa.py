@@ -145,7 +145,7 @@ class AreaOfApplicability:
         return Nearness(self.mean_training_distance, self.threshold)
 
     def _scale(self, values: FloatArray) -> FloatArray:
-        return _scale(values, self.mean, self.sd, self.weights)
+        return scale_predictors(values, self.mean, self.sd, self.weights)
 
 
 def fit_aoa(
@@ -202,7 +202,7 @@ def fit_aoa(
         )
     mean = training.mean(axis=0)
     sd = training.std(axis=0, ddof=1)
-    scaled = _scale(training, mean, sd, positive)
+    scaled = scale_predictors(training, mean, sd, positive)
     pairs = summarise_pairs(scaled, groups, threads=threads)
     if not pairs.mean_distance > 0:
         raise InvalidInput(
@@ -260,7 +260,23 @@ def check_training(
     return problems
 
 
-def _scale(values: FloatArray, mean: FloatArray, sd: FloatArray, weights: FloatArray) -> FloatArray:
+def scale_predictors(
+    values: FloatArray, mean: FloatArray, sd: FloatArray, weights: FloatArray
+) -> FloatArray:
+    """Bring predictors into the space that distances are measured in.
+
+    Parameters
+    ----------
+    values : ndarray, (row, predictor), float64
+        In the predictors' own units.
+    mean, sd, weights : ndarray, (predictor,), float64
+        As in :class:`AreaOfApplicability`.
+
+    Returns
+    -------
+    ndarray, (row, weighted predictor), float64
+        Standardised and weighted; predictors of weight zero are left out.
+    """
     used = weights > 0
     return np.ascontiguousarray((values[:, used] - mean[used]) / sd[used] * weights[used])
 
@@ -271,7 +287,6 @@ def calculate_aoa_trait(
     predictors: list[str],
     aoa: Path,
     local_point_density: bool = False,
-    engine: str = "blocks",
     fingerprint: str = "",
     window_px: int | None = None,
     engine: str = "auto",
@@ -296,7 +311,7 @@ def calculate_aoa_trait(
         Longest side of a window, in pixels; the result does not depend on it.
     engine : str
         Which engine finds the nearest plots (``auto``, or one of
-        :data:`muster.traits.neighbours.ENGINES`); the result does not depend on it.
+        :data:`muster.traits.engine_names.AOA_ENGINES`); the result does not depend on it.
     context : StepContext
         Threads, memory, scratch folder, progress.
 
@@ -327,6 +342,7 @@ def calculate_aoa_trait(
         threads=context.threads,
         engine=engine,
     )
+    area.neighbours.threads = 1  # from here on each thread has a window of its own
     inside = 0
     counting = Lock()
 

@@ -17,6 +17,7 @@ from muster.jobs.plan import Decision, Plan, PlannedElement
 from muster.jobs.step import StepContext
 from muster.raster.grid import check_same_grid
 from muster.raster.whole import check_output_folder
+from muster.traits.aoa_engine import choose_aoa_engine
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.bundle import read_bundle
 from muster.traits.decide import (
@@ -144,10 +145,6 @@ def count_decisions(elements: list[PlannedElement]) -> dict[str, dict[str, int]]
     for element in elements:
         counts.setdefault(element.step, Counter())[element.decision.value] += 1
     return {step: dict(sorted(counter.items())) for step, counter in counts.items()}
-
-
-def choose_aoa_engine(values, importance, pixels, gpus):
-    return EngineChoice("blocks", "")
 
 
 class _Inspection:

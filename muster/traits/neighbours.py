@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muster.errors import ConfigError
+from muster.traits.engine_names import AOA_ENGINES
 from muster.traits.nearest.distance import (
     BoolArray,
     FloatArray,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "ENGINES",
     "KD_TREE_DIMENSIONS",
     "BoolArray",
     "FloatArray",
@@ -49,7 +49,6 @@ __all__ = [
     "summarise_pairs",
 ]
 
-ENGINES = ("blocks", "tree", "faiss", "brute", "cupy")
 AUTO = "auto"
 
 KD_TREE_DIMENSIONS = 5.0
@@ -83,9 +82,9 @@ def available_engines() -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        For each of :data:`ENGINES` an empty string, or why it cannot be used.
+        For each of :data:`AOA_ENGINES` an empty string, or why it cannot be used.
     """
-    reasons = dict.fromkeys(ENGINES, "")
+    reasons: dict[str, str] = dict.fromkeys(AOA_ENGINES, "")
     if importlib.util.find_spec("faiss") is None:
         reasons["faiss"] = "faiss is not installed"
     from muster.traits.nearest.device import find_cupy
@@ -118,7 +117,7 @@ def open_neighbours(points: FloatArray, *, engine: str = AUTO, threads: int = 1)
     points : ndarray, (point, dimension), float64
         Weighted, standardised training plots, finite; one at least.
     engine : str
-        One of :data:`ENGINES`, or ``auto`` for :func:`choose_engine`.
+        One of :data:`AOA_ENGINES`, or ``auto`` for :func:`choose_engine`.
     threads : int
         Threads to use for one question; no answer depends on it.
 
@@ -143,7 +142,7 @@ def check_engine(engine: str) -> None:
     Parameters
     ----------
     engine : str
-        One of :data:`ENGINES`, or ``auto``.
+        One of :data:`AOA_ENGINES`, or ``auto``.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from muster.traits.nearest.compiled import compiled
+from muster.raster.kernels import kernel
 from muster.traits.nearest.distance import block_slices
 from muster.traits.nearest.engine import Neighbours
 
@@ -20,7 +20,7 @@ _ROWS = 2**14
 """Points that are laid out together, where it is not done once for all."""
 
 
-@compiled
+@kernel
 def squared_distance(queries: FloatArray, i: int, points: FloatArray, j: int) -> float:
     """Sum the squared differences of query i and point j in the order of the dimensions.
 
@@ -43,7 +43,7 @@ def squared_distance(queries: FloatArray, i: int, points: FloatArray, j: int) ->
     return total
 
 
-@compiled
+@kernel
 def add_squares(
     queries: FloatArray, i: int, tiles: FloatArray, tile: int, total: FloatArray
 ) -> None:
@@ -80,7 +80,7 @@ def add_squares(
             total[j] += difference * difference
 
 
-@compiled
+@kernel
 def search_tiles(
     queries: FloatArray,
     tiles: FloatArray,

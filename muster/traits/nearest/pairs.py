@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from muster.raster.kernels import kernel
 from muster.traits.nearest.brute import TILE, add_squares, pack_tiles
-from muster.traits.nearest.compiled import compiled
 from muster.traits.nearest.distance import block_slices
 from muster.traits.nearest.threads import map_blocks
 
@@ -75,7 +75,7 @@ def summarise_pairs(points: FloatArray, folds: IntArray, *, threads: int = 1) ->
     )
 
 
-@compiled
+@kernel
 def _pass_rows(
     points: FloatArray,
     tiles: FloatArray,

@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from muster.traits.nearest.compiled import compiled
+from muster.raster.kernels import kernel
 
 if TYPE_CHECKING:
     from muster.traits.nearest.distance import FloatArray
@@ -327,7 +327,7 @@ def any_at_most(typingctx, values, value_at, limits, limit_at):  # type: ignore[
     return signature, codegen
 
 
-@compiled
+@kernel
 def reduce_products(
     queries: Float32Array,
     terms: Float32Array,
@@ -364,7 +364,7 @@ def reduce_products(
                 )
 
 
-@compiled
+@kernel
 def reduce_and_count_products(
     queries: Float32Array,
     terms: Float32Array,

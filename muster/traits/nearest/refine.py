@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from muster.raster.kernels import kernel
 from muster.traits.nearest.brute import squared_distance
-from muster.traits.nearest.compiled import compiled
 from muster.traits.nearest.distance import TINY
 from muster.traits.nearest.products import GROUP, PANEL, any_at_most
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from muster.traits.nearest.products import Float32Array, Int32Array
 
 
-@compiled
+@kernel
 def highest_product(square: float, norm: float, greatest: float, scale: float, c: float) -> float:
     """Bound the product, as float32 gives it, of a point that lies as near as another.
 
@@ -47,7 +47,7 @@ def highest_product(square: float, norm: float, greatest: float, scale: float, c
     return float(distance * distance - norm * norm + c * largest * largest + TINY)
 
 
-@compiled
+@kernel
 def refine_nearest(
     queries: FloatArray,
     points: FloatArray,
@@ -118,7 +118,7 @@ def refine_nearest(
     return True
 
 
-@compiled
+@kernel
 def _least_square(
     queries: FloatArray, q: int, points: FloatArray, start: int, least: float
 ) -> float:
@@ -128,7 +128,7 @@ def _least_square(
     return least
 
 
-@compiled
+@kernel
 def count_doubtful(
     queries: FloatArray,
     points: FloatArray,
