@@ -127,7 +127,8 @@ def render_row(result: dict[str, Any]) -> str:
     return (
         f"| AoA, {result['plots']:,} × {result['predictors']} plots, {result['pixels']:,} pixels "
         f"| {result['ours_cpu_s']} CPU-s, with local point density "
-        f"{result['ours_with_local_point_density_cpu_s']} CPU-s | sklearn brute{scaled}: C order {result['sklearn_c_order_cpu_s']} CPU-s, "
+        f"{result['ours_with_local_point_density_cpu_s']} CPU-s "
+        f"| sklearn brute{scaled}: C order {result['sklearn_c_order_cpu_s']} CPU-s, "
         f"pandas' order {result['sklearn_pandas_order_cpu_s']} CPU-s "
         f"| {result['times_faster']} × | {result['percent_of_sgemm']} % of sgemm "
         f"({result['sgemm_gflops_per_cpu_s']} GFLOP/CPU-s) |"
