@@ -6,6 +6,7 @@ may reach the person, so that is looked for at every call.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -308,3 +309,7 @@ def files_of(*traits: str, folder: str = "") -> list[str]:
     """Everything that a folder of products holds when these traits are mapped."""
     names = [f"{trait}.{suffix}" for trait in traits for suffix in ("json", "png", "tif")]
     return sorted(f"{folder}{name}" for name in [*names, "collection.json"])
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

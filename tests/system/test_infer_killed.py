@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.desk import PATIENCE_S, POLL_S, Desk, Running, files_of, read_bands, say_states
+from tests.system.desk import (
+    PATIENCE_S,
+    POLL_S,
+    Desk,
+    Running,
+    files_of,
+    read_bands,
+    say_states,
+    sha256,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +80,28 @@ def test_killed_at_any_moment_it_goes_on_from_what_was_finished(desk: Desk) -> N
     again = desk.muster("reconcile", "--silent-for", "0")
     assert again.stdout == "nothing is unattended\n"
     assert desk.states(ran.run_id)["leaf_area"]["build"] == "succeeded"
+
+
+def test_killed_while_it_builds_anew_it_leaves_the_product_that_was_there_whole(
+    desk: Desk, mapped: Desk
+) -> None:
+    desk.write_params(["leaf_area"])
+    ran = desk.infer("--predict-only")
+    assert ran.code == 0, ran.stderr
+    before = {name: (desk.maps / name).read_bytes() for name in desk.products()}
+
+    running = desk.start_infer()
+    running.wait_for("traits.build.leaf_area")
+    wait_until(lambda: any(desk.maps.glob(".leaf_area.tif.*.part")))
+    kill(desk, running)
+    whole = {n: (desk.maps / n).read_bytes() for n in desk.products() if not n.endswith(".part")}
+    assert whole == before
+
+    ran = desk.infer()
+    assert ran.code == 0
+    assert desk.products() == files_of("leaf_area")
+    assert sha256(desk.maps / "leaf_area.tif") == sha256(mapped.maps / "leaf_area.tif")
+    desk.assert_nothing_half_written()
 
 
 def wait_until(true: Callable[[], object]) -> None:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tests.system.conftest import HOSTILE, TRAITS, make_predictors, write_stack
-from tests.system.desk import POLL_S, Desk, assert_says_once, files_of, read_bands, say_states
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.system.desk import (
+    POLL_S,
+    Desk,
+    assert_says_once,
+    files_of,
+    read_bands,
+    say_states,
+    sha256,
+)
 
 AOA = "area of applicability"
 COV = "coefficient of variation"
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_each_trait_gets_a_whole_product_of_three_bands(mapped: Desk) -> None:
