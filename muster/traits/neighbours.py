@@ -51,7 +51,7 @@ __all__ = [
 
 AUTO = "auto"
 
-KD_TREE_DIMENSIONS = 5.0
+KD_TREE_DIMENSIONS = 2.0
 """Up to so many effective dimensions a k-d tree beats blocks (benchmarks/aoa.py --crossing)."""
 
 PROBE_PAIRS = 4_000_000
