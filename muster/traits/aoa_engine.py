@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muster.traits.aoa import check_training, scale_predictors
-from muster.traits.engine import EngineChoice
+from muster.traits.engine import EngineChoice, prefer
 from muster.traits.neighbours import available_engines, choose_engine, probe_engines
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _SEED = 20
 def choose_aoa_engine(
     training: FloatArray, importance: Sequence[float], pixels: int, *, gpus: int = 0
 ) -> EngineChoice:
-    """Choose the engine that finds the nearest plots of so many pixels first.
+    """Choose the engine that finds the nearest plots of so many pixels.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ def choose_aoa_engine(
     Returns
     -------
     EngineChoice
-        ``cupy`` where there is a GPU for the step and CuPy is installed; otherwise the fastest of
-        those that run here.  Plots that give no area of applicability are left to the step, which
-        says why.
+        ``cupy`` where there is a GPU for the step and CuPy is installed; otherwise the usual one
+        for the dimensions that the plots fill, unless another is much faster.  Plots that give no
+        area of applicability are left to the step, which says why.
     """
     weights = np.maximum(np.asarray(importance, dtype=np.float64), 0.0)
     names = [f"#{i}" for i in range(len(weights))]
@@ -53,13 +53,12 @@ def choose_aoa_engine(
     points = scale_predictors(
         training, training.mean(axis=0), training.std(axis=0, ddof=1), weights
     )
-    timings = probe_engines(points, _make_queries(points))
-    if not timings:
-        return EngineChoice(choose_engine(points), "by the dimensions that the plots fill")
-    spent = ", ".join(f"{name} {s * pixels / PROBE_QUERIES:.3g} s" for name, s in timings)
-    return EngineChoice(
-        timings[0][0], f"estimated on {PROBE_QUERIES} places for {pixels} pixels: {spent}"
-    )
+    costs = {
+        name: seconds * pixels / PROBE_QUERIES
+        for name, seconds in probe_engines(points, _make_queries(points))
+    }
+    how = f"tried on {PROBE_QUERIES} places, for {pixels} pixels"
+    return prefer(choose_engine(points), costs, how)
 
 
 def _make_queries(points: FloatArray) -> FloatArray:

@@ -18,14 +18,14 @@ from muster.errors import ConfigError, InvalidInput
 from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 PROBE_ROWS = 2048
 """Plots that engines are tried on; fewer are repeated."""
 
-START_S: dict[PredictionEngine, float] = {"quantised": 1.0, "lightgbm": 0.0}
-"""What an engine takes before its first pixel: Numba and its machine code have to be loaded."""
+WORTH_S = 10.0
+"""What another engine must save, beside half of the time, to be preferred to the usual one."""
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -113,7 +113,7 @@ def load_model(
 
 
 def choose_prediction_engine(models: Sequence[Path], rows: FloatArray, pixels: int) -> EngineChoice:
-    """Choose the engine that is done first, by trying each.
+    """Choose the engine of a band by trying each.
 
     Parameters
     ----------
@@ -128,7 +128,8 @@ def choose_prediction_engine(models: Sequence[Path], rows: FloatArray, pixels: i
     Returns
     -------
     EngineChoice
-        ``lightgbm`` wherever the other cannot evaluate a model, or answers differently.
+        ``quantised`` as a rule; ``lightgbm`` where the other cannot evaluate a model, answers
+        differently, or is much slower.
     """
     trial = np.ascontiguousarray(np.resize(rows, (PROBE_ROWS, rows.shape[1])))
     slow = load_model(models[0], rows.shape[1], 1, "lightgbm")
@@ -138,17 +139,35 @@ def choose_prediction_engine(models: Sequence[Path], rows: FloatArray, pixels: i
         return EngineChoice("lightgbm", str(error))
     if not np.array_equal(fast(trial), slow(trial)):
         return EngineChoice("lightgbm", "the quantised engine does not give LightGBM's answer")
-    engines: dict[PredictionEngine, Callable[[FloatArray], FloatArray]] = {
-        "quantised": fast,
-        "lightgbm": slow,
+    engines = {"quantised": fast, "lightgbm": slow}
+    costs = {
+        name: min(_time(predict, trial) for _ in range(3)) / len(trial) * pixels * len(models)
+        for name, predict in engines.items()
     }
-    costs: dict[PredictionEngine, float] = {}
-    for name, predict in engines.items():
-        each_s = min(_time(predict, trial) for _ in range(3)) / len(trial)
-        costs[name] = START_S[name] + each_s * pixels * len(models)
+    return prefer("quantised", costs, f"tried on {len(trial)} plots, for {pixels} pixels")
+
+
+def prefer(usual: str, costs: Mapping[str, float], how: str) -> EngineChoice:
+    """Take the usual engine unless another saves much.
+
+    Timings differ a little each time, and a choice that follows them would too: the same run
+    would be recorded as made by another engine, and its files would not be the same to the byte.
+
+    Parameters
+    ----------
+    usual : str
+        The engine for such inputs as a rule.
+    costs : mapping of str to float
+        Engine → seconds that all pixels would take on one thread.
+    how : str
+        How that was found out.
+    """
     best = min(costs, key=lambda name: costs[name])
-    spent = ", ".join(f"{name} {costs[name]:.3g} s" for name in PREDICTION_ENGINES)
-    return EngineChoice(best, f"estimated on {len(trial)} plots for {pixels} pixels: {spent}")
+    mine = costs.get(usual, float("inf"))
+    engine = best if costs[best] < min(mine / 2, mine - WORTH_S) else usual
+    return EngineChoice(
+        engine, f"{how}: {', '.join(f'{name} {cost:.3g} s' for name, cost in costs.items())}"
+    )
 
 
 def _time(predict: Callable[[FloatArray], FloatArray], rows: FloatArray) -> float:

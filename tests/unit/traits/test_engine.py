@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from muster.errors import ConfigError, InvalidInput
-from muster.traits.engine import choose_prediction_engine, load_model
+from muster.traits.engine import choose_prediction_engine, load_model, prefer
 from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
 from muster.traits.quantised import BLOCK_PIXELS, compile_ensemble
 from muster.traits.trees import read_trees
@@ -196,16 +196,21 @@ def test_what_is_no_plain_sum_of_leaves_is_left_to_lightgbm(
     np.testing.assert_array_equal(predict(values), answers(path.read_text(), values))
 
 
-def test_the_faster_engine_is_chosen_for_many_pixels_and_no_start_is_paid_for_few(
-    tmp_path: Path,
-) -> None:
+def test_the_usual_engine_is_taken_unless_another_saves_much(tmp_path: Path) -> None:
     values, target = make_table("random")
     path = tmp_path / "model.txt"
     path.write_text(train(values, target))
-    assert choose_prediction_engine([path] * 5, values, 500_000_000).engine == "quantised"
-    few = choose_prediction_engine([path], values, 100)
-    assert few.engine == "lightgbm"
-    assert "100 pixels" in few.reason
+    choice = choose_prediction_engine([path] * 5, values, 1000)
+    assert choice.engine == "quantised"
+    assert "1000 pixels: quantised" in choice.reason
+    for costs, expected in (
+        ({"a": 100.0, "b": 49.0}, "b"),
+        ({"a": 100.0, "b": 51.0}, "a"),
+        ({"a": 12.0, "b": 1.9}, "b"),
+        ({"a": 9.0, "b": 0.1}, "a"),
+        ({"b": 3.0, "c": 2.0}, "c"),
+    ):
+        assert prefer("a", costs, "so").engine == expected
 
 
 def test_an_engine_that_answers_otherwise_is_never_chosen(

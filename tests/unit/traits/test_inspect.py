@@ -38,12 +38,13 @@ class Run:
         }
         self.facts: dict[str, Any] = {}
 
-    def plan(self, **changes: Any) -> Plan:
+    def plan(self, gpus: dict[str, int] | None = None, **changes: Any) -> Plan:
         path = self.folder / "plan.json"
         self.facts = inspect_traits(
             params={**self.params, **changes},
             bands=str(self.folder / "bands"),
             plan=path,
+            gpus=gpus,
             context=StepContext(scratch=self.folder),
         )
         return Plan.model_validate_json(path.read_text())

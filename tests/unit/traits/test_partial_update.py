@@ -14,8 +14,9 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from muster.errors import InvalidInput
+from muster.errors import ConfigError, InvalidInput
 from muster.jobs.plan import Decision
+from muster.traits.neighbours import available_engines
 from tests.unit.traits.test_inspect import Run, decisions, element
 
 if TYPE_CHECKING:
@@ -221,8 +222,30 @@ def test_other_engine_computes_again_only_when_it_is_asked_for(run: Run) -> None
 
 def test_chosen_engine_and_its_reason_are_in_the_plan(run: Run) -> None:
     predict = element(run.plan(), "traits.predict")
-    assert predict.inputs["engine"] in ("quantised", "lightgbm")
-    assert f"by {predict.inputs['engine']}, estimated on 2048 plots for 57000" in predict.reason
+    assert predict.inputs["engine"] == "quantised"
+    assert "by quantised, tried on 2048 plots, for 57000 pixels: quantised" in predict.reason
+    aoa = element(run.plan(), "traits.aoa")
+    assert aoa.inputs["engine"] in ("tree", "blocks")
+    assert f"by {aoa.inputs['engine']}, tried on 4096 places, for 57000 pixels" in aoa.reason
+    assert "brute" in aoa.reason
+
+
+def test_gpu_engine_is_taken_where_the_step_has_one_and_refused_where_there_is_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "muster.traits.aoa_engine.available_engines", lambda: {"cupy": "", "blocks": ""}
+    )
+    assert element(run.plan(), "traits.aoa").inputs["engine"] != "cupy"
+    plan = run.plan(gpus={"traits.aoa": 2})
+    assert element(plan, "traits.aoa").inputs["engine"] == "cupy"
+    assert "2 GPUs" in element(plan, "traits.aoa").reason
+    monkeypatch.undo()
+    if not available_engines()["cupy"]:
+        return  # there is one here
+    assert element(run.plan(gpus={"traits.aoa": 2}), "traits.aoa").inputs["engine"] != "cupy"
+    with pytest.raises(ConfigError, match="engine cupy cannot be used here"):
+        run.execute(run.plan(tasks=["aoa"], engines={"aoa": "cupy"}))
 
 
 def test_stages_that_vanish_after_the_plan_are_taken_from_the_product(run: Run) -> None:
