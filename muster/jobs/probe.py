@@ -17,7 +17,18 @@ from muster import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMPUTE_PACKAGES = ("numpy", "rasterio", "lightgbm", "scipy", "pyarrow", "matplotlib")
+COMPUTE_PACKAGES = (
+    "faiss",
+    "lightgbm",
+    "matplotlib",
+    "numba",
+    "numpy",
+    "pyarrow",
+    "pyproj",
+    "pystac",
+    "rasterio",
+    "scipy",
+)
 
 
 def probe_environment(*, report: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from muster.traits.fingerprint import fingerprint_band
 from muster.traits.params import InferParams
 from muster.traits.predictor_files import PredictorFiles, inspect_predictors
 from muster.traits.product_there import ProductThere, look_at_product
-from muster.traits.training_table import read_training_table
+from muster.traits.training_table import read_training_sample
 from muster.traits.trait_table import TraitRow, read_trait_table
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from muster.traits.bundle import Bundle
 
 WORKFLOW = "trait_inference"
+
+PROBE_PLOTS = 20_000
+"""Plots that engines are tried on, at most: a plan must not need the memory of the step."""
 
 
 def inspect_traits(
@@ -275,11 +278,11 @@ class _Inspection:
 
     def _choose(self, band: BandName, bundle: Bundle) -> EngineChoice:
         """Try the engines on the trait's own plots."""
-        table = read_training_table(bundle.training_path, bundle.predictors)
+        plots = read_training_sample(bundle.training_path, bundle.predictors, PROBE_PLOTS)
         pixels = self.predictors.grid.whole.pixels
         if band == "aoa":
             return choose_aoa_engine(
-                table.values, bundle.importance, pixels, gpus=self.gpus.get("traits.aoa", 0)
+                plots, bundle.importance, pixels, gpus=self.gpus.get("traits.aoa", 0)
             )
         models = [bundle.model_path] if band == "prediction" else bundle.fold_paths
-        return choose_prediction_engine(models, table.values, pixels)
+        return choose_prediction_engine(models, plots, pixels)

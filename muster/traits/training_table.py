@@ -136,3 +136,42 @@ def read_training_table(path: Path, predictors: tuple[str, ...]) -> TrainingTabl
         x=column("x") if located else None,
         y=column("y") if located else None,
     )
+
+
+def read_training_sample(path: Path, predictors: tuple[str, ...], most_rows: int) -> _FloatArray:
+    """Read predictor values of plots that lie evenly in the table, in bounded memory.
+
+    Parameters
+    ----------
+    path : Path
+        training.parquet of a bundle.
+    predictors : tuple of str
+        The model's predictors, in its order.
+    most_rows : int
+        How many plots at most; all where there are no more.
+
+    Returns
+    -------
+    ndarray, (plot, predictor), float64
+        In the table's order.
+
+    Raises
+    ------
+    InvalidInput
+        As :func:`read_training_table`.
+    """
+    parts = []
+    first = 0
+    try:
+        file = pq.ParquetFile(path)
+        step = max(1, -(-file.metadata.num_rows // most_rows))
+        for batch in file.iter_batches(columns=list(predictors)):
+            rows = pa.array(range(-first % step, batch.num_rows, step))
+            table = batch.take(rows).select(list(predictors))
+            parts.append(np.column_stack([column.cast(pa.float64()) for column in table.columns]))
+            first += batch.num_rows
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        raise InvalidInput(
+            "training table cannot be read", where=path, got=error, do="make the bundle again"
+        ) from error
+    return np.ascontiguousarray(np.concatenate(parts))

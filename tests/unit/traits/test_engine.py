@@ -13,6 +13,11 @@ from muster.errors import ConfigError, InvalidInput
 from muster.traits.engine import choose_prediction_engine, load_model, prefer
 from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
 from muster.traits.quantised import BLOCK_PIXELS, compile_ensemble
+from muster.traits.training_table import (
+    TrainingTable,
+    read_training_sample,
+    render_training_table,
+)
 from muster.traits.trees import read_trees
 
 if TYPE_CHECKING:
@@ -241,3 +246,20 @@ def test_wrong_calls_are_refused(tmp_path: Path) -> None:
     for broken in ("tree\nno trees", text.replace("leaf_value=", "leaf_value=x "), text[:900]):
         with pytest.raises(InvalidInput):
             compile_ensemble(broken, 6)
+
+
+def test_sample_of_plots_is_even_and_bounded(tmp_path: Path) -> None:
+    names = ("a", "b")
+    values = np.column_stack([np.arange(1000.0), -np.arange(1000.0)])
+    table = TrainingTable(values, np.zeros(1000, np.int32), values[:, 0])
+    path = tmp_path / "training.parquet"
+    path.write_bytes(render_training_table(table, names))
+    np.testing.assert_array_equal(read_training_sample(path, names, 1000), values)
+    np.testing.assert_array_equal(read_training_sample(path, names, 300), values[::4])
+    np.testing.assert_array_equal(read_training_sample(path, ("b",), 1), values[:1, 1:])
+    for broken in (b"no parquet", path.read_bytes()[:200]):
+        (tmp_path / "broken").write_bytes(broken)
+        with pytest.raises(InvalidInput, match="training table cannot be read"):
+            read_training_sample(tmp_path / "broken", names, 10)
+    with pytest.raises(InvalidInput, match="training table cannot be read"):
+        read_training_sample(path, ("absent",), 10)
