@@ -12,8 +12,8 @@ from muster.jobs.workflow import WORKFLOWS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPUTE = (
-    "cupy", "faiss", "lightgbm", "matplotlib", "numba", "numpy", "pyarrow", "pyproj", "rasterio",
-    "scipy", "sklearn",
+    "cupy", "faiss", "lightgbm", "llvmlite", "matplotlib", "numba", "numpy", "pyarrow", "pyproj",
+    "pystac", "rasterio", "scipy", "sklearn",
 )  # fmt: skip
 
 BLOCK = """
