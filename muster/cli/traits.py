@@ -238,7 +238,10 @@ def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
     if options["engines"]:
         engines = {
             **params.engines.model_dump(exclude_unset=True),
-            **dict(_split_pair(text, TASKS, "--engine") for text in options["engines"]),
+            **dict(
+                _split_pair(text, list(Engines.model_fields), "--engine")
+                for text in options["engines"]
+            ),
         }
         chosen = parse_config(Engines, engines, "--engine")
         params = params.model_copy(update={"engines": chosen})

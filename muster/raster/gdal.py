@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import warnings
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 """Everything that rasterio raises when a file cannot be read or written."""
+
+_OPENING = Lock()
 
 _NETWORK = re.compile(
     r"curl|http response code|http error|timed? ?out|could not resolve|connection|throttl", re.I
@@ -126,7 +129,8 @@ def open_raster(uri: str, **options: Any) -> Iterator[Any]:
     # GDAL cannot tell absent from forbidden from broken; storage can.
     size = storage.stat(uri).bytes
     try:
-        with warnings.catch_warnings():
+        # Filters of warnings are the whole process's: two threads would restore each other's.
+        with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = rasterio.open(gdal_path(uri), **options)
     except GDAL_ERRORS as error:

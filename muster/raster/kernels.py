@@ -1,12 +1,17 @@
 """Compiled kernels: loops over pixels that NumPy cannot express without a temporary each.
 
-Numba compiles them once and keeps the machine code beside the source, or in the user's cache; where
-neither can be written they are compiled anew in each process.  They hold no lock of the
-interpreter, so that threads of windows run side by side.
+Numba compiles them once and keeps the machine code on disk.  It notices a change of the file that a
+kernel stands in, but not of the files whose constants and functions have become part of it; so the
+code is kept in a folder that is named by all sources that hold kernels.  Where no folder can be
+written they are compiled anew in each process.  Kernels hold no lock of the interpreter, so that
+threads of windows run side by side.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
@@ -16,6 +21,12 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+_CONFIG: Any = numba.config
+
+_PACKAGE = Path(__file__).parents[1]
+_SOURCES = ("raster/kernels.py", "traits/quantised.py", "traits/nearest/*.py")
+"""Every file that a kernel or a part of one stands in; a test looks for others."""
+
 
 def kernel(function: F) -> F:
     """Compile a function for the arrays that it is called with.
@@ -23,8 +34,37 @@ def kernel(function: F) -> F:
     Arithmetic is done as it is written: no option is set that would let sums change their order,
     and a division by zero is NumPy's.
     """
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    former = _CONFIG.CACHE_DIR
     try:
-        compiled: Any = numba.njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # no folder that the machine code could be kept in
-        compiled = numba.njit(nogil=True, error_model="numpy")(function)
+        _CONFIG.CACHE_DIR = _find_cache()
+        compiled: Any = numba.njit(**options, cache=True)(function)
+    except (RuntimeError, OSError):  # no folder that the machine code could be kept in
+        compiled = numba.njit(**options)(function)
+    finally:
+        _CONFIG.CACHE_DIR = former
     return cast("F", compiled)
+
+
+def digest_sources(package: Path = _PACKAGE) -> str:
+    """Name the state of all sources that hold kernels."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in _SOURCES for path in package.glob(pattern)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _find_cache() -> str:
+    """Find a folder for machine code that can be written: the user's choice, ours, the user's."""
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    places = [named] if named else [str(_PACKAGE / "__pycache__"), home]
+    for place in places:
+        folder = Path(place).expanduser() / f"muster-kernels-{digest_sources()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return str(folder)
+    raise OSError("no folder for machine code can be written")

@@ -35,7 +35,7 @@ NEXT: dict[str, str] = {
 }
 """State of an element that is no success → what to do about it."""
 
-_ENGINE_FACTS = ("engine", "engines", "neighbours")
+_ENGINE_FACTS = ("engine", "engines")
 
 
 @dataclass(frozen=True)

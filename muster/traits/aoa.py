@@ -171,7 +171,7 @@ def fit_aoa(
     names : sequence of str, optional
         The predictors' names, for messages.
     threads : int
-        Threads to use, here and for pixels; no result depends on it.
+        Threads to learn with; pixels are asked about by whichever threads there are.
     engine : str
         As :func:`muster.traits.neighbours.open_neighbours` takes it; no result depends on it.
 
@@ -220,7 +220,7 @@ def fit_aoa(
         mean_training_distance=pairs.mean_distance,
         train_di=train_di,
         threshold=float(min(upper + 1.5 * (upper - lower), known.max())),
-        neighbours=open_neighbours(scaled, engine=engine, threads=threads),
+        neighbours=open_neighbours(scaled, engine=engine),
     )
 
 
@@ -319,7 +319,7 @@ def calculate_aoa_trait(
     -------
     dict
         As :func:`muster.traits.stage.write_stage`, and ``threshold``,
-        ``mean_training_distance``, ``plots``, ``pixels_inside``, ``neighbours`` (the engine).
+        ``mean_training_distance``, ``plots``, ``pixels_inside``, ``engine``.
 
     Raises
     ------
@@ -342,7 +342,6 @@ def calculate_aoa_trait(
         threads=context.threads,
         engine=engine,
     )
-    area.neighbours.threads = 1  # from here on each thread has a window of its own
     inside = 0
     counting = Lock()
 
@@ -374,5 +373,5 @@ def calculate_aoa_trait(
         "mean_training_distance": area.mean_training_distance,
         "plots": len(table.target),
         "pixels_inside": inside,
-        "neighbours": area.neighbours.engine,
+        "engine": area.neighbours.engine,
     }

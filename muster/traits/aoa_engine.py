@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from muster.traits.aoa import check_training, scale_predictors
 from muster.traits.engine import EngineChoice, prefer
-from muster.traits.neighbours import available_engines, choose_engine, probe_engines
+from muster.traits.neighbours import choose_engine, probe_engines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,14 +49,16 @@ def choose_aoa_engine(
     names = [f"#{i}" for i in range(len(weights))]
     if check_training(training, weights, np.arange(len(training)), names):
         return EngineChoice("blocks", "")
-    if gpus and not available_engines()["cupy"]:
-        return EngineChoice("cupy", f"the step has {gpus} GPUs")
+    if gpus and importlib.util.find_spec("cupy") is not None:
+        # The plan may be made where there is no GPU: only the environment is the same.
+        return EngineChoice("cupy", f"the step has {gpus} GPUs, and CuPy is installed")
     points = scale_predictors(
         training, training.mean(axis=0), training.std(axis=0, ddof=1), weights
     )
     costs = {
         name: seconds * pixels / PROBE_QUERIES
         for name, seconds in probe_engines(points, _make_queries(points))
+        if name != "cupy"  # which may be here and not where the step runs
     }
     how = f"tried on {PROBE_QUERIES} places, for {pixels} pixels"
     return prefer(choose_engine(points), costs, how)

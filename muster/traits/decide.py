@@ -171,6 +171,13 @@ def band_parameters(params: InferParams, band: BandName) -> dict[str, Any]:
     return {"local_point_density": params.local_point_density} if band == "aoa" else {}
 
 
+def every_parameters(band: BandName) -> list[dict[str, Any]]:
+    """List all values that :func:`band_parameters` may give: the product's band is the same."""
+    if band == "aoa":
+        return [{"local_point_density": density} for density in (False, True)]
+    return [{}]
+
+
 def _decide_band(params: InferParams, found: TraitFound, name: BandName) -> tuple[Decision, str]:
     band = found.bands[name]
     if TASK_OF_BAND[name] not in params.tasks:
@@ -199,31 +206,60 @@ def _why_again(found: TraitFound, name: BandName) -> str:
 
 
 def _build_inputs(params: InferParams, found: TraitFound, runs: set[BandName]) -> dict[str, Any]:
-    tags = {"TRAIT_SET": params.trait_set}
-    if params.interval_start is not None and params.interval_end is not None:
-        tags["INTERVAL"] = f"{params.interval_start.isoformat()}/{params.interval_end.isoformat()}"
-    kept = {
-        name: found.product.held[name]
-        for name in BAND_ORDER
-        if found.is_held(name) or (name not in runs and _takes_older(params, found, name))
-    }
+    becomes = _find_outcome(params, found, runs)
     return {
         "bundle": params.bundle_uri(found.trait),
         "bands": {name: found.bands[name].uri for name in BAND_ORDER},
-        "former": {"product": found.product.uri, "held": kept} if kept else None,
+        "former": {
+            "product": found.product.uri,
+            "held": {
+                name: fingerprint
+                for name, fingerprint in becomes.items()
+                if found.product.held.get(name) == fingerprint
+            },
+            "needed": [name for name in becomes if name not in runs],
+        },
         "label": {
             **found.label,
             "made_from": {name: found.bands[name].fingerprint.parts for name in BAND_ORDER},
             "engines": {name: found.bands[name].choice.engine for name in BAND_ORDER},
         },
-        "tags": tags,
+        "tags": product_tags(params),
     }
 
 
+def product_tags(params: InferParams) -> dict[str, str]:
+    """List what a product says of the run that it is of."""
+    tags = {"TRAIT_SET": params.trait_set}
+    if params.interval_start is not None and params.interval_end is not None:
+        tags["INTERVAL"] = f"{params.interval_start.isoformat()}/{params.interval_end.isoformat()}"
+    return tags
+
+
+def _find_outcome(
+    params: InferParams, found: TraitFound, runs: set[BandName]
+) -> dict[BandName, str]:
+    """Say which bands the product is to have, by their fingerprints, if all goes well."""
+    becomes = {}
+    for name in BAND_ORDER:
+        band = found.bands[name]
+        if name in runs or band.there or found.is_held(name):
+            becomes[name] = band.fingerprint.sha256
+        elif _takes_older(params, found, name):
+            becomes[name] = found.product.held[name]
+    return becomes
+
+
 def _takes_older(params: InferParams, found: TraitFound, name: BandName) -> bool:
-    """Say whether a band of the older kind is taken over: where nobody asks for one of ours."""
+    """Say whether a band of the older kind is taken over.
+
+    It is where nobody asks for one of ours, and only as long as the prediction is the older one as
+    well: beside a new prediction it would speak of another model.
+    """
+    older_prediction = name == "prediction" or _takes_older(params, found, "prediction")
     return (
-        found.is_older(name)
+        older_prediction
+        and found.is_older(name)
         and TASK_OF_BAND[name] not in params.tasks
         and not found.bands[name].there
     )
@@ -233,28 +269,29 @@ def _decide_build(
     params: InferParams, found: TraitFound, runs: set[BandName]
 ) -> tuple[Decision, str]:
     asked = "build" in params.tasks
-    if not (asked or runs):
-        return _NOT_ASKED
-    becomes = {
-        name: band.fingerprint.sha256
+    # What was made before, and never came into the product, is made up for.
+    waiting = {
+        name
         for name, band in found.bands.items()
-        if name in runs or band.there or found.is_held(name)
+        if TASK_OF_BAND[name] in params.tasks and band.there and not found.is_held(name)
     }
-    older = [name for name in BAND_ORDER if _takes_older(params, found, name)]
-    becomes |= {name: found.product.held[name] for name in older}
+    if not (asked or runs or waiting):
+        return _NOT_ASKED
+    becomes = _find_outcome(params, found, runs)
+    older = [name for name in becomes if _takes_older(params, found, name)]
     outdated = sorted(set(found.product.held) - set(becomes))
     notes = []
     if outdated:
         notes.append(f"{_list(outdated)} of the product there is outdated and left out")
-    if found.product.kind == "older" and older:
+    if older:
         notes.append(f"{_list(older)} of the older product there is taken over")
     if "prediction" not in becomes:
         if not asked:
-            kept = _list(sorted(runs))
+            kept = _list(sorted(runs | waiting))
             return Decision.NOT_ASKED, f"there is no prediction yet; {kept} is kept until then"
         notes.insert(0, "there is no prediction to build the product from; run the task predict")
         return Decision.MISSING_INPUT, "; ".join(notes)
-    if not runs and not params.overwrite and _is_current(found, becomes):
+    if not runs and not params.overwrite and _is_current(params, found, becomes):
         return Decision.REUSED, "the product is up to date"
     kept_there = [n for n in becomes if n not in runs and not found.bands[n].there]
     if runs:
@@ -272,7 +309,7 @@ def _decide_build(
     return Decision.RUN, "; ".join(notes)
 
 
-def _is_current(found: TraitFound, becomes: Mapping[BandName, str]) -> bool:
+def _is_current(params: InferParams, found: TraitFound, becomes: Mapping[BandName, str]) -> bool:
     """Say whether the product, its picture and its item are what this run would make of them."""
     there = found.product
     return (
@@ -280,6 +317,7 @@ def _is_current(found: TraitFound, becomes: Mapping[BandName, str]) -> bool:
         and there.held == becomes
         and there.complete
         and all(there.label.get(key, "") == value for key, value in found.label.items())
+        and all(there.tags.get(key) == value for key, value in product_tags(params).items())
     )
 
 

@@ -15,6 +15,7 @@ import lightgbm
 import numpy as np
 
 from muster.errors import ConfigError, InvalidInput
+from muster.traits.boosting import check_model_text
 from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
 
 if TYPE_CHECKING:
@@ -80,8 +81,12 @@ def load_model(
         raise ConfigError(
             "unknown prediction engine", got=engine, expected=", ".join(PREDICTION_ENGINES)
         )
+    text = path.read_text()
+    problems = check_model_text(text)
+    if problems:  # LightGBM would end the whole process
+        raise InvalidInput("model cannot be loaded", where=path, got="; ".join(problems))
     try:
-        booster = lightgbm.Booster(model_file=str(path))
+        booster = lightgbm.Booster(model_str=text)
     except lightgbm.basic.LightGBMError as error:
         raise InvalidInput(
             "model cannot be loaded", where=path, got=error, expected="LightGBM's text format"
@@ -103,7 +108,7 @@ def load_model(
     if engine == "quantised":
         from muster.traits.quantised import compile_ensemble
 
-        return compile_ensemble(path.read_text(), predictors).predict
+        return compile_ensemble(text, predictors).predict
 
     def predict(values: FloatArray) -> FloatArray:
         predicted: FloatArray = np.asarray(booster.predict(values, num_threads=threads))

@@ -25,6 +25,7 @@ from muster.traits.decide import (
     BandFound,
     TraitFound,
     band_parameters,
+    every_parameters,
     find_obstacle,
     plan_trait,
     refuse_trait,
@@ -189,21 +190,16 @@ class _Inspection:
     def plan_trait(self, trait: str) -> list[PlannedElement]:
         """Look at a trait's bundle and product, and decide on its elements."""
         uri = self.params.bundle_uri(trait)
+        product = self._look_at_product(trait)
         try:
             bundle = read_bundle(uri, self.scratch)
             label = self._label(bundle, trait)
+            bands = {band: self._find_band(band, bundle, product) for band in BAND_ORDER}
         except MissingInput as error:
             return refuse_trait(self.params, trait, Decision.MISSING_INPUT, str(error))
         except InvalidInput as error:
             return refuse_trait(self.params, trait, Decision.INVALID_INPUT, str(error))
-        product = self._look_at_product(trait)
-        found = TraitFound(
-            trait=trait,
-            bundle=bundle,
-            bands={band: self._find_band(band, bundle, product) for band in BAND_ORDER},
-            product=product,
-            label=label,
-        )
+        found = TraitFound(trait=trait, bundle=bundle, bands=bands, product=product, label=label)
         return plan_trait(self.params, found, self.predictors.uris)
 
     def _label(self, bundle: Bundle, trait: str) -> dict[str, str]:
@@ -227,8 +223,9 @@ class _Inspection:
                 do="train the bundle in that unit, or correct the table",
             )
         return {
-            "unit": bundle.unit or row.unit,
-            "description": row.description or bundle.description,
+            # Without blanks at the ends, which a raster's tags lose.
+            "unit": (bundle.unit or row.unit).strip(),
+            "description": (row.description or bundle.description).strip(),
             "try_id": "" if row.try_id is None else str(row.try_id),
         }
 
@@ -243,29 +240,34 @@ class _Inspection:
     def _find_band(self, band: BandName, bundle: Bundle, product: ProductThere) -> BandFound:
         """Find a band as some engine has made it, or choose the engine that is to make it."""
         task = TASK_OF_BAND[band]
-        wanted = getattr(self.params.engines, task)
-        engines = AOA_ENGINES if band == "aoa" else PREDICTION_ENGINES
+        asked = task in self.params.tasks
+        # A band that is not asked for is right whichever engine made it, and with or without what
+        # the product does not hold.
+        wanted = getattr(self.params.engines, task) if asked else "auto"
+        settings = [band_parameters(self.params, band)]
+        if not asked:
+            settings += [p for p in every_parameters(band) if p not in settings]
         ways = [
-            self._way(band, bundle, EngineChoice(engine, "as asked" if wanted == engine else ""))
-            for engine in engines
+            self._way(
+                band, bundle, EngineChoice(engine, "as asked" if wanted == engine else ""), setting
+            )
+            for setting in settings
+            for engine in (AOA_ENGINES if band == "aoa" else PREDICTION_ENGINES)
             if wanted in ("auto", engine)
         ]
-        asked = task in self.params.tasks
         for way in ways:
             there = way.there or product.held.get(band) == way.fingerprint.sha256
             if there and not (asked and self.params.overwrite):
                 return way
         if wanted != "auto" or not asked or find_obstacle(band, bundle):
             return ways[0]
-        return self._way(band, bundle, self._choose(band, bundle))
+        return self._way(band, bundle, self._choose(band, bundle), settings[0])
 
-    def _way(self, band: BandName, bundle: Bundle, choice: EngineChoice) -> BandFound:
+    def _way(
+        self, band: BandName, bundle: Bundle, choice: EngineChoice, parameters: Mapping[str, Any]
+    ) -> BandFound:
         fingerprint = fingerprint_band(
-            band,
-            bundle,
-            self.predictors.versions,
-            band_parameters(self.params, band),
-            choice.engine,
+            band, bundle, self.predictors.versions, parameters, choice.engine
         )
         uri = storage.join(
             self.bands,

@@ -7,6 +7,7 @@ it was made from.  A band without a stage raster is taken over from the product 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from datetime import UTC, datetime
@@ -26,7 +27,13 @@ from muster.raster.windows import MIB, WindowPlan, plan_memory, plan_windows
 from muster.traits.band_names import BAND_ORDER
 from muster.traits.bundle import Bundle, read_bundle
 from muster.traits.product_bands import Former, ProductBand, open_bands
-from muster.traits.product_there import FINGERPRINTS_TAG, LABEL_TAGS, MADE_FROM_TAG, OLDER
+from muster.traits.product_there import (
+    FINGERPRINTS_TAG,
+    LABEL_TAGS,
+    MADE_FROM_TAG,
+    OLDER,
+    TAGS_SHA256_TAG,
+)
 from muster.traits.quicklook import draw_quicklook
 from muster.traits.stac import ProductFacts, make_item, write_item
 
@@ -68,8 +75,9 @@ def build_final_product_trait(
     item : Path, optional
         The STAC item to write.
     former : dict, optional
-        ``product``, the URI of a product that is there already, and ``held``, band → fingerprint:
-        bands that are taken over from it as they are where there is no stage raster.
+        ``product``, the URI of a product that may be there already; ``held``, band → fingerprint:
+        bands that are taken over from it as they are where there is no stage raster; and
+        ``needed``, bands without which nothing is built.
     label : dict, optional
         ``unit``, ``description`` and ``try_id`` of the trait, in the place of the bundle's;
         ``made_from``, band → parts of the fingerprint; ``engines``, band → what computed it.
@@ -90,7 +98,7 @@ def build_final_product_trait(
     ConfigError
         When ``bands``, ``label`` or ``tags`` have unknown keys.
     MissingInput
-        When bundle or prediction are not there.
+        When bundle, prediction or a needed band are not there.
     InvalidInput
         When a raster is broken or lies on another grid, or the output cannot be written.
     Transient
@@ -103,7 +111,7 @@ def build_final_product_trait(
     check_output_folder(quicklook)
     model = read_bundle(bundle, context.scratch)
     said = {"unit": model.unit, "description": model.description, **(label or {})}
-    taken = Former(former["product"], former["held"]) if former else None
+    taken = Former(**former) if former else None
     with (
         gdal_environment(context.threads, plan_memory(context.memory_mib).cache_mib),
         open_bands(model.trait, said["unit"], bands, taken) as (grid, sources),
@@ -241,4 +249,6 @@ def _make_tags(
         raise ConfigError(
             "tag is Muster's own", got=", ".join(taken), do="give the tags other names"
         )
-    return {**own, **(more or {})}
+    tags = {**own, **(more or {})}
+    content = json.dumps(tags, sort_keys=True).encode()
+    return {**tags, TAGS_SHA256_TAG: hashlib.sha256(content).hexdigest()}

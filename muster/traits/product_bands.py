@@ -23,7 +23,7 @@ from muster.traits.product_there import OLDER, held_bands
 from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION, FINGERPRINT_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 AOA_MEANING = "1 = inside the area of applicability, 0 = outside"
 OLDER_MEANINGS: dict[BandName, str] = {
@@ -121,10 +121,13 @@ class Former:
         Its URI.
     held : mapping of str to str
         Band → the fingerprint by which the product must still hold it.
+    needed : sequence of str
+        Bands that were there when the run was planned, and without which nothing is built.
     """
 
     product: str
     held: Mapping[BandName, str]
+    needed: Sequence[BandName] = ()
 
 
 @contextlib.contextmanager
@@ -152,7 +155,7 @@ def open_bands(
     Raises
     ------
     MissingInput
-        When the prediction is not there.
+        When the prediction, or a band that is needed, is not there.
     InvalidInput
         When a raster is broken, or lies on another grid.
     """
@@ -173,6 +176,14 @@ def open_bands(
                 where=stages.get("prediction", "no location given"),
                 expected=f"a stage raster of {trait}, or a product that holds it",
                 do="run the step traits.predict first",
+            )
+        gone = [name for name in former.needed if name not in found] if former else []
+        if former is not None and gone:
+            raise MissingInput(
+                "bands have gone since the run was planned",
+                where=former.product,
+                got=", ".join(gone),
+                do="start the run again, or clear the task inspect: it looks at what is there",
             )
         bands = tuple(found[name] for name in BAND_ORDER if name in found)
         yield _common_grid(bands), bands

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 FINGERPRINTS_TAG = "MUSTER_FINGERPRINTS"
 MADE_FROM_TAG = "MUSTER_MADE_FROM"
+TAGS_SHA256_TAG = "MUSTER_TAGS_SHA256"
+"""sha256 of all other tags: its item has it as well, and so is told from that of another making."""
+
 LABEL_TAGS = {
     "unit": "MUSTER_UNIT",
     "description": "MUSTER_DESCRIPTION",
@@ -52,8 +55,8 @@ class ProductThere:
         Band → fingerprint.
     made_from : dict of str to dict
         Band → parts of its fingerprint, where they are known.
-    label : dict of str to str
-        "unit", "description", "try_id" as its tags have them.
+    tags : dict of str to str
+        All that it says of itself.
     complete : bool
         Whether picture and item are there, of this very product.
     grid : Grid or None
@@ -64,9 +67,14 @@ class ProductThere:
     kind: Literal["absent", "muster", "older", "other"]
     held: dict[BandName, str] = field(default_factory=dict)
     made_from: dict[str, dict[str, str]] = field(default_factory=dict)
-    label: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
     complete: bool = False
     grid: Grid | None = None
+
+    @property
+    def label(self) -> dict[str, str]:
+        """What it calls its trait: unit, description and try_id."""
+        return {key: self.tags.get(tag, "") for key, tag in LABEL_TAGS.items()}
 
 
 def look_at_product(product: str, quicklook: str, item: str, trait: str) -> ProductThere:
@@ -101,8 +109,8 @@ def look_at_product(product: str, quicklook: str, item: str, trait: str) -> Prod
         kind=bands.kind,
         held=held,
         made_from=_read_json(tags.get(MADE_FROM_TAG)),
-        label={key: tags.get(tag, "") for key, tag in LABEL_TAGS.items()},
-        complete=storage.exists(quicklook) and _is_item_of(item, product, held),
+        tags=dict(tags),
+        complete=storage.exists(quicklook) and _is_item_of(item, product, tags),
         grid=grid,
     )
 
@@ -133,12 +141,12 @@ def held_bands(product: str, bands: ProductBands, tags: Mapping[str, str]) -> di
     return {band: str(recorded[band]) for band in bands.bands if recorded.get(band)}
 
 
-def _is_item_of(item: str, product: str, held: Mapping[BandName, str]) -> bool:
+def _is_item_of(item: str, product: str, tags: Mapping[str, str]) -> bool:
     """Say whether the item, which is published last, was made with the product that is there."""
     try:
         found = read_item(item)
         return bool(
-            found["properties"]["muster:fingerprints"] == held
+            found["properties"]["muster:tags_sha256"] == tags.get(TAGS_SHA256_TAG)
             and found["assets"]["data"]["file:size"] == storage.stat(product).bytes
         )
     except (MissingInput, InvalidInput, KeyError, TypeError):

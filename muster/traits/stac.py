@@ -290,6 +290,7 @@ def _properties(
         ("muster:unit", "MUSTER_UNIT"),
         ("muster:model_sha256", "MUSTER_MODEL_SHA256"),
         ("muster:version", "MUSTER_VERSION"),
+        ("muster:tags_sha256", "MUSTER_TAGS_SHA256"),
     ):
         if tags.get(tag):
             properties[key] = tags[tag]

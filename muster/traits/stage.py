@@ -141,10 +141,12 @@ def write_stage(
                 with work.stopping_all_on_failure(), open_own() as own:
                     work.take_part(own)
 
-            with ThreadPoolExecutor(max(1, context.threads - 1)) as pool:
+            with (
+                ThreadPoolExecutor(max(1, context.threads - 1)) as pool,
+                work.stopping_all_on_failure(),
+            ):
                 helpers = [pool.submit(help_out) for _ in range(context.threads - 1)]
-                with work.stopping_all_on_failure():
-                    work.take_part(stack)
+                work.take_part(stack)
             for helper in helpers:
                 helper.result()
             if work.pixels_read == 0:

@@ -109,7 +109,7 @@ def _read_tree(fields: dict[str, str]) -> Tree:
         raise ValueError(f"leaf_value has {len(values)} values for {nodes + 1} leaves")
     return Tree(
         feature=numbers("split_feature", np.int64),
-        threshold=numbers("threshold", np.float64),
+        threshold=numbers("threshold", np.float64) + 0.0,  # of two zeros only one is left
         left=numbers("left_child", np.int64),
         right=numbers("right_child", np.int64),
         leaf_value=values,

@@ -9,6 +9,7 @@ import numpy as np
 
 from muster.traits.nearest.brute import search_rows
 from muster.traits.nearest.distance import (
+    GREATEST_NORM,
     TINY,
     block_slices,
     rounding_bound,
@@ -36,10 +37,6 @@ _PANELS = 192 // PANEL
 _SPAN = 2**15
 """Points that are looked at together: what is kept of their products takes 1.5 MiB, twice that
 where near points are counted, however many points there are."""
-
-_GREATEST = 2.0**56
-"""Queries with a greater norm, where the points' is about 1, are left to direct differences: their
-squares come near the greatest number that float32 can hold."""
 
 _WORTH = 12
 """Groups that a first look may leave to a query, on average; more would cost what it saves."""
@@ -87,7 +84,7 @@ class BlockNeighbours(Neighbours):
         self._local = threading.local()
 
     def _search(self, queries: FloatArray, near: Nearness | None) -> tuple[FloatArray, IntArray]:
-        far = ~(np.sqrt(squared_norms(queries * self._scale)) <= _GREATEST)
+        far = ~(np.sqrt(squared_norms(queries * self._scale)) <= GREATEST_NORM)
         if not far.any():
             return self._search_near(queries, near)
         squares, counts = np.empty(len(queries)), np.zeros(len(queries), dtype=np.int64)

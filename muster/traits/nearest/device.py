@@ -17,6 +17,7 @@ from muster.errors import ConfigError
 from muster.traits.nearest.blocks import limit_products
 from muster.traits.nearest.brute import search_rows
 from muster.traits.nearest.distance import (
+    GREATEST_NORM,
     TINY,
     block_slices,
     rounding_bound,
@@ -35,7 +36,6 @@ _SPAN = 2**13
 _PROPOSALS = 2**15
 """Groups that are refined together."""
 
-_GREATEST = 2.0**56
 _FAR = 2.0**120
 """Above every product of a query up to that norm; what fills up lies there."""
 
@@ -131,7 +131,7 @@ class ArrayNeighbours(Neighbours):
     def _search(self, queries: FloatArray, near: Nearness | None) -> tuple[FloatArray, IntArray]:
         scaled = queries * self._scale
         norms = np.sqrt(squared_norms(scaled))
-        far = ~(norms <= _GREATEST)
+        far = ~(norms <= GREATEST_NORM)
         scaled[far], norms[far] = 0.0, 0.0
         with self._lock:
             squares, counts = self._search_near(queries, scaled, norms, near)

@@ -26,6 +26,10 @@ TINY = 2.0**-100
 """More than float32 can lose to underflow, where the points were scaled to about 1."""
 
 
+GREATEST_NORM = 2.0**56
+"""Beyond, where the points were scaled to about 1, squares of float32 come near infinity."""
+
+
 def distances(queries: FloatArray, points: FloatArray) -> FloatArray:
     """Distances in float64 by direct differences, summed in the order of the dimensions.
 

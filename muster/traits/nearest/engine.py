@@ -22,7 +22,8 @@ class Neighbours(ABC):
     Parameters
     ----------
     points : ndarray, (point, dimension), float64
-        Weighted, standardised training plots, finite; one at least.
+        Weighted, standardised training plots, finite; one at least.  Differences between 1e-150
+        and 1e150, where squares neither vanish nor overflow, give the same bits by all engines.
     threads : int
         Threads to use for one question; no answer depends on it.
     """

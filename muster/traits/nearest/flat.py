@@ -9,6 +9,7 @@ import numpy as np
 
 from muster.traits.nearest.blocks import BlockNeighbours
 from muster.traits.nearest.distance import (
+    GREATEST_NORM,
     TINY,
     distances,
     rounding_bound,
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from muster.traits.nearest.distance import FloatArray, IntArray, Nearness
 
 CANDIDATES = 4
-
-_GREATEST = 2.0**56
-"""As for blocks: beyond, squares come near the greatest number that float32 can hold."""
 
 
 class FlatNeighbours(Neighbours):
@@ -56,7 +54,7 @@ class FlatNeighbours(Neighbours):
         count = min(CANDIDATES, len(self.points))
         scaled = queries * self._scale
         norms = np.sqrt(squared_norms(scaled))
-        far = ~(norms <= _GREATEST)
+        far = ~(norms <= GREATEST_NORM)
         scaled[far] = 0.0
         # One thread of OpenMP for this thread: blocks are what is shared out.
         faiss.omp_set_num_threads(1)

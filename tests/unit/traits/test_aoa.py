@@ -220,7 +220,7 @@ def test_step_writes_the_same_file_for_any_window_thread_count_and_engine(
             context=StepContext(scratch=tmp_path, threads=threads),
         )
         files.append(path.read_bytes())
-        assert facts["neighbours"] in (("tree", "blocks") if engine == "auto" else (engine,))
+        assert facts["engine"] in (("tree", "blocks") if engine == "auto" else (engine,))
     assert len(set(files)) == 1
 
     bundle = read_bundle(uri, tmp_path)

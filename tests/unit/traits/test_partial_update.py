@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 from itertools import permutations
@@ -14,7 +15,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from muster.errors import ConfigError, InvalidInput
+from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.plan import Decision
 from muster.traits.neighbours import available_engines
 from tests.unit.traits.test_inspect import Run, decisions, element
@@ -233,19 +234,103 @@ def test_chosen_engine_and_its_reason_are_in_the_plan(run: Run) -> None:
 def test_gpu_engine_is_taken_where_the_step_has_one_and_refused_where_there_is_none(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A plan may be made where there is no GPU, or where there is one and the step has none."""
+    real = importlib.util.find_spec
     monkeypatch.setattr(
-        "muster.traits.aoa_engine.available_engines", lambda: {"cupy": "", "blocks": ""}
+        importlib.util, "find_spec", lambda name: real("numpy") if name == "cupy" else real(name)
     )
     assert element(run.plan(), "traits.aoa").inputs["engine"] != "cupy"
     plan = run.plan(gpus={"traits.aoa": 2})
     assert element(plan, "traits.aoa").inputs["engine"] == "cupy"
     assert "2 GPUs" in element(plan, "traits.aoa").reason
+    monkeypatch.setattr(
+        "muster.traits.aoa_engine.probe_engines", lambda *_: [("cupy", 0.01), ("blocks", 99.0)]
+    )
+    assert element(run.plan(), "traits.aoa").inputs["engine"] == "blocks"
     monkeypatch.undo()
-    if not available_engines()["cupy"]:
-        return  # there is one here
-    assert element(run.plan(gpus={"traits.aoa": 2}), "traits.aoa").inputs["engine"] != "cupy"
-    with pytest.raises(ConfigError, match="engine cupy cannot be used here"):
-        run.execute(run.plan(tasks=["aoa"], engines={"aoa": "cupy"}))
+    if available_engines()["cupy"]:
+        plan = run.plan(gpus={"traits.aoa": 2})
+        assert element(plan, "traits.aoa").inputs["engine"] != "cupy"
+        with pytest.raises(ConfigError, match="engine cupy cannot be used here"):
+            run.execute(run.plan(tasks=["aoa"], engines={"aoa": "cupy"}))
+
+
+def test_a_build_that_failed_is_made_up_for_by_the_same_task(run: Run) -> None:
+    run.execute(run.plan(tasks=["predict"]))
+    run.execute(run.plan(tasks=["aoa"]), leave_out=("traits.build",))
+    plan = run.plan(tasks=["aoa"])
+    assert decisions(plan) == "not_asked not_asked reused run"
+    run.execute(plan)
+    assert list(read_bands(product(run))) == ["X50 prediction", "area of applicability"]
+    assert run.decisions(tasks=["aoa"]) == "not_asked not_asked reused not_asked"
+
+
+def test_settings_of_a_task_that_is_not_asked_for_throw_no_band_away(run: Run) -> None:
+    run.execute(run.plan())
+    forget_stages(run)
+    plan = run.plan(
+        tasks=["predict"],
+        engines={"aoa": "brute", "cov": "lightgbm"},
+        local_point_density=True,
+        overwrite=True,
+    )
+    assert decisions(plan) == "run not_asked not_asked run"
+    run.execute(plan)
+    assert len(read_bands(product(run))) == 3
+
+
+def test_a_band_that_vanishes_after_the_plan_is_no_quiet_loss(run: Run) -> None:
+    run.execute(run.plan())
+    forget_stages(run)
+    (run.folder / "maps" / "X50.png").unlink()
+    plan = run.plan()
+    assert decisions(plan) == "reused reused reused run"
+    product(run).unlink()
+    with pytest.raises(MissingInput, match=r"bands have gone.*prediction, cov, aoa|not there"):
+        run.execute(plan)
+    run.execute(run.plan(tasks=["predict"]))
+    with pytest.raises(MissingInput, match=r"bands have gone since.*cov, aoa"):
+        run.execute(plan)
+
+
+def test_a_broken_bundle_leaves_the_other_traits_alone(
+    run: Run, make_bundle: Callable[..., str]
+) -> None:
+    other = run.folder / "models" / "broken"
+    shutil.copytree(run.folder / "models" / "X50", other)
+    data = json.loads((other / "bundle.json").read_text())
+    for name, content in (
+        ("training.parquet", "no parquet"),
+        ("model.txt", (other / "model.txt").read_text().partition("\nTree=0")[0]),
+    ):
+        (other / name).write_text(content)
+        data["sha256"][name] = sha256(other / name)
+        (other / "bundle.json").write_text(json.dumps({**data, "trait": "broken"}))
+        plan = run.plan(traits=["broken", "X50"])
+        assert decisions(plan, "broken") == " ".join(["invalid_input"] * 4)
+        assert decisions(plan) == "run run run run"
+
+
+def test_item_of_a_former_making_is_noticed_though_it_is_as_long(run: Run) -> None:
+    table = run.folder / "traits.csv"
+    folder = run.folder / "maps"
+    table.write_text("name,description,try_id\nX50,Leaf A,50\n")
+    run.execute(run.plan(trait_table=str(table)))
+    former = (folder / "X50.json").read_text()
+    table.write_text("name,description,try_id\nX50, Leaf B ,51\n")
+    run.execute(run.plan(trait_table=str(table)))
+    assert run.decisions(trait_table=str(table)) == "reused reused reused reused"
+    (folder / "X50.json").write_text(former)  # as after a kill behind the product
+    assert run.decisions(trait_table=str(table)) == "reused reused reused run"
+
+
+def test_another_trait_set_labels_the_product_anew(run: Run) -> None:
+    run.execute(run.plan())
+    plan = run.plan(trait_set="gbif")
+    assert decisions(plan) == "reused reused reused run"
+    run.execute(plan)
+    with rasterio.open(product(run)) as dataset:
+        assert dataset.tags()["TRAIT_SET"] == "gbif"
 
 
 def test_stages_that_vanish_after_the_plan_are_taken_from_the_product(run: Run) -> None:
@@ -333,11 +418,23 @@ def test_older_product_gets_our_area_beside_its_own_bands(run: Run) -> None:
     assert run.decisions() == "reused reused reused reused"
 
 
+def test_older_bands_are_kept_only_beside_the_older_prediction(run: Run) -> None:
+    write_older(run)
+    plan = run.plan(tasks=["predict"])
+    assert decisions(plan) == "run not_asked not_asked run"
+    assert (
+        "aoa, cov of the product there is outdated and left out"
+        in element(plan, "traits.build").reason
+    )
+    run.execute(plan)
+    assert list(read_bands(product(run))) == ["X50 prediction"]
+
+
 def test_full_run_takes_nothing_from_an_older_product(run: Run, whole: str) -> None:
     write_older(run)
     plan = run.plan()
     assert decisions(plan) == "run run run run"
-    assert element(plan, "traits.build").inputs["former"] is None
+    assert element(plan, "traits.build").inputs["former"]["held"] == {}
     run.execute(plan)
     assert sha256(product(run)) == whole
 
@@ -359,7 +456,7 @@ def test_what_is_no_older_product_of_this_trait_is_never_taken_over(
     write_older(run, names, **profile)
     plan = run.plan(tasks=["build"])
     assert decisions(plan) == "not_asked not_asked not_asked missing_input"
-    assert element(plan, "traits.build").inputs["former"] is None
+    assert element(plan, "traits.build").inputs["former"]["held"] == {}
 
 
 def test_older_mask_with_other_values_is_refused_and_left_as_it_is(run: Run) -> None:

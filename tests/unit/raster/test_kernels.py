@@ -1,0 +1,65 @@
+"""Kernels: compiled once, and never kept beyond a change of what they were made of."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import muster
+from muster.raster.kernels import digest_sources
+
+PACKAGE = Path(muster.__file__).parent
+
+CALL = """
+import numpy as np
+from muster.raster.kernels import kernel
+from muster.traits.quantised import compile_ensemble, _rank
+ranks = np.zeros((1, 2), np.uint8)
+_rank(np.array([[0.5], [3.0]]), np.array([[1.0, np.inf]]), ranks)
+assert ranks.tolist() == [[0, 1]]
+print(len(_rank.stats.cache_hits), len(_rank.stats.cache_misses))
+"""
+
+
+def call(home: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", CALL],
+        env={"PATH": os.environ["PATH"], "HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_kernels_are_compiled_once_where_the_person_says(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert call(tmp_path, NUMBA_CACHE_DIR=str(cache)) == "0 1"
+    assert [path.name for path in cache.iterdir()] == [f"muster-kernels-{digest_sources()}"]
+    assert call(tmp_path, NUMBA_CACHE_DIR=str(cache)) == "1 0"
+
+
+def test_kernels_work_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert call(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "file" / "below")) == "0 0"
+
+
+def test_a_change_of_any_source_of_a_kernel_is_noticed(tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "muster"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    assert digest_sources(copy) == digest_sources()
+    holding = [
+        path
+        for path in copy.rglob("*.py")
+        if "@kernel" in path.read_text() or "@intrinsic" in path.read_text()
+    ]
+    assert len(holding) > 3
+    for path in holding:
+        before = digest_sources(copy)
+        path.write_text(path.read_text() + "\n")
+        assert digest_sources(copy) != before, path
