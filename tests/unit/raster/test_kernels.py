@@ -44,7 +44,8 @@ def test_kernels_are_compiled_once_where_the_person_says(tmp_path: Path) -> None
 
 def test_kernels_work_where_nothing_can_be_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert call(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "file" / "below")) == "0 0"
+    for _ in range(2):
+        assert call(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "file" / "below")) == "0 1"
 
 
 def test_a_change_of_any_source_of_a_kernel_is_noticed(tmp_path: Path) -> None:
