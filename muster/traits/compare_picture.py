@@ -77,13 +77,17 @@ def draw_comparison(a: str, b: str, picture: Path) -> None:
     save_figure(figure, picture)
 
 
-def difference_limit(difference: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+def difference_limit(
+    difference: np.ndarray[Any, np.dtype[np.float64]], greatest: float = 0.0
+) -> float:
     """Choose the difference that the outermost colours stand for, to either side of zero.
 
     Parameters
     ----------
     difference : ndarray, any shape
         NaN for nodata.
+    greatest : float
+        Size of the values that were subtracted: what is a billionth of it is rounding.
 
     Returns
     -------
@@ -94,7 +98,8 @@ def difference_limit(difference: np.ndarray[Any, np.dtype[np.float64]]) -> float
     size = np.abs(difference[np.isfinite(difference)])
     if not size.size:
         return 1.0
-    return float(np.percentile(size, 98)) or float(size.max()) or 1.0
+    limit = float(np.percentile(size, 98)) or float(size.max()) or 1.0
+    return max(limit, 1e-9 * greatest)
 
 
 def _value_row(name: BandName, pair: tuple[OpenProduct, OpenProduct]) -> list[Picture]:
@@ -106,7 +111,7 @@ def _value_row(name: BandName, pair: tuple[OpenProduct, OpenProduct]) -> list[Pi
     what = "prediction" if name == "prediction" else COV_DESCRIPTION
     limits = robust_limits(np.concatenate([a.ravel(), b.ravel()]))
     difference = b - a
-    limit = difference_limit(difference)
+    limit = difference_limit(difference, max(abs(side) for side in limits))
     return [
         Picture(f"A: {what}", unit, a, classes=False, limits=limits),
         Picture(f"B: {what}", unit, b, classes=False, limits=limits),

@@ -42,12 +42,15 @@ class BandFound:
         Whether that is there.
     choice : EngineChoice
         What computed it, or is to.
+    problem : str
+        Why that cannot compute it; empty where it can.
     """
 
     fingerprint: Fingerprint
     uri: str
     there: bool
     choice: EngineChoice
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,8 @@ def _decide_band(params: InferParams, found: TraitFound, name: BandName) -> tupl
     obstacle = find_obstacle(name, found.bundle)
     if obstacle is not None:
         return obstacle
+    if band.problem:
+        return Decision.INVALID_INPUT, band.problem
     by = f"by {band.choice.engine}, {band.choice.reason}" if band.choice.reason else ""
     if params.overwrite:
         return Decision.RUN, "; ".join(filter(None, ["to be computed again, as asked", by]))
@@ -280,15 +285,26 @@ def _decide_build(
     becomes = _find_outcome(params, found, runs)
     older = [name for name in becomes if _takes_older(params, found, name)]
     outdated = sorted(set(found.product.held) - set(becomes))
-    notes = []
+    notes = [found.product.problem] if found.product.problem else []
     if outdated:
-        notes.append(f"{_list(outdated)} of the product there is outdated and left out")
+        changed = {
+            part
+            for name in outdated
+            for part in found.bands[name].fingerprint.changes_since(
+                found.product.made_from.get(name, {})
+            )
+        }
+        notes.append(
+            f"{_list(outdated)} of the product there is outdated and left out"
+            f" (changed: {_list(sorted(changed))})"
+        )
     if older:
         notes.append(f"{_list(older)} of the older product there is taken over")
     if "prediction" not in becomes:
         if not asked:
             kept = _list(sorted(runs | waiting))
-            return Decision.NOT_ASKED, f"there is no prediction yet; {kept} is kept until then"
+            why = f"no prediction by this model is there; {kept} is kept until then, run predict"
+            return Decision.NOT_ASKED, "; ".join([why, *notes])
         notes.insert(0, "there is no prediction to build the product from; run the task predict")
         return Decision.MISSING_INPUT, "; ".join(notes)
     if not runs and not params.overwrite and _is_current(params, found, becomes):

@@ -7,12 +7,14 @@ so in its own elements; only what concerns all traits (predictors, output folder
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 from muster import storage
 from muster.config import parse_config
-from muster.errors import InvalidInput, MissingInput
+from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.plan import Decision, Plan, PlannedElement
 from muster.jobs.step import StepContext
 from muster.raster.grid import check_same_grid
@@ -30,7 +32,7 @@ from muster.traits.decide import (
     plan_trait,
     refuse_trait,
 )
-from muster.traits.engine import EngineChoice, choose_prediction_engine
+from muster.traits.engine import EngineChoice, choose_prediction_engine, load_model
 from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
 from muster.traits.fingerprint import fingerprint_band
 from muster.traits.params import InferParams
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.traits.bundle import Bundle
+    from muster.traits.engine_names import PredictionEngine
 
 WORKFLOW = "trait_inference"
 
@@ -191,6 +194,14 @@ class _Inspection:
         """Look at a trait's bundle and product, and decide on its elements."""
         uri = self.params.bundle_uri(trait)
         product = self._look_at_product(trait)
+        if product.kind == "foreign":
+            refusal = InvalidInput(
+                "a raster that is no product of this trait lies where its product goes",
+                where=product.uri,
+                got=product.problem,
+                do="move it away, or choose another output folder",
+            )
+            return refuse_trait(self.params, trait, Decision.INVALID_INPUT, str(refusal))
         try:
             bundle = read_bundle(uri, self.scratch)
             label = self._label(bundle, trait)
@@ -234,7 +245,9 @@ class _Inspection:
         places = params.product_uri(trait), params.quicklook_uri(trait), params.item_uri(trait)
         product = look_at_product(*places, trait)
         if product.grid is not None and check_same_grid(self.predictors.grid, product.grid):
-            return ProductThere(product.uri, "other")  # nothing of it fits beside new bands
+            return ProductThere(
+                product.uri, "broken", f"the product there lies on {product.grid.describe()}"
+            )
         return product
 
     def _find_band(self, band: BandName, bundle: Bundle, product: ProductThere) -> BandFound:
@@ -259,8 +272,10 @@ class _Inspection:
             there = way.there or product.held.get(band) == way.fingerprint.sha256
             if there and not (asked and self.params.overwrite):
                 return way
-        if wanted != "auto" or not asked or find_obstacle(band, bundle):
+        if not asked or find_obstacle(band, bundle):
             return ways[0]
+        if wanted != "auto":
+            return replace(ways[0], problem=self._check_engine(band, bundle, wanted))
         return self._way(band, bundle, self._choose(band, bundle), settings[0])
 
     def _way(
@@ -277,6 +292,19 @@ class _Inspection:
             f"{TASK_OF_BAND[band]}-{fingerprint.sha256[:16]}.tif",
         )
         return BandFound(fingerprint, uri, storage.exists(uri), choice)
+
+    def _check_engine(self, band: BandName, bundle: Bundle, engine: str) -> str:
+        """Say why an engine that was asked for cannot make a band; empty where it can."""
+        if band == "aoa":
+            absent = engine == "cupy" and importlib.util.find_spec("cupy") is None
+            return "the engine cupy was asked for, and CuPy is not installed" if absent else ""
+        models = [bundle.model_path] if band == "prediction" else bundle.fold_paths
+        try:
+            for path in models:
+                load_model(path, len(bundle.predictors), 1, cast("PredictionEngine", engine))
+        except ConfigError as error:
+            return str(error)
+        return ""
 
     def _choose(self, band: BandName, bundle: Bundle) -> EngineChoice:
         """Try the engines on the trait's own plots."""

@@ -18,7 +18,7 @@ from muster import storage
 from muster.config import SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, InvalidInput
 from muster.jobs.model import Frozen, RunParams
-from muster.traits.engine_names import AoaEngine, PredictionEngine
+from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
 from muster.traits.locations import (
     check_location,
     fill_location,
@@ -28,6 +28,7 @@ from muster.traits.locations import (
 from muster.traits.stac_collection import item_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 Task = Literal["predict", "cov", "aoa", "build"]
@@ -105,6 +106,15 @@ class PartialResources(Frozen):
     gpus: Annotated[int, Field(ge=0)] | None = None
 
 
+def _one_of(engines: Sequence[str]) -> AfterValidator:
+    def check(engine: str) -> str:
+        if engine not in ("auto", *engines):
+            raise ValueError(f"{engine!r} is none of auto, {', '.join(engines)}")
+        return engine
+
+    return AfterValidator(check)
+
+
 class Engines(Frozen):
     """What computes the bands.
 
@@ -116,9 +126,9 @@ class Engines(Frozen):
         What finds the nearest plots.
     """
 
-    predict: PredictionEngine | Literal["auto"] = "auto"
-    cov: PredictionEngine | Literal["auto"] = "auto"
-    aoa: AoaEngine | Literal["auto"] = "auto"
+    predict: Annotated[str, _one_of(PREDICTION_ENGINES)] = "auto"
+    cov: Annotated[str, _one_of(PREDICTION_ENGINES)] = "auto"
+    aoa: Annotated[str, _one_of(AOA_ENGINES)] = "auto"
 
 
 class InferParams(RunParams):

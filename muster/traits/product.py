@@ -228,11 +228,13 @@ def _make_tags(
 ) -> dict[str, str]:
     """List the tags of a product; Muster's own begin with MUSTER_."""
     made_from = said.get("made_from") or {}
+    # A prediction of the older kind is of another model than the bundle's, and nobody knows which.
+    ours = not sources[0].fingerprint.startswith(OLDER)
     own = {
         "MUSTER_TRAIT": model.trait,
-        "MUSTER_MODEL_SHA256": model.model_sha256,
-        "MUSTER_BUNDLE_SHA256": model.sha256,
-        "MUSTER_CV": json.dumps(dict(model.cv), sort_keys=True),
+        "MUSTER_MODEL_SHA256": model.model_sha256 if ours else "",
+        "MUSTER_BUNDLE_SHA256": model.sha256 if ours else "",
+        "MUSTER_CV": json.dumps(dict(model.cv) if ours else {}, sort_keys=True),
         "MUSTER_VERSION": muster.__version__,
         FINGERPRINTS_TAG: json.dumps({source.name: source.fingerprint for source in sources}),
         MADE_FROM_TAG: json.dumps(

@@ -175,7 +175,7 @@ def open_bands(
                 "prediction is not there",
                 where=stages.get("prediction", "no location given"),
                 expected=f"a stage raster of {trait}, or a product that holds it",
-                do="run the step traits.predict first",
+                do="see why traits.predict of this run failed, or run it",
             )
         gone = [name for name in former.needed if name not in found] if former else []
         if former is not None and gone:

@@ -16,6 +16,7 @@ from muster import storage
 from muster.errors import InvalidInput, MissingInput
 from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.grid import Grid
+from muster.raster.whole import check_whole
 from muster.traits.band_names import BandName, ProductBands, recognise_bands
 from muster.traits.stac_collection import read_item
 
@@ -49,8 +50,11 @@ class ProductThere:
     ----------
     uri : str
         Where.
-    kind : {"absent", "muster", "older", "other"}
-        ``other`` is replaced: a broken file, or a raster that is no product.
+    kind : {"absent", "muster", "older", "broken", "foreign"}
+        ``broken`` may be replaced; ``foreign``, somebody's raster that is no product of this
+        trait, may not.
+    problem : str
+        Why nothing of a file that is there can be used; empty where it can.
     held : dict of str to str
         Band → fingerprint.
     made_from : dict of str to dict
@@ -64,7 +68,8 @@ class ProductThere:
     """
 
     uri: str
-    kind: Literal["absent", "muster", "older", "other"]
+    kind: Literal["absent", "muster", "older", "broken", "foreign"]
+    problem: str = ""
     held: dict[BandName, str] = field(default_factory=dict)
     made_from: dict[str, dict[str, str]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -96,13 +101,22 @@ def look_at_product(product: str, quicklook: str, item: str, trait: str) -> Prod
         return ProductThere(product, "absent")
     try:
         with gdal_environment(threads=1, cache_mib=32), open_raster(product) as dataset:
-            bands = recognise_bands(dataset.descriptions, trait)
+            descriptions = dataset.descriptions
+            bands = recognise_bands(descriptions, trait)
             tags = dataset.tags()
-            grid = Grid.from_dataset(dataset, product) if bands else None
-    except (InvalidInput, MissingInput):
-        return ProductThere(product, "other")
+            # Of a file that was cut in its head the place goes with the names.
+            grid = Grid.from_dataset(dataset, product)
+    except (InvalidInput, MissingInput) as error:
+        return ProductThere(product, "broken", f"the product there cannot be read: {error}")
     if bands is None or (bands.kind == "older" and bands.statistic not in ("", OLDER_STATISTIC)):
-        return ProductThere(product, "other")
+        named = ", ".join(str(text) for text in descriptions)
+        return ProductThere(product, "foreign", f"it holds the bands {named}")
+    complete = storage.exists(quicklook) and _is_item_of(item, product, tags)
+    path = storage.local_path(product)
+    if bands.kind == "muster" and not complete and path is not None:
+        problems = check_whole(path)
+        if problems:
+            return ProductThere(product, "broken", f"the product there is cut: {problems[0]}")
     held = held_bands(product, bands, tags)
     return ProductThere(
         uri=product,
@@ -110,7 +124,7 @@ def look_at_product(product: str, quicklook: str, item: str, trait: str) -> Prod
         held=held,
         made_from=_read_json(tags.get(MADE_FROM_TAG)),
         tags=dict(tags),
-        complete=storage.exists(quicklook) and _is_item_of(item, product, tags),
+        complete=complete,
         grid=grid,
     )
 

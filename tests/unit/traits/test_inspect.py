@@ -161,7 +161,9 @@ def test_file_behind_a_vrt_counts_as_the_predictors(tmp_path: Path, stack: Stack
 def test_tasks_that_were_not_asked_for(run: Run) -> None:
     plan = run.plan(tasks=["aoa"])
     assert decisions(plan) == "not_asked not_asked run not_asked"
-    assert "no prediction yet; aoa is kept" in element(plan, "traits.build").reason
+    assert (
+        "no prediction by this model is there; aoa is kept" in element(plan, "traits.build").reason
+    )
     assert plan.products == {}
     run.execute(plan)
     plan = run.plan(tasks=["predict"])

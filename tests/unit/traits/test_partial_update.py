@@ -251,8 +251,9 @@ def test_gpu_engine_is_taken_where_the_step_has_one_and_refused_where_there_is_n
     if available_engines()["cupy"]:
         plan = run.plan(gpus={"traits.aoa": 2})
         assert element(plan, "traits.aoa").inputs["engine"] != "cupy"
-        with pytest.raises(ConfigError, match="engine cupy cannot be used here"):
-            run.execute(run.plan(tasks=["aoa"], engines={"aoa": "cupy"}))
+        refused = element(run.plan(engines={"aoa": "cupy"}), "traits.aoa")
+        assert refused.decision is Decision.INVALID_INPUT
+        assert "CuPy is not installed" in refused.reason
 
 
 def test_a_build_that_failed_is_made_up_for_by_the_same_task(run: Run) -> None:
@@ -389,6 +390,9 @@ def test_older_product_is_converted_and_its_mask_turned_round(run: Run) -> None:
         assert "1 = inside" in dataset.tags(3)["meaning"]
         assert "older kind" in dataset.tags(2)["meaning"]
         assert json.loads(dataset.tags()["MUSTER_MADE_FROM"]) == {}
+        # Which model it was nobody knows: not the bundle's.
+        assert "MUSTER_MODEL_SHA256" not in dataset.tags()
+        assert json.loads(dataset.tags()["MUSTER_CV"]) == {}
     # Converted once, it is ours; and what it was made from stays unknown.
     assert run.decisions(tasks=["build"]) == "not_asked not_asked not_asked reused"
     digest = sha256(product(run))
@@ -440,23 +444,83 @@ def test_full_run_takes_nothing_from_an_older_product(run: Run, whole: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("names", "profile"),
+    "names",
     [
-        (("X50 (std)", *OLDER[1:]), {}),
-        (("X51 (mean)", *OLDER[1:]), {}),
-        (("X50 (mean)", "coefficient of variation", OLDER[2]), {}),
-        (("X50 (mean)", "X50 (mean)", OLDER[2]), {}),
-        (OLDER, {"height": 200}),
+        ("X50 (std)", *OLDER[1:]),
+        ("X51 (mean)", *OLDER[1:]),
+        ("X50 (mean)", "coefficient of variation", OLDER[2]),
+        ("X50 (mean)", "X50 (mean)", OLDER[2]),
+        ("elevation", "rain"),
     ],
-    ids=["another statistic", "another trait", "mixed names", "twice", "another grid"],
+    ids=["another statistic", "another trait", "mixed names", "twice", "somebody's raster"],
 )
-def test_what_is_no_older_product_of_this_trait_is_never_taken_over(
-    run: Run, names: tuple[str, ...], profile: dict[str, Any]
+def test_a_raster_that_is_no_product_of_the_trait_is_never_replaced(
+    run: Run, names: tuple[str, ...]
 ) -> None:
-    write_older(run, names, **profile)
+    write_older(run, names)
+    for changes in ({}, {"tasks": ["build"]}, {"overwrite": True}):
+        plan = run.plan(**changes)
+        assert element(plan, "traits.build").decision is Decision.INVALID_INPUT
+        reason = element(plan, "traits.build").reason
+        assert "no product of this trait lies where its product goes" in reason
+        assert names[0] in reason
+        assert "move it away" in reason
+
+
+def test_what_cannot_be_used_of_the_product_there_is_said_and_replaced(run: Run) -> None:
+    write_older(run, OLDER, height=200)
     plan = run.plan(tasks=["build"])
     assert decisions(plan) == "not_asked not_asked not_asked missing_input"
+    assert "the product there lies on 200 rows" in element(plan, "traits.build").reason
     assert element(plan, "traits.build").inputs["former"]["held"] == {}
+    run.execute(run.plan())
+    whole = product(run).read_bytes()
+    forget_stages(run)
+    for length, why in ((3000, "cannot be read"), (len(whole) // 2, "is cut"), (0, "be read")):
+        product(run).write_bytes(whole[:length])
+        plan = run.plan(tasks=["aoa"])
+        assert decisions(plan) == "not_asked not_asked run not_asked"
+        assert "the product there" in element(plan, "traits.build").reason
+        assert why in element(plan, "traits.build").reason
+    run.execute(run.plan())
+    assert run.decisions() == "reused reused reused reused"
+
+
+def test_outdated_prediction_is_named_where_one_is_missing(
+    run: Run, make_bundle: Callable[..., str]
+) -> None:
+    run.execute(run.plan())
+    forget_stages(run)
+    make_bundle(folds=5, name="other")
+    (run.folder / "models" / "X50" / "model.txt").write_bytes(
+        (run.folder / "other" / "fold_0.txt").read_bytes()
+    )
+    manifest = run.folder / "models" / "X50" / "bundle.json"
+    data = json.loads(manifest.read_text())
+    data["sha256"]["model.txt"] = sha256(run.folder / "models" / "X50" / "model.txt")
+    manifest.write_text(json.dumps(data))
+    before = sha256(product(run))
+    plan = run.plan(tasks=["aoa"], overwrite=True)
+    assert decisions(plan) == "not_asked not_asked run not_asked"
+    reason = element(plan, "traits.build").reason
+    assert "prediction of the product there is outdated and left out (changed: model)" in reason
+    run.execute(plan)
+    assert sha256(product(run)) == before
+
+
+def test_engine_that_cannot_evaluate_a_model_is_refused_in_the_plan(run: Run) -> None:
+    manifest = run.folder / "models" / "X50" / "bundle.json"
+    model = manifest.with_name("model.txt")
+    model.write_text(model.read_text().replace("objective=regression", "objective=poisson"))
+    data = json.loads(manifest.read_text())
+    data["sha256"]["model.txt"] = sha256(model)
+    manifest.write_text(json.dumps(data))
+    assert element(run.plan(), "traits.predict").inputs["engine"] == "lightgbm"
+    plan = run.plan(engines={"predict": "quantised"})
+    assert decisions(plan) == "invalid_input run run missing_input"
+    assert "objective poisson" in element(plan, "traits.predict").reason
+    with pytest.raises(ConfigError, match="'fastest' is none of auto, quantised, lightgbm"):
+        run.plan(engines={"predict": "fastest"})
 
 
 def test_older_mask_with_other_values_is_refused_and_left_as_it_is(run: Run) -> None:
