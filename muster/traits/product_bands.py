@@ -1,8 +1,8 @@
 """Where the bands of a product come from: stage rasters, or the product that is there already.
 
 A band that the former product holds is taken over number by number, so that it stays the same to
-the bit.  One of the older kind says 1 for outside where ours says 1 for inside, and is turned round
-here and nowhere else.
+the bit.  What is stored in another way is read as :mod:`muster.traits.open_product` reads it, which
+turns the masks of the older kind round: they say 1 for outside.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from muster.errors import InvalidInput, MissingInput
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error, open_raster
 from muster.raster.grid import Band, Grid, Window, check_same_grid
 from muster.raster.packing import CLASS_PACKING, COV_PACKING, INT16_NODATA, Packing
-from muster.traits.band_names import BAND_ORDER, BandName, recognise_bands
+from muster.traits.band_names import BAND_ORDER, BandName
+from muster.traits.open_product import OpenProduct, open_product
 from muster.traits.product_there import OLDER, held_bands
 from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION, FINGERPRINT_TAG
 
@@ -60,8 +61,8 @@ class ProductBand:
         Of everything that it was made from.
     copied : bool
         Whether the stored numbers are taken as they are.
-    turned : bool
-        Whether the raster says 1 for outside.
+    former : OpenProduct or None
+        The product that it is taken over from; None for a stage raster.
     """
 
     name: BandName
@@ -72,26 +73,15 @@ class ProductBand:
     packing: Packing
     fingerprint: str
     copied: bool = False
-    turned: bool = False
+    former: OpenProduct | None = None
 
     def read(self, window: Window) -> FloatArray:
         """Read a window's values, (row, col), float64, NaN for nodata."""
-        stored = self._read_stored(window)
-        nodata = self.dataset.nodatavals[self.number - 1]
-        values: FloatArray = stored.astype(np.float64)
-        values *= self.dataset.scales[self.number - 1]
-        values += self.dataset.offsets[self.number - 1]
-        if nodata is not None:
-            values[stored == nodata] = np.nan
-        if self.turned:
-            if not np.isin(values[np.isfinite(values)], (0.0, 1.0)).all():
-                raise InvalidInput(
-                    "mask of an older product holds something else than 0 and 1",
-                    where=self.uri,
-                    do="compute the area of applicability again (task aoa)",
-                )
-            values = 1.0 - values
-        return values
+        if self.former is None:
+            values: FloatArray = self._read_stored(window)
+            return values
+        layer, _ = self.former.read(self.name, window)
+        return np.where(layer.valid, layer.values, np.nan)
 
     def read_packed(self, window: Window) -> tuple[Int16Array, int]:
         """Read a window as the product stores it, and count what does not fit its range."""
@@ -167,8 +157,8 @@ def open_bands(
                 dataset = files.enter_context(open_raster(uri))
                 found[name] = _stage_band(name, uri, dataset, _describe(name, trait, unit))
         if former is not None and set(former.held) - set(found) and storage.exists(former.product):
-            dataset = files.enter_context(open_raster(former.product))
-            for band in _former_bands(former, dataset, trait, unit):
+            product = files.enter_context(open_product(former.product))
+            for band in _former_bands(former, product, trait, unit):
                 found.setdefault(band.name, band)
         if "prediction" not in found:
             raise MissingInput(
@@ -216,25 +206,35 @@ def _stage_band(
     return ProductBand(name, uri, dataset, number, band, packing, fingerprint)
 
 
-def _former_bands(former: Former, dataset: Any, trait: str, unit: str) -> Iterator[ProductBand]:
+def _former_bands(
+    former: Former, product: OpenProduct, trait: str, unit: str
+) -> Iterator[ProductBand]:
     """Yield the bands that the former product still holds as the plan saw them."""
-    recognised = recognise_bands(dataset.descriptions, trait)
-    if recognised is None:
+    if product.trait != trait:
         return
-    held = held_bands(former.product, recognised, dataset.tags())
-    for name, number in recognised.bands.items():
+    held = held_bands(former.product, product.bands, product.tags)
+    for name, number in product.bands.bands.items():
         if former.held.get(name) is None or held.get(name) != former.held[name]:
             continue
         band, packing = _describe(name, trait, unit)
         if held[name].startswith(OLDER):
             band = replace(band, tags={"meaning": OLDER_MEANINGS[name]})
-        turned = name == "aoa" and recognised.outside_value == 1
         made = ProductBand(
-            name, former.product, dataset, number, band, packing, held[name], turned=turned
+            name,
+            former.product,
+            product.dataset,
+            number,
+            band,
+            packing,
+            held[name],
+            former=product,
         )
-        if not turned and _is_packed_alike(dataset, number):
+        turned = name == "aoa" and product.bands.outside_value == 1
+        if not turned and _is_packed_alike(product.dataset, number):
             index = number - 1
-            own = Packing(float(dataset.scales[index]), float(dataset.offsets[index]))
+            own = Packing(
+                float(product.dataset.scales[index]), float(product.dataset.offsets[index])
+            )
             made = replace(made.packed_as(own), copied=True)
         yield made
 

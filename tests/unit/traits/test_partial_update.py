@@ -537,7 +537,7 @@ def test_older_mask_with_other_values_is_refused_and_left_as_it_is(run: Run) -> 
         update={"outputs": {k: str(run.folder / f"{k}.part") for k in build.outputs}}
     )
     assert build.decision is Decision.RUN
-    with pytest.raises(InvalidInput, match=r"something else than 0 and 1.*X50\.tif"):
+    with pytest.raises(InvalidInput, match=r"other values than 0 and 1; .*X50\.tif"):
         run.execute(plan.model_copy(update={"elements": (build,)}))
     assert sha256(product(run)) == before
 
