@@ -294,6 +294,21 @@ def test_a_band_that_vanishes_after_the_plan_is_no_quiet_loss(run: Run) -> None:
         run.execute(plan)
 
 
+def test_bands_of_another_model_that_came_since_the_plan_are_not_taken_over(
+    run: Run, make_bundle: Callable[..., str]
+) -> None:
+    run.execute(run.plan(tasks=["predict", "cov"]))
+    forget_stages(run)
+    plan = run.plan(tasks=["aoa"])
+    replace_files(run, Path(make_bundle(folds=5, name="other")), "fold_0.txt")
+    run.execute(run.plan(tasks=["predict", "cov"]))
+    forget_stages(run)
+    before = sha256(product(run))
+    with pytest.raises(MissingInput, match=r"bands have gone since.*got: cov"):
+        run.execute(plan)
+    assert sha256(product(run)) == before
+
+
 def test_a_broken_bundle_leaves_the_other_traits_alone(
     run: Run, make_bundle: Callable[..., str]
 ) -> None:
