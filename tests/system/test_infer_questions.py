@@ -31,6 +31,7 @@ def test_status_lists_runs_and_tells_a_run_element_by_element(mapped: Desk) -> N
     part = run["id"].rpartition("T")[2]
     shown = mapped.muster("status", part).stdout.splitlines()
     assert shown[0].startswith(f"{run['id']}: succeeded: 2 of 2 succeeded")
+    assert shown.pop(1) == f"report: {run['facts']['report']}"
     assert len(shown) == 1 + 1 + 2 * 4
     (aoa,) = [line for line in shown if line.startswith("leaf_area ") and "traits.aoa" in line]
     for word in ("succeeded", "1 ×", " s ", " MiB"):
@@ -187,7 +188,7 @@ def test_a_work_directory_that_cannot_be_written_fails_the_run_in_one_line(desk:
     site.write_text(f'work = "{desk.region / "stack.tif" / "work"}"\n' + site.read_text())
     ran = desk.infer("--site", str(site))
     assert ran.code == 1
-    assert_says_once(ran, "cannot be read or written", "stack.tif/work", "Not a directory")
+    assert_says_once(ran, "refused: cannot be read or written", "stack.tif/work", "Not a directory")
     assert "no completed plan: cannot be read or written" in ran.stdout
     run = desk.newest_run()
     assert desk.status(run)["run"]["state"] == "failed"

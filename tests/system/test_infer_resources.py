@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.system.conftest import HOSTILE, TRAITS
-from tests.system.desk import Desk, Running, assert_says_once, read_bands, say_states
+from tests.system.desk import (
+    Desk,
+    Running,
+    assert_says_once,
+    files_of,
+    read_bands,
+    say_states,
+)
 from tests.system.test_infer_inputs import namespace
 
 if TYPE_CHECKING:
@@ -112,7 +119,7 @@ def test_a_full_disk_is_waited_for_and_the_product_is_whole_when_there_is_room(
     run_beside(running, "mount", "-o", "remount,size=8m", str(desk.maps))
     ran = running.wait()
     assert ran.code == 0
-    assert sorted(path.name for path in saved.glob("*.*")) == ["leaf_area.png", "leaf_area.tif"]
+    assert sorted(path.name for path in saved.glob("*.*")) == files_of("leaf_area")
     assert len(read_bands(saved / "leaf_area.tif")) == 3
     assert_says_once(ran, "traits.build leaf_area transient", "disk is full", "bytes free", "do")
     assert desk.states(ran.run_id)["leaf_area"] == say_states("succeeded", bands="reused")
