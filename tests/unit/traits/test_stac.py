@@ -298,6 +298,7 @@ def test_says_what_made_it(product: Path) -> None:
         "fingerprints": json.loads(tags[FINGERPRINTS_TAG]),
         "model_sha256": tags["MUSTER_MODEL_SHA256"],
         "version": tags["MUSTER_VERSION"],
+        "tags_sha256": tags["MUSTER_TAGS_SHA256"],
     }
     assert ours["fingerprints"]["aoa"] == "fingerprint of aoa"
     plain = item_of(product)["properties"]
