@@ -157,7 +157,7 @@ def _result(
         product=product,
         link=link_product(product, output),
         unit=_text(said.get("muster:unit")),
-        description=_text(said.get("description")),
+        description=_text(said.get("muster:description")),
         try_id=_text(said.get("muster:try_id")),
         cv={name: number for name, number in numbers.items() if number is not None},
         inside_fraction=_number(said.get("muster:inside_fraction")),

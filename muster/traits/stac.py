@@ -288,6 +288,7 @@ def _properties(
     }
     for key, tag in (
         ("muster:unit", "MUSTER_UNIT"),
+        ("muster:description", "MUSTER_DESCRIPTION"),
         ("muster:model_sha256", "MUSTER_MODEL_SHA256"),
         ("muster:version", "MUSTER_VERSION"),
         ("muster:tags_sha256", "MUSTER_TAGS_SHA256"),

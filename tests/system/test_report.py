@@ -22,7 +22,7 @@ ITEM = {
     "type": "Feature",
     "properties": {
         "muster:trait": "leaf_area", "muster:unit": "mm²", "muster:try_id": 3117,
-        "description": "Area of a leaf <b>without</b> its petiole",
+        "muster:description": "Area of a leaf <b>without</b> its petiole",
         "muster:cv": {"r2": 0.8123, "rmse": 0.2511, "nrmse": 0.05, "mae": 0.2, "n": 150},
         "muster:inside_fraction": 0.953, "muster:engines": {"aoa": "tree"},
     },

@@ -29,7 +29,7 @@ ITEM = {
     "muster:trait": "a",
     "muster:unit": "mm²",
     "muster:try_id": 3117,
-    "description": "Area of a leaf",
+    "muster:description": "Area of a leaf",
     "muster:cv": {"r2": 0.5, "rmse": 2.0, "n": 150, "mae": None, "other": 1},
     "muster:inside_fraction": 0.75,
     "muster:engines": {"prediction": "numba", "aoa": "faiss"},

@@ -290,6 +290,7 @@ def test_says_what_made_it(product: Path) -> None:
     assert ours == {
         "trait": "X50",
         "unit": "mm²/mg",
+        "description": "Specific leaf area",
         "trait_set": "splot",
         "try_id": 7,
         "inside_fraction": 0.25,
