@@ -154,7 +154,7 @@ def test_half_a_character_costs_no_report(planned: Database, tmp_path: Path) -> 
     end(planned, Outcome.SUCCEEDED)
     maps = tmp_path / "maps"
     maps.mkdir()
-    (maps / "b-e0.json").write_text('{"properties": {"description": "a \\ud800 leaf"}}')
+    (maps / "b-e0.json").write_text('{"properties": {"muster:description": "a \\ud800 leaf"}}')
     build = PlannedElement(
         step="traits.build", name="b-e0", group="b-e0", decision=Decision.REUSED, reason="there"
     )
