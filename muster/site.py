@@ -16,7 +16,8 @@ from pydantic import model_validator
 
 from muster.config import KeepS, SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, MissingInput
-from muster.jobs.model import Caps, Frozen, Resources
+from muster.frozen import Frozen
+from muster.jobs.model import Caps, Resources
 from muster.jobs.step import STEPS, find_step
 from muster.storage import explain_os_error
 

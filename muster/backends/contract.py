@@ -6,11 +6,12 @@ it must be able to answer after a restart, from the submission key alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from muster.jobs.model import Batch, Resources
     from muster.jobs.outcome import Observation
@@ -32,6 +33,11 @@ class Wave:
         What each element gets; equal for all of a wave.
     excluded_hosts : sequence of str
         Where these elements must not run again.
+    after : mapping of str to sequence of str
+        What must have ended before, in the scheduler's own words: ``afterok`` or ``afterany`` →
+        references of submissions.
+    intended_at, submitted_at : datetime or None
+        When the intent was committed, and when the scheduler's answer was, by the store's clock.
     """
 
     batch: Batch
@@ -39,6 +45,9 @@ class Wave:
     attempts: Mapping[int, int]
     resources: Resources
     excluded_hosts: Sequence[str] = ()
+    after: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    intended_at: datetime | None = None
+    submitted_at: datetime | None = None
 
 
 class Backend(Protocol):
@@ -46,14 +55,19 @@ class Backend(Protocol):
 
     Attributes
     ----------
-    poll_interval_s : float
-        How long the supervisor waits between two looks, in seconds.
     result_grace_s : float
         How long a result file may lag behind the end of its job, in seconds.
     """
 
-    poll_interval_s: float
     result_grace_s: float
+
+    async def news(self) -> None:
+        """Return when another look may show something new."""
+        ...
+
+    async def room(self, batch: Batch) -> int | None:
+        """Say how many elements one more wave of a batch may have now; None without a limit."""
+        ...
 
     async def find(self, wave: Wave) -> str | None:
         """Look a submission up by its key; its reference, or None where it was never submitted.

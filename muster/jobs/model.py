@@ -12,21 +12,17 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from muster import storage
+from muster.backends.slurm.place import SlurmPlace
 from muster.errors import one_line
+from muster.frozen import Frozen
 from muster.jobs.eta import LONGEST_LEFT_S
 from muster.jobs.outcome import Outcome
 
 LONGEST_MESSAGE = 200
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
-
-
-class Frozen(BaseModel):
-    """Base of everything that is read from a file: immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RunParams(Frozen):
@@ -113,6 +109,8 @@ class Batch(Frozen):
         Folder that all batches of the pool share: a local pool's slots are locked there.
     seed : int
         Seed of everything random.
+    slurm : SlurmPlace or None
+        With the backend ``slurm``: the pool in Slurm's words, and how its cluster is reached.
     deadline_s : int or None
         How long a generation may take in all, in seconds.
     environment : dict of str to str
@@ -134,6 +132,7 @@ class Batch(Frozen):
     work_uri: str
     pool_uri: str
     seed: int = 0
+    slurm: SlurmPlace | None = None
     deadline_s: int | None = None
     environment: dict[str, str] = {}
     looks: bool = False

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field
 
-from muster.jobs.model import Frozen
+from muster.frozen import Frozen
 
 BAND_NAME = r"[A-Za-z0-9_.]+-[0-9a-f]{16}\.tif"
 """File name of a raster that is kept by what it is made from, for Python and for Postgres."""

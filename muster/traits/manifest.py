@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
-from muster.jobs.model import Frozen
+from muster.frozen import Frozen
 from muster.traits.training_table import RESERVED_COLUMNS
 from muster.traits.transform import TargetTransform
 

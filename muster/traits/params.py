@@ -17,7 +17,8 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, mode
 from muster import storage
 from muster.config import SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, InvalidInput
-from muster.jobs.model import Frozen, RunParams
+from muster.frozen import Frozen
+from muster.jobs.model import RunParams
 from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
 from muster.traits.locations import (
     check_location,

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from muster.errors import InvalidInput
-from muster.jobs.model import Frozen
+from muster.frozen import Frozen
 
 Kind = Literal["none", "log", "yeo-johnson"]
 

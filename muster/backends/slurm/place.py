@@ -1,0 +1,168 @@
+"""What a batch on Slurm is frozen with: its pool in Slurm's own words, and how to reach the cluster.
+
+It is written to ``batch.json`` with the batch, so that a changed site file touches new runs only.
+It names files that hold secrets (a private key) and holds none itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from muster.config import TimeS
+from muster.frozen import Frozen
+
+DEFAULT_CLUSTER = "slurm"
+OWN_OPTIONS = frozenset(
+    ["account", "array", "begin", "chdir", "comment", "constraint", "cpus-per-task", "dependency", "error", "exclude", "exclusive", "export", "export-file", "gpus", "gpus-per-node", "gpus-per-task", "gres", "input", "job-name", "kill-on-invalid-dep", "mem", "no-requeue", "nodes", "ntasks", "open-mode", "output", "parsable", "partition", "qos", "requeue", "reservation", "test-only", "time", "uid", "gid", "wait", "wrap", "get-user-env"]
+)
+"""Options of sbatch that Muster sets itself, or that would take a job out of its hands."""
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:,+@%=|&!*()\[\]-]*")
+_OPTION = re.compile(r"[a-z][a-z0-9-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _word(text: str) -> str:
+    if not _WORD.fullmatch(text):
+        raise ValueError("holds what no word of Slurm's holds (letters, digits, _ . : , + - …)")
+    return text
+
+
+def _no_control(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("is empty, or holds a NUL")
+    return text
+
+
+Word = Annotated[str, AfterValidator(_word)]
+"""A word as Slurm's options take it: a partition, an account, a constraint."""
+
+Text = Annotated[str, AfterValidator(_no_control)]
+
+
+def check_variables(environment: dict[str, str]) -> None:
+    """Refuse names that no shell takes as a variable's.
+
+    Raises
+    ------
+    ValueError
+        When there is one.
+    """
+    wrong = sorted(name for name in environment if not _VARIABLE.fullmatch(name))
+    if wrong:
+        raise ValueError(f"not a variable's name: {', '.join(map(repr, wrong))}")
+
+
+class Cluster(Frozen):
+    """How a cluster is reached, and how jobs start there.
+
+    Attributes
+    ----------
+    name : str
+        What all batches of it share: one poller, one rate of submissions.
+    transport : {"local", "ssh"}
+        Whether Slurm's commands run here, or on a login node.
+    host, port, user : str, int, str
+        With ssh: the login node, as ``~/.ssh/config`` may know it.
+    key, known_hosts : str or None
+        With ssh: files of the private key and of the hosts' keys; by default those of OpenSSH.
+    work : str or None
+        With ssh: folder on the cluster that batches and results travel to and from; None where
+        both sides see the same work directory.
+    poll_every : int
+        Seconds between two looks at the queue; more where the controller is slow.
+    submissions_per_s : float
+        The most submissions in a second, from all processes together.
+    python : str or None
+        Python on the nodes, with Muster installed; by default the one of this process.
+    prelude : tuple of str
+        Lines of shell before a job's command: ``module load …``, ``source …/activate``.
+    container : tuple of str
+        Command that the job's command is put behind: ``apptainer exec --nv /images/muster.sif``.
+    environment : dict of str to str
+        Variables of every job.
+    """
+
+    name: Word = DEFAULT_CLUSTER
+    transport: Literal["local", "ssh"] = "local"
+    host: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    user: str | None = None
+    key: str | None = None
+    known_hosts: str | None = None
+    work: str | None = None
+    poll_every: TimeS = 30
+    submissions_per_s: Annotated[float, Field(gt=0, le=100)] = 1.0
+    python: Text | None = None
+    prelude: tuple[Text, ...] = ()
+    container: tuple[Text, ...] = ()
+    environment: dict[str, Text] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Cluster:
+        if self.transport == "ssh" and not self.host:
+            raise ValueError("transport ssh needs a host")
+        if self.transport == "local":
+            given = [
+                n
+                for n in ("host", "port", "user", "key", "known_hosts", "work")
+                if getattr(self, n) is not None
+            ]
+            if given:
+                raise ValueError(f"{', '.join(given)}: only with transport = 'ssh'")
+        if self.work is not None and not self.work.startswith("/"):
+            raise ValueError("work must be an absolute path on the cluster")
+        check_variables(self.environment)
+        return self
+
+
+class SlurmPlace(Frozen):
+    """A pool on a cluster, in Slurm's own words.
+
+    Attributes
+    ----------
+    cluster : Cluster
+        Where.
+    partition, account, qos, constraint, reservation : str or None
+        As sbatch takes them.
+    gres : str or None
+        Generic resources without the number of GPUs, which the placement says: ``gpu:l40s``.
+    nodes, ntasks : int or None
+        For steps that span nodes.
+    exclusive : bool
+        Whether a job has its nodes alone.
+    pack : int
+        How many elements one array task runs, one after the other, where they are short.
+    options : dict
+        Further options of sbatch, without the dashes: ``{"mail-type": "FAIL"}``; true stands for
+        an option without a value.
+    """
+
+    cluster: Cluster = Cluster()
+    partition: Word | None = None
+    account: Word | None = None
+    qos: Word | None = None
+    constraint: Word | None = None
+    reservation: Word | None = None
+    gres: Word | None = None
+    nodes: Annotated[int, Field(ge=1)] | None = None
+    ntasks: Annotated[int, Field(ge=1)] | None = None
+    exclusive: bool = False
+    pack: Annotated[int, Field(ge=1)] = 1
+    options: dict[str, bool | int | Word] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> SlurmPlace:
+        for name, value in self.options.items():
+            if not _OPTION.fullmatch(name):
+                raise ValueError(f"{name!r} is no long option of sbatch (written without dashes)")
+            if name in OWN_OPTIONS:
+                raise ValueError(
+                    f"option {name!r} is set by Muster itself, or has a key of its own"
+                )
+            if value is False:
+                raise ValueError(f"option {name!r} is false: leave it out")
+        return self
