@@ -1,4 +1,4 @@
-"""What a batch on Slurm is frozen with: its pool in Slurm's own words, and how to reach the cluster.
+"""What a batch on Slurm is frozen with: its pool in Slurm's own words, and the way to the cluster.
 
 It is written to ``batch.json`` with the batch, so that a changed site file touches new runs only.
 It names files that hold secrets (a private key) and holds none itself.
@@ -16,7 +16,13 @@ from muster.frozen import Frozen
 
 DEFAULT_CLUSTER = "slurm"
 OWN_OPTIONS = frozenset(
-    ["account", "array", "begin", "chdir", "comment", "constraint", "cpus-per-task", "dependency", "error", "exclude", "exclusive", "export", "export-file", "gpus", "gpus-per-node", "gpus-per-task", "gres", "input", "job-name", "kill-on-invalid-dep", "mem", "no-requeue", "nodes", "ntasks", "open-mode", "output", "parsable", "partition", "qos", "requeue", "reservation", "test-only", "time", "uid", "gid", "wait", "wrap", "get-user-env"]
+    (
+        "account array begin chdir comment constraint cpus-per-task dependency error "
+        "exclude exclusive export export-file get-user-env gid gpus gpus-per-node gpus- "
+        "per-task gres input job-name kill-on-invalid-dep mem mem-per-cpu mem-per-gpu no- "
+        "kill no-requeue nodes ntasks open-mode output parsable partition qos requeue "
+        "reservation test-only time uid wait wrap"
+    ).split()
 )
 """Options of sbatch that Muster sets itself, or that would take a job out of its hands."""
 
@@ -136,6 +142,8 @@ class SlurmPlace(Frozen):
         Whether a job has its nodes alone.
     pack : int
         How many elements one array task runs, one after the other, where they are short.
+    work_root : str or None
+        The work directory on this side, whose other side is ``cluster.work``; set by the plan.
     options : dict
         Further options of sbatch, without the dashes: ``{"mail-type": "FAIL"}``; true stands for
         an option without a value.
@@ -152,6 +160,7 @@ class SlurmPlace(Frozen):
     ntasks: Annotated[int, Field(ge=1)] | None = None
     exclusive: bool = False
     pack: Annotated[int, Field(ge=1)] = 1
+    work_root: str | None = None
     options: dict[str, bool | int | Word] = {}
 
     @model_validator(mode="after")

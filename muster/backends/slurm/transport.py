@@ -1,0 +1,99 @@
+"""How a command reaches the cluster, and how the work directory is seen there.
+
+A transport that fails says so with Transient, and never with an answer: what became of the command
+is then not known, and nobody may take it for a failure of a job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command that ended has said.
+
+    Attributes
+    ----------
+    exit_code : int
+        As a shell tells it; 128 + n for a signal.
+    stdout, stderr : str
+        Decoded as UTF-8, wrong bytes replaced.
+    """
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+class Transport(Protocol):
+    """A way to run commands on the cluster."""
+
+    async def call(self, arguments: Sequence[str], *, timeout_s: float) -> Answer:
+        """Run a command to its end.
+
+        Parameters
+        ----------
+        arguments : sequence of str
+            The program and its arguments, each taken literally on whatever way it goes.
+        timeout_s : float
+            How long it may take, in seconds; it is ended then.
+
+        Raises
+        ------
+        Transient
+            When the cluster could not be reached, or the command did not end in time.
+        ConfigError
+            When it never can be: the program is not there, the host's key is another one.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is open; the next call opens it again."""
+        ...
+
+
+class WorkFiles(Protocol):
+    """How the files of a work directory get to the cluster and back."""
+
+    def there(self, path: str) -> str:
+        """Return the path on the cluster of a path on this side."""
+        ...
+
+    async def send(self, paths: Sequence[str]) -> None:
+        """Bring files, and folders with all that is in them, to the cluster.
+
+        Raises
+        ------
+        Transient
+            When not all of them are there.
+        """
+        ...
+
+    async def collect(self, folders: Sequence[str]) -> None:
+        """Bring back what is new below folders: results, logs, progress, outputs.
+
+        Raises
+        ------
+        Transient
+            When it is not known whether all has come.
+        """
+        ...
+
+
+class SharedFiles:
+    """Both sides see the same work directory: nothing travels."""
+
+    def there(self, path: str) -> str:
+        """Return the path itself."""
+        return path
+
+    async def send(self, paths: Sequence[str]) -> None:
+        """Do nothing."""
+
+    async def collect(self, folders: Sequence[str]) -> None:
+        """Do nothing."""
