@@ -16,14 +16,15 @@ from muster.frozen import Frozen
 
 DEFAULT_CLUSTER = "slurm"
 OWN_OPTIONS = frozenset(
-    (
-        "account array begin chdir comment constraint cpus-per-task dependency error "
-        "exclude exclusive export export-file get-user-env gid gpus gpus-per-node gpus- "
-        "per-task gres input job-name kill-on-invalid-dep mem mem-per-cpu mem-per-gpu no- "
-        "kill no-requeue nodes ntasks open-mode output parsable partition qos requeue "
-        "reservation test-only time uid wait wrap"
-    ).split()
-)
+    {
+        "account", "array", "begin", "chdir", "comment", "constraint", "cpus-per-task",
+        "dependency", "error", "exclude", "exclusive", "export", "export-file",
+        "get-user-env", "gid", "gpus", "gpus-per-node", "gpus-per-task", "gres", "input",
+        "job-name", "kill-on-invalid-dep", "mem", "mem-per-cpu", "mem-per-gpu", "no-kill",
+        "no-requeue", "nodes", "ntasks", "open-mode", "output", "parsable", "partition",
+        "qos", "requeue", "reservation", "test-only", "time", "uid", "wait", "wrap",
+    }
+)  # fmt: skip
 """Options of sbatch that Muster sets itself, or that would take a job out of its hands."""
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:,+@%=|&!*()\[\]-]*")
