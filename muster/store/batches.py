@@ -34,13 +34,14 @@ _ELEMENTS = """
 
 _ATTEMPTS = """
     SELECT a.element_id, a.id, a.submission_id, a.number, a.generation, a.state, a.outcome,
-           a.resources, a.host, a.missing_since, a.ended_at, a.message
+           a.resources, a.host, a.missing_since, a.ended_at, a.message, a.log_told
     FROM attempt a JOIN element e ON e.id = a.element_id
     WHERE e.batch_id = %s ORDER BY a.element_id, a.number
 """
 
 _SUBMISSIONS = """
-    SELECT id, key, claim, fingerprint, reference, state = 'submitted', cancelled_at IS NOT NULL
+    SELECT id, key, claim, fingerprint, reference, intended_at, submitted_at,
+           cancelled_at IS NOT NULL
     FROM submission WHERE batch_id = %s AND state <> 'ended' ORDER BY wave
 """
 
@@ -89,10 +90,10 @@ def read_batch(db: Database, claim: Claim) -> BatchRecord:
     with holding(db, claim) as cursor:
         cursor.execute(
             "UPDATE batch SET heartbeat_at = now() WHERE id = %s RETURNING spec, generation,"
-            " generation_started_at, cancel_requested_at IS NOT NULL, now()",
+            " generation_started_at, cancel_requested_at IS NOT NULL, degraded, now()",
             (claim.batch_id,),
         )
-        spec, generation, started_at, cancel_requested, now = one_row(cursor)
+        spec, generation, started_at, cancel_requested, degraded, now = one_row(cursor)
         submissions = _read_submissions(cursor, claim.batch_id)
         elements = _read_elements(cursor, claim.batch_id)
     return BatchRecord(
@@ -100,6 +101,7 @@ def read_batch(db: Database, claim: Claim) -> BatchRecord:
         generation=generation,
         generation_started_at=started_at,
         cancel_requested=cancel_requested,
+        degraded=degraded,
         submissions=submissions,
         elements=elements,
         now=now,
@@ -150,6 +152,7 @@ def intend_submission(
                 (element, submission_id, number, generation, _json(resources), log_uri)
                 for element, (number, resources, log_uri) in attempts.items()
             ],
+            page_size=max(1, len(attempts)),
         )
         cursor.execute(
             "UPDATE element SET state = 'running', reason = NULL, updated_at = now()"
@@ -186,6 +189,7 @@ def record_running(db: Database, claim: Claim, hosts: Mapping[int, str | None]) 
             " WHERE attempt.id = v.id AND attempt.state IN ('planned', 'submitted')",
             list(hosts.items()),
             template="(%s, %s::text)",
+            page_size=len(hosts),
         )
 
 
@@ -229,9 +233,10 @@ def record_endings(db: Database, claim: Claim, endings: Sequence[Ending]) -> Non
                 )
                 for e in endings
             ],
+            page_size=len(endings),
             fetch=True,
         )  # fmt: skip
-        ids = [row[0] for row in ended]
+        ids = {row[0] for row in ended}
         artifacts = [
             (e.attempt_id, a.name, a.uri, a.sha256, a.bytes, a.media_type)
             for e in endings
@@ -243,8 +248,9 @@ def record_endings(db: Database, claim: Claim, endings: Sequence[Ending]) -> Non
                 cursor,
                 "INSERT INTO artifact (attempt_id, name, uri, sha256, bytes, media_type) VALUES %s",
                 artifacts,
+                page_size=len(artifacts),
             )
-        cursor.execute(_SETTLE_ELEMENTS, (ids,))
+        cursor.execute(_SETTLE_ELEMENTS, (list(ids),))
         cursor.execute(
             "UPDATE submission SET state = 'ended', ended_at = now() WHERE batch_id = %s"
             " AND state <> 'ended' AND NOT EXISTS (SELECT 1 FROM attempt"
@@ -284,6 +290,30 @@ def record_stopped(db: Database, claim: Claim, state: str, reason: str) -> None:
         )
 
 
+def record_degraded(db: Database, claim: Claim, trouble: str | None) -> None:
+    """Record what does not answer while a batch waits for it; None when it answers again."""
+    with holding(db, claim) as cursor:
+        cursor.execute(
+            "UPDATE batch SET degraded = %s, degraded_since = CASE WHEN %s IS NULL THEN NULL"
+            " ELSE coalesce(degraded_since, now()) END, heartbeat_at = now() WHERE id = %s",
+            (trouble, trouble, claim.batch_id),
+        )
+
+
+def record_told(db: Database, claim: Claim, told: Mapping[int, int]) -> None:
+    """Record up to which byte the logs of attempts were told: attempt id → offset."""
+    if not told:
+        return
+    with holding(db, claim) as cursor:
+        execute_values(
+            cursor,
+            "UPDATE attempt SET log_told = v.told FROM (VALUES %s) AS v (id, told)"
+            " WHERE attempt.id = v.id",
+            list(told.items()),
+            page_size=len(told),
+        )
+
+
 def _read_submissions(cursor: Cursor, batch_id: str) -> tuple[Submission, ...]:
     cursor.execute(_SUBMISSIONS, (batch_id,))
     return tuple(
@@ -304,9 +334,8 @@ def _read_elements(cursor: Cursor, batch_id: str) -> tuple[ElementRecord, ...]:
 
 
 def _attempt(columns: Sequence[Any]) -> Attempt:
-    id_, submission, number, generation, state, outcome, resources, host, missing, ended, text = (
-        columns
-    )
+    id_, submission, number, generation, state, outcome, resources, *rest = columns
+    host, missing, ended, text, told = rest
     return Attempt(
         id=id_,
         submission_id=submission,
@@ -319,6 +348,7 @@ def _attempt(columns: Sequence[Any]) -> Attempt:
         missing_since=missing,
         ended_at=ended,
         message=text,
+        log_told=told,
     )
 
 

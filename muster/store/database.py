@@ -1,11 +1,13 @@
-"""One connection to the store: opened late, shared by threads, opened again when it broke.
+"""A few connections to the store: opened late, shared by threads, opened again when they broke.
 
 Everything else in this package is SQL inside ``Database.transaction()``.  psycopg2 is used plainly:
-a connection takes 6 ms where Airflow's own hook takes 800.
+a connection takes 6 ms where Airflow's own hook takes 800.  A process needs one Database, however
+many batches it supervises.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -41,8 +43,12 @@ _TIMEOUTS: dict[str, Any] = {
 _OPTIONS = "-c timezone=UTC -c statement_timeout=120s -c idle_in_transaction_session_timeout=30s"
 
 
+MOST_CONNECTIONS = 4
+"""Of one process: threads beyond that many wait for each other."""
+
+
 class Database:
-    """A connection to the store.
+    """The store, by a few connections that the threads of this process share.
 
     Parameters
     ----------
@@ -52,14 +58,14 @@ class Database:
 
     Notes
     -----
-    One transaction at a time: threads wait for each other.  A transaction that broke because the
-    server went away raises StoreUnavailable, and the next one connects again.
+    A transaction that broke because the server went away raises StoreUnavailable, and the next one
+    connects again.  Transactions are not nested: each takes a connection of its own.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url.replace("postgresql+psycopg2://", "postgresql://", 1)
-        self._connection: Connection | None = None
-        self._lock = threading.RLock()
+        self._idle: list[Connection] = []
+        self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
 
     @classmethod
     def from_environment(cls) -> Database:
@@ -91,13 +97,44 @@ class Database:
         IllegalTransition
             When the database refused to move a record backwards.
         """
-        with self._lock:
+        with self._connection() as connection, connection, connection.cursor() as cursor:
+            yield cursor
+
+    @contextmanager
+    def session(self) -> Iterator[Cursor]:
+        """Yield a cursor whose statements are transactions of their own, on one connection.
+
+        Raises
+        ------
+        StoreUnavailable
+            When Postgres does not answer.
+        """
+        with self._connection() as connection:
+            connection.autocommit = True
+            try:
+                with connection.cursor() as cursor:
+                    yield cursor
+            finally:
+                if not connection.closed:
+                    connection.autocommit = False
+
+    def close(self) -> None:
+        """Close what is idle; the next transaction connects again."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """Lend a connection; one that broke is closed with all that were opened before it."""
+        with self._room:
+            connection: Connection | None = None
             try:
                 connection = self._connect()
-                with connection, connection.cursor() as cursor:
-                    yield cursor
+                yield connection
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
                 self.close()
+                if connection is not None:
+                    connection.close()
                 raise StoreUnavailable(
                     "the store does not answer", got=error, do="is Postgres running?"
                 ) from error
@@ -107,17 +144,17 @@ class Database:
                         "the store refused a step backwards", got=error.diag.message_primary
                     ) from error
                 raise
-
-    def close(self) -> None:
-        """Close the connection; the next transaction opens a new one."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            finally:
+                if connection is not None and not connection.closed:
+                    self._idle.append(connection)
 
     def _connect(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = psycopg2.connect(
-                self.url, application_name="muster", options=_OPTIONS, **_TIMEOUTS
-            )
-        return self._connection
+        while self._idle:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                connection = self._idle.pop()
+                if not connection.closed:
+                    return connection
+        opened: Connection = psycopg2.connect(
+            self.url, application_name="muster", options=_OPTIONS, **_TIMEOUTS
+        )
+        return opened

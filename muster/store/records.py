@@ -68,8 +68,14 @@ class Submission:
     claim: UUID
     fingerprint: str
     reference: str | None
-    submitted: bool
+    intended_at: datetime
+    submitted_at: datetime | None
     cancelled: bool
+
+    @property
+    def submitted(self) -> bool:
+        """Whether the backend has confirmed that it took it."""
+        return self.submitted_at is not None
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class Attempt:
     missing_since: datetime | None
     ended_at: datetime | None
     message: str | None
+    log_told: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ class BatchRecord:
     generation: int
     generation_started_at: datetime
     cancel_requested: bool
+    degraded: str | None
     submissions: tuple[Submission, ...]
     elements: tuple[ElementRecord, ...]
     now: datetime

@@ -132,7 +132,7 @@ def test_a_store_of_the_first_version_is_upgraded_with_its_record(
     with create_engine(schema._sqlalchemy_url(database)).begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-    assert schema.read_versions(database) == ("0001", "0002")
+    assert schema.read_versions(database) == ("0001", "0003")
     db = Database(database)
     with db.transaction() as cursor:
         cursor.execute(
