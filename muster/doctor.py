@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster import storage
-from muster.backends import open_backend
+from muster.backends import Backends
 from muster.backends.contract import Wave
 from muster.errors import MusterError
 from muster.jobs.model import Batch, Element, Resources, Result
@@ -20,6 +20,7 @@ from muster.store.schema import read_versions
 
 if TYPE_CHECKING:
     from muster.site import Pool, Site
+    from muster.store.database import Database
 
 PROBE_PATIENCE_S = 120.0
 
@@ -43,14 +44,14 @@ class Check:
     finding: str
 
 
-async def examine_site(site: Site, store_url: str) -> list[Check]:
+async def examine_site(site: Site, db: Database) -> list[Check]:
     """Try everything a run on this site needs."""
     checks = [
-        await asyncio.to_thread(_check_store, store_url),
+        await asyncio.to_thread(_check_store, db.url),
         await asyncio.to_thread(_check_work, site),
     ]
     for name, pool in site.pools.items():
-        checks.extend(await _check_pool(site, name, pool))
+        checks.extend(await _check_pool(db, site, name, pool))
     return checks
 
 
@@ -75,7 +76,7 @@ def _check_work(site: Site) -> Check:
     return Check("work directory", same, f"{site.work_uri} can be written and read")
 
 
-async def _check_pool(site: Site, name: str, pool: Pool) -> list[Check]:
+async def _check_pool(db: Database, site: Site, name: str, pool: Pool) -> list[Check]:
     """Send one small element through the pool's backend, as a batch would."""
     folder = storage.join(site.work_uri, "doctor", uuid.uuid4().hex)
     report = storage.join(folder, "probe.json")
@@ -94,7 +95,7 @@ async def _check_pool(site: Site, name: str, pool: Pool) -> list[Check]:
     label = f"pool {name}"
     started = time.monotonic()
     try:
-        result = await _run_probe(batch)
+        result = await _run_probe(db, batch)
     except MusterError as error:
         return [Check(label, False, str(error))]
     if result is None:
@@ -134,8 +135,9 @@ def _check_placements(site: Site, name: str, cpus: int, memory_mib: int) -> list
     return [Check(f"pool {name}", False, problem) for problem in problems]
 
 
-async def _run_probe(batch: Batch) -> Result | None:
-    backend = open_backend(batch.backend)
+async def _run_probe(db: Database, batch: Batch) -> Result | None:
+    backends = Backends(db)
+    backend = backends.open(batch)
     wave = Wave(batch, f"{batch.id}.w1", {0: 1}, batch.resources)
     await asyncio.to_thread(write_orders, wave)
     reference = await backend.submit(wave)
@@ -145,9 +147,10 @@ async def _run_probe(batch: Batch) -> Result | None:
             seen = (await backend.observe(wave, reference))[0]
             if seen.sighting not in ALIVE and seen.sighting is not Sighting.UNKNOWN:
                 break
-            await asyncio.sleep(backend.poll_interval_s)
+            await backend.news()
     finally:
         await backend.cancel(wave, reference)
+        await backends.close()
     uri = batch.result_uri(0, 1)
     if not await asyncio.to_thread(storage.exists, uri):
         return None

@@ -7,12 +7,17 @@ import sys
 import time
 
 
-def configure_logging(level: int = logging.INFO) -> None:
-    """Send the log of this process to stderr."""
+def make_formatter() -> logging.Formatter:
+    """Make what gives every line its form."""
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
+    return formatter
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Send the log of this process to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(make_formatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

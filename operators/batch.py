@@ -15,6 +15,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from muster import storage
+from muster.backends import Backends
 from muster.jobs.batch_end import BatchEnd, read_end
 from muster.jobs.outcome import Outcome
 from muster.jobs.supervise import Supervisor
@@ -83,7 +84,9 @@ class BatchOperator(BaseOperator):
             self._loop.call_soon_threadsafe(self._supervision.cancel)
 
     async def _supervise(self, db: Database, batch_id: str, max_tries: int) -> BatchEnd:
-        supervisor = await Supervisor.take_over(db, batch_id, max_tries=max_tries)
+        supervisor = await Supervisor.take_over(
+            db, batch_id, Backends(db), max_tries=max_tries, tell_logs=True
+        )
         self._loop = asyncio.get_running_loop()
         self._supervision = asyncio.create_task(supervisor.run())
         try:
@@ -107,7 +110,7 @@ class BatchOperator(BaseOperator):
         raise AirflowFailException(end.describe())
 
     def _write_logs(self, batch: Batch, end: BatchEnd) -> None:
-        """Write the end of the elements' own logs, the failing ones first, and where they are."""
+        """Write what is left to tell of the elements' logs, and where they are; failures first."""
         order = sorted(range(len(end.elements)), key=lambda i: end.elements[i] not in end.failures)
         for index in order[:LOGS]:
             element = end.elements[index]
@@ -115,9 +118,15 @@ class BatchOperator(BaseOperator):
                 continue
             uri = batch.log_uri(index, element.attempts)
             self.log.info("log of %s, attempt %d: %s", element.name, element.attempts, uri)
-            if storage.exists(uri):
-                text = storage.read_tail(uri, LOG_BYTES).decode("utf-8", "replace")
-                for line in text.splitlines()[-LOG_LINES:]:
+            if not storage.exists(uri):
+                continue
+            untold = storage.stat(uri).bytes - element.log_told
+            if untold > 0:
+                text = storage.read_tail(uri, min(untold, LOG_BYTES)).decode("utf-8", "replace")
+                lines = text.splitlines()
+                if untold > LOG_BYTES or len(lines) > LOG_LINES:
+                    self.log.info("| … the end of it:")
+                for line in lines[-LOG_LINES:]:
                     self.log.info("| %s", line[:LINE_CHARACTERS])
 
 
@@ -125,3 +134,9 @@ class LocalBatchOperator(BatchOperator):
     """Runs batches on this machine, in the task itself: never deferred."""
 
     ui_color = "#dfe9f5"
+
+
+class SlurmBatchOperator(BatchOperator):
+    """Runs batches on a Slurm cluster: deferred, and supervised by the triggerer."""
+
+    ui_color = "#f5e9df"

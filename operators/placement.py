@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from muster.errors import ConfigError
-from operators.batch import LocalBatchOperator
+from operators.batch import LocalBatchOperator, SlurmBatchOperator
 
 if TYPE_CHECKING:
     from muster.site import Site
     from operators.batch import BatchOperator
 
-OPERATORS: dict[str, type[BatchOperator]] = {"local": LocalBatchOperator}
+OPERATORS: dict[str, type[BatchOperator]] = {
+    "local": LocalBatchOperator,
+    "slurm": SlurmBatchOperator,
+}
 """Backend → operator class; all share execute and resume, and obey the batch's frozen backend."""
 
 

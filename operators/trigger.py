@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from muster.backends import Backends
 from muster.errors import ClaimLost
 from muster.jobs.batch_end import BatchEnd, read_end
 from muster.jobs.supervise import Supervisor, patiently
@@ -22,6 +24,19 @@ if TYPE_CHECKING:
 WATCH_INTERVAL_S = 15.0
 SHORTEST_S = 10.0
 """An event sooner than this after the deferral is lost to a race in the scheduler."""
+
+_SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Database, Backends]] = (
+    WeakKeyDictionary()
+)
+"""What all triggers of a triggerer share: a few connections, and one look at each cluster."""
+
+
+def _shared() -> tuple[Database, Backends]:
+    loop = asyncio.get_running_loop()
+    if loop not in _SHARED:
+        db = Database.from_environment()
+        _SHARED[loop] = db, Backends(db)
+    return _SHARED[loop]
 
 
 class BatchTrigger(BaseTrigger):
@@ -49,9 +64,11 @@ class BatchTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Supervise to the end, then send the one event."""
         started = asyncio.get_running_loop().time()
-        db = Database.from_environment()
+        db, backends = _shared()
         try:
-            self._supervisor = await Supervisor.take_over(db, self.batch_id)
+            self._supervisor = await Supervisor.take_over(
+                db, self.batch_id, backends, tell_logs=True
+            )
             end = await self._supervisor.run()
         except ClaimLost:
             # Another triggerer supervises it now (Airflow then cancels this coroutine), or the

@@ -35,6 +35,10 @@ class BackendContract:
         """Make a backend as a fresh process would."""
         raise NotImplementedError
 
+    def place(self, batch: Batch) -> Batch:
+        """Put a batch where this backend runs it."""
+        return batch
+
     def count_jobs(self, key: str) -> int:
         """Count what really runs under a submission key, behind the backend's back."""
         raise NotImplementedError
@@ -46,7 +50,7 @@ class BackendContract:
     # -- what the tests are made of --------------------------------------------------------
 
     def wave(self, folder: Path, inputs: list[dict[str, Any]], **options: Any) -> Wave:
-        batch = make_batch(folder, inputs, slots=self.slots, **options)
+        batch = self.place(make_batch(folder, inputs, slots=self.slots, **options))
         key = f"{batch.id}.w1.{uuid.uuid4().hex[:8]}"
         wave = Wave(batch, key, dict.fromkeys(range(len(inputs)), 1), batch.resources)
         write_orders(wave)
@@ -55,7 +59,11 @@ class BackendContract:
     def run(self, scenario: Callable[[Backend], Coroutine[Any, Any, Any]]) -> Any:
         async def bounded() -> Any:
             async with asyncio.timeout(PATIENCE_S):
-                return await scenario(self.make_backend())
+                backend = self.make_backend()
+                try:
+                    return await scenario(backend)
+                finally:
+                    await backend.close()
 
         return asyncio.run(bounded())
 
@@ -66,7 +74,7 @@ class BackendContract:
             seen = dict(await backend.observe(wave, reference))
             if not any(o.sighting in ALIVE | {Sighting.UNKNOWN} for o in seen.values()):
                 return seen
-            await asyncio.sleep(backend.poll_interval_s)
+            await backend.news()
 
     async def until_running(self, backend: Backend, wave: Wave, reference: str) -> None:
         while True:
@@ -75,7 +83,7 @@ class BackendContract:
                 wave.key
             ):
                 return
-            await asyncio.sleep(backend.poll_interval_s)
+            await backend.news()
 
     @staticmethod
     def result(batch: Batch, index: int = 0) -> Result:
@@ -201,7 +209,7 @@ class BackendContract:
                 parts += await backend.read_log(wave.batch, 0, 1, len(parts))
                 if seen[0].sighting not in ALIVE:
                     break
-                await asyncio.sleep(backend.poll_interval_s)
+                await backend.news()
             parts += await backend.read_log(wave.batch, 0, 1, len(parts))
             return parts, await backend.read_log(wave.batch, 0, 1, 0)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from muster.jobs.element_log import CHUNK_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
@@ -33,6 +35,9 @@ class Wave:
         What each element gets; equal for all of a wave.
     excluded_hosts : sequence of str
         Where these elements must not run again.
+    submitted : sequence of int
+        Indexes of all elements that were submitted with this wave, those included that have ended
+        since; empty where none has.
     after : mapping of str to sequence of str
         What must have ended before, in the scheduler's own words: ``afterok`` or ``afterany`` →
         references of submissions.
@@ -45,9 +50,15 @@ class Wave:
     attempts: Mapping[int, int]
     resources: Resources
     excluded_hosts: Sequence[str] = ()
+    submitted: Sequence[int] = ()
     after: Mapping[str, Sequence[str]] = field(default_factory=dict)
     intended_at: datetime | None = None
     submitted_at: datetime | None = None
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Element indexes in the order of submission: an element's place is that of its job."""
+        return tuple(sorted(self.submitted or self.attempts))
 
 
 class Backend(Protocol):
@@ -57,9 +68,16 @@ class Backend(Protocol):
     ----------
     result_grace_s : float
         How long a result file may lag behind the end of its job, in seconds.
+    trouble : str or None
+        What does not answer, although the rest does and work goes on.
     """
 
     result_grace_s: float
+    trouble: str | None
+
+    async def close(self) -> None:
+        """Let go of connections and the like; what runs goes on where it outlives this process."""
+        ...
 
     async def news(self) -> None:
         """Return when another look may show something new."""
@@ -67,6 +85,10 @@ class Backend(Protocol):
 
     async def room(self, batch: Batch) -> int | None:
         """Say how many elements one more wave of a batch may have now; None without a limit."""
+        ...
+
+    async def turn(self) -> None:
+        """Return when one more submission may be made."""
         ...
 
     async def find(self, wave: Wave) -> str | None:
@@ -105,6 +127,8 @@ class Backend(Protocol):
         """
         ...
 
-    async def read_log(self, batch: Batch, index: int, attempt: int, offset: int) -> bytes:
-        """Return an attempt's log from a byte offset on; empty where there is no more."""
+    async def read_log(
+        self, batch: Batch, index: int, attempt: int, offset: int, limit: int = CHUNK_BYTES
+    ) -> bytes:
+        """Return at most so many bytes of an attempt's log from an offset on; none: no more."""
         ...

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING
 import psutil
 
 from muster.backends.slots import SlotFolder
-from muster.errors import InvalidInput, MusterError, Transient
+from muster.errors import MusterError, Transient
 from muster.jobs.child import PARENT_VARIABLE
+from muster.jobs.element_log import CHUNK_BYTES, local_work_path, read_log_file
 from muster.jobs.outcome import Observation, Sighting
-from muster.storage import explain_os_error, local_path
+from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from muster.backends.contract import Wave
     from muster.jobs.model import Batch
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SLOT_POLL_S = 0.1
+POLL_INTERVAL_S = 0.2
 STOP_GRACE_S = 15.0
 
 
@@ -65,12 +66,26 @@ class _Pool:
 class LocalBackend:
     """Runs waves as processes of this machine."""
 
-    poll_interval_s = 0.2
     result_grace_s = 0.0
+    trouble = None
 
     def __init__(self) -> None:
         self._jobs: dict[tuple[str, int], _Job] = {}
         self._pools: dict[str, _Pool] = {}
+
+    async def close(self) -> None:
+        """Hold on to what runs: it dies with this process anyway."""
+
+    async def news(self) -> None:
+        """Wait a moment: processes of this machine are looked at for nothing."""
+        await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def room(self, batch: Batch) -> int | None:
+        """Set no limit: what finds no slot waits here."""
+        return None
+
+    async def turn(self) -> None:
+        """Set no pace."""
 
     async def find(self, wave: Wave) -> str | None:
         """Look for the wave among what this object started, and in the process table."""
@@ -119,14 +134,11 @@ class LocalBackend:
                 await asyncio.sleep(SLOT_POLL_S)
         raise Transient("processes do not end", where=wave.batch.id, got=find_processes(wave.key))
 
-    async def read_log(self, batch: Batch, index: int, attempt: int, offset: int) -> bytes:
+    async def read_log(
+        self, batch: Batch, index: int, attempt: int, offset: int, limit: int = CHUNK_BYTES
+    ) -> bytes:
         """Read the log file from an offset on."""
-        path = _local(batch.log_uri(index, attempt))
-        if not path.exists():
-            return b""
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read()
+        return read_log_file(batch, index, attempt, offset, limit)
 
     def _observe_job(self, job: _Job) -> Observation:
         host = platform.node()
@@ -153,7 +165,7 @@ class LocalBackend:
     def _pool_of(self, batch: Batch) -> _Pool:
         key = _pool_key(batch)
         if key not in self._pools:
-            self._pools[key] = _Pool(SlotFolder(_local(batch.pool_uri), batch.slots))
+            self._pools[key] = _Pool(SlotFolder(local_work_path(batch.pool_uri), batch.slots))
         return self._pools[key]
 
     async def _dispatch(self, pool: _Pool) -> None:
@@ -202,7 +214,7 @@ def _signal_all(key: str, number: signal.Signals) -> None:
 
 def _start_runner(wave: Wave, index: int, slot: int) -> subprocess.Popen[bytes]:
     batch = wave.batch
-    log_path = _local(batch.log_uri(index, wave.attempts[index]))
+    log_path = local_work_path(batch.log_uri(index, wave.attempts[index]))
     environment = {
         **{name: value for name, value in os.environ.items() if not _is_secret(name)},
         "MUSTER_JOB": wave.key,
@@ -240,15 +252,3 @@ def _reference() -> str:
 
 def _pool_key(batch: Batch) -> str:
     return f"{batch.pool_uri} {batch.slots}"
-
-
-def _local(uri: str) -> Path:
-    path = local_path(uri)
-    if path is None:
-        raise InvalidInput(
-            "the local backend needs a work directory on this machine",
-            got=uri,
-            expected="a path or a file:// URI",
-            do="set work in the site file",
-        )
-    return path

@@ -8,16 +8,20 @@ import click
 
 from muster.jobs.child import PARENT_VARIABLE, die_with_parent
 from muster.jobs.publish_progress import PUBLISH_INTERVAL_S
-from muster.jobs.runner import run_elements
+from muster.jobs.runner import Running, run_elements
 
 
 @click.command()
 @click.argument("batch_uri")
-@click.option("--index", type=click.IntRange(min=0), help="Which element of the batch.")
-@click.option("--all", "all_elements", is_flag=True, help="Every element ordered by this job.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=1, help="With --all: how many at once."
+    "--index",
+    "indexes",
+    type=click.IntRange(min=0),
+    multiple=True,
+    help="Which element of the batch; may be repeated.",
 )
+@click.option("--all", "all_elements", is_flag=True, help="Every element ordered by this job.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, help="How many elements at once.")
 @click.option("--job", envvar="MUSTER_JOB", required=True, help="Submission key [MUSTER_JOB].")
 @click.option(
     "--progress-every",
@@ -28,24 +32,25 @@ from muster.jobs.runner import run_elements
     show_default=True,
     help="Seconds between two words about progress at least [MUSTER_PROGRESS_EVERY_S].",
 )
+@click.option("--logs", is_flag=True, help="Write each element's output into its own log.")
 def run(
     batch_uri: str,
-    index: int | None,
+    indexes: tuple[int, ...],
     *,
     all_elements: bool,
     workers: int,
     job: str,
     progress_every_s: float,
+    logs: bool,
 ) -> int:
     """Run elements of a batch, as their fences order it."""
-    if (index is None) != all_elements:
+    if bool(indexes) == all_elements:
         raise click.UsageError("give either --index or --all")
     parent = os.environ.get(PARENT_VARIABLE)
     if parent:
         die_with_parent(int(parent))
-    return run_elements(
-        batch_uri, None if index is None else [index], job, workers, progress_every_s
-    )
+    how = Running(job, workers=workers, progress_every_s=progress_every_s, own_logs=logs)
+    return run_elements(batch_uri, None if all_elements else list(indexes), how)
 
 
 @click.command()

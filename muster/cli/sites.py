@@ -28,7 +28,7 @@ def doctor(site: str | None, *, as_json: bool) -> int:
     from muster.doctor import examine_site
 
     found = read_site(site)
-    checks = asyncio.run(examine_site(found, open_database().url))
+    checks = asyncio.run(examine_site(found, open_database()))
     good = all(check.good for check in checks)
     if as_json:
         report = {"site": found.name, "good": good, "checks": [asdict(c) for c in checks]}

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ElementEnd:
-    """How one element stands when its batch is over."""
+    """How one element stands when its batch is over.
+
+    ``log_told`` is how much of its last attempt's log the supervisor has told, in bytes.
+    """
 
     name: str
     state: str
     attempts: int
     message: str | None
+    log_told: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def end_of(batch_id: str, elements: Sequence[ElementRecord]) -> BatchEnd:
                 state=element.state,
                 attempts=max((a.number for a in element.attempts), default=0),
                 message=element.attempts[-1].message if element.attempts else None,
+                log_told=element.attempts[-1].log_told if element.attempts else 0,
             )
             for element in elements
         ),

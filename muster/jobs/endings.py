@@ -14,9 +14,18 @@ from muster.jobs.outcome import Observation, Outcome
 from muster.store.records import Attempt, Ending
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from muster.jobs.model import Batch
 
 log = logging.getLogger(__name__)
+
+
+def read_results(
+    batch: Batch, key: str, attempts: Mapping[int, Attempt]
+) -> dict[int, Result | None]:
+    """Read the results of a submission's attempts, by element index."""
+    return {i: read_result(batch, key, i, attempt) for i, attempt in attempts.items()}
 
 
 def read_result(batch: Batch, key: str, index: int, attempt: Attempt) -> Result | None:

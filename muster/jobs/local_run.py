@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from muster.backends import open_backend
+from muster.backends import Backends
 from muster.errors import ClaimLost, MusterError
 from muster.jobs.batch_end import read_end
 from muster.jobs.outcome import Outcome
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from muster.backends.contract import Backend
     from muster.jobs.batch_end import BatchEnd
     from muster.site import Site
     from muster.store.database import Database
@@ -55,7 +54,7 @@ class LocalRun:
         self.workflow = workflow
         self.run_id = run_id
         self.tell = tell
-        self._backends: dict[str, Backend] = {}
+        self._backends = Backends(db)
         self._unbegun: list[str] = []
 
     async def run(
@@ -75,6 +74,7 @@ class LocalRun:
         )
         try:
             await self._run(inspection)
+            await self._backends.close()
         except asyncio.CancelledError:
             await self._end_early(RunState.CANCELLED, "interrupted")
             raise
@@ -119,9 +119,7 @@ class LocalRun:
 
     async def _supervise(self, group: str, step: str, batch_id: str) -> BatchEnd:
         self.tell(group, step, "running")
-        supervisor = await Supervisor.take_over(
-            self.db, batch_id, open_backend=self._shared_backend
-        )
+        supervisor = await Supervisor.take_over(self.db, batch_id, self._backends)
         self._unbegun.remove(batch_id)
         try:
             end = await supervisor.run()
@@ -133,11 +131,6 @@ class LocalRun:
             raise
         self.tell(group, step, "succeeded" if end.succeeded else end.failures[0].state)
         return end
-
-    def _shared_backend(self, name: str) -> Backend:
-        if name not in self._backends:
-            self._backends[name] = open_backend(name)
-        return self._backends[name]
 
     async def _watch_other(self, batch_id: str) -> BatchEnd:
         """Wait a while for whoever has taken a batch over to end it."""

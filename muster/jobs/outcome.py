@@ -46,6 +46,8 @@ EXIT_CODES: dict[int, Outcome] = {
 """sysexits.h codes that a runner ends with → outcome."""
 
 EXIT_TERMINATED = 128 + signals.SIGTERM
+CANCELLED_GRACE_S = 10.0
+"""How long a result is waited for of what was cancelled: most of it never began."""
 _NO_FAILURE = {Outcome.SUCCEEDED: os.EX_OK, Outcome.SUPERSEDED: os.EX_OK}
 
 
@@ -123,6 +125,8 @@ def decide_outcome(
         return Outcome(result.outcome)
     if seen.sighting in ALIVE or seen.sighting is Sighting.UNKNOWN:
         return None
+    if cancelled_by_us:
+        grace_s = min(grace_s, CANCELLED_GRACE_S)
     if result is None and missing_for_s < grace_s:
         return None  # its result may still be on its way
     if cancelled_by_us:

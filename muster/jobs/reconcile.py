@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from muster.backends import Backends
 from muster.errors import ClaimLost
 from muster.jobs.supervise import Supervisor
 from muster.store import claims, runs
@@ -58,10 +59,12 @@ async def reconcile_unattended(db: Database, silent_for_s: float) -> list[BatchE
         Seconds without a sign of life.
     """
     ends: list[BatchEnd] = []
+    backends = Backends(db)
     for batch_id in await asyncio.to_thread(claims.find_unattended, db, silent_for_s):
-        supervisor = await Supervisor.take_over(db, batch_id)
+        supervisor = await Supervisor.take_over(db, batch_id, backends)
         try:
             ends.append(await supervisor.cancel("reconcile"))
         except ClaimLost as error:
             log.info("left alone: %s", error)
+    await backends.close()
     return ends

@@ -19,31 +19,28 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import psutil
+from typing import TYPE_CHECKING
 
 from muster import storage
 from muster.errors import InvalidInput, MusterError, SoftwareError, Superseded
 from muster.jobs.child import THREAD_VARIABLES
 from muster.jobs.model import Artifact, Batch, Element, Order, Result
 from muster.jobs.orders import read_batch_file, read_order
-from muster.jobs.outcome import EXIT_CODES, TERMINATED, Outcome, exit_code_of, outcome_of_signal
+from muster.jobs.outcome import TERMINATED, Outcome, exit_code_of
 from muster.jobs.publish_progress import PUBLISH_INTERVAL_S, ProgressPublisher
-from muster.jobs.scratch import SCRATCH_PREFIX, scratch_folder
+from muster.jobs.scratch import scratch_folder, scratch_prefix
+from muster.jobs.watch import Ended, Watch
+from muster.log import make_formatter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.1
-MEMORY_POLL_S = 0.5
-STOP_GRACE_S = 5.0
 MEDIA_TYPES = {
     ".tif": "image/tiff",
     ".json": "application/json",
@@ -51,24 +48,27 @@ MEDIA_TYPES = {
 }
 
 
-@dataclass
-class _Ended:
-    """How an element's work ended, before it is written down."""
+@dataclass(frozen=True)
+class Running:
+    """How a job runs its elements.
 
-    outcome: str
-    exit_code: int | None = None
-    signal: int | None = None
-    max_rss_mib: float | None = None
-    artifacts: tuple[Artifact, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
-    error_class: str | None = None
-    message: str | None = None
+    Attributes
+    ----------
+    submission : str
+        The submission key of this job (MUSTER_JOB).
+    workers : int
+        How many elements run at once.
+    progress_every_s : float
+        How often an element's progress is published at most, in seconds.
+    own_logs : bool
+        Whether each element's output goes into a log of its own, as where several elements share
+        a job; else it goes where that of this process goes.
+    """
 
-    @classmethod
-    def of_error(cls, error: MusterError) -> _Ended:
-        superseded = isinstance(error, Superseded)
-        outcome = Outcome.SUPERSEDED if superseded else EXIT_CODES[error.exit_code]
-        return cls(outcome.value, error_class=type(error).__name__, message=str(error))
+    submission: str
+    workers: int = 1
+    progress_every_s: float = PUBLISH_INTERVAL_S
+    own_logs: bool = False
 
 
 class ElementRunner:
@@ -80,19 +80,11 @@ class ElementRunner:
         The batch, as frozen.
     index : int
         Which of its elements.
-    submission : str
-        The submission key that this job was started with; the fence must name it.
-    progress_every_s : float
-        How often the element's progress is published at most, in seconds.
+    how : Running
+        With the submission key that this job was started with; the fence must name it.
     """
 
-    def __init__(
-        self,
-        batch: Batch,
-        index: int,
-        submission: str,
-        progress_every_s: float = PUBLISH_INTERVAL_S,
-    ) -> None:
+    def __init__(self, batch: Batch, index: int, how: Running) -> None:
         if index >= len(batch.elements):
             raise InvalidInput(
                 "no such element",
@@ -102,8 +94,9 @@ class ElementRunner:
             )
         self.batch = batch
         self.element: Element = batch.elements[index]
-        self.submission = submission
-        self.progress_every_s = progress_every_s
+        self.how = how
+        self._log = log
+        self._output: int | None = None  # of the step's process; None: as this one's
         self._stopping = False  # a plain flag: a signal handler must not touch a lock
 
     def request_stop(self) -> None:
@@ -121,19 +114,43 @@ class ElementRunner:
     def run(self) -> int:
         """Run the element to its end and return the exit code that tells how it ended."""
         order = read_order(self.batch, self.element.index)
-        if order is None or order.submission != self.submission:
+        if order is None or order.submission != self.how.submission:
             log.warning("superseded before the start: %s", self.element.name)
             return os.EX_OK
+        with self._own_log(order):
+            return self._run_and_tell(order)
+
+    @contextmanager
+    def _own_log(self, order: Order) -> Iterator[None]:
+        """Let what the element says go into its own log, where that is wanted."""
+        path = storage.local_path(self.batch.log_uri(self.element.index, order.attempt))
+        if not self.how.own_logs or path is None:
+            yield
+            return
+        with storage.os_errors_at(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a", encoding="utf-8")
+        with file:
+            handler = logging.StreamHandler(file)
+            handler.setFormatter(make_formatter())
+            self._log = logging.getLogger(f"muster.element.{self.element.index}")
+            self._log.propagate = False
+            self._log.handlers[:] = [handler]
+            self._output = file.fileno()
+            yield
+
+    def _run_and_tell(self, order: Order) -> int:
+        """Run the element, write its result, and say how it ended."""
         started = datetime.now(UTC)
         clock = time.monotonic()
         with tempfile.TemporaryDirectory(
-            prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=scratch_folder(self.batch)
+            prefix=scratch_prefix(), dir=scratch_folder(self.batch)
         ) as scratch:
             try:
                 ended = self._run(order, Path(scratch))
             except MusterError as error:
-                log.error("%s", error)  # noqa: TRY400 - one line for people
-                ended = _Ended.of_error(error)
+                self._log.error("%s", error)
+                ended = Ended.of_error(error)
         result = Result(
             submission=order.submission,
             index=self.element.index,
@@ -144,7 +161,7 @@ class ElementRunner:
             started_at=started,
             seconds=round(time.monotonic() - clock, 3),
             max_rss_mib=ended.max_rss_mib,
-            host=platform.node(),
+            host=host_name(),
             pid=os.getpid(),
             artifacts=ended.artifacts,
             facts=ended.facts,
@@ -153,12 +170,12 @@ class ElementRunner:
         )
         uri = self.batch.result_uri(self.element.index, order.attempt)
         storage.write_bytes(uri, result.model_dump_json(indent=1).encode())
-        log.info("%s: %s in %.1f s", self.element.name, result.outcome, result.seconds)
+        self._log.info("%s: %s in %.1f s", self.element.name, result.outcome, result.seconds)
         return exit_code_of(ended.outcome)
 
-    def _run(self, order: Order, scratch: Path) -> _Ended:
+    def _run(self, order: Order, scratch: Path) -> Ended:
         if self._stopping:
-            return _Ended(TERMINATED, message="told to stop before the start")
+            return Ended(TERMINATED, message="told to stop before the start")
         # Another run may write the same file now: only this element's own leftovers are swept.
         owner = f"{self.batch.id}/{self.element.index}"
         with ExitStack() as stack:
@@ -200,7 +217,7 @@ class ElementRunner:
         if read_order(self.batch, self.element.index) != order:
             raise Superseded("a newer attempt has taken over", where=self.element.name)
 
-    def _run_child(self, order: Order, scratch: Path, outputs: dict[str, Path]) -> _Ended:
+    def _run_child(self, order: Order, scratch: Path, outputs: dict[str, Path]) -> Ended:
         task, report, said = (scratch / f"{n}.json" for n in ("task", "report", "progress"))
         work = scratch / "scratch"
         work.mkdir()
@@ -226,109 +243,28 @@ class ElementRunner:
             **os.environ,
             **{variable: str(threads) for variable in THREAD_VARIABLES},
             **self.batch.environment,
+            "MUSTER_INDEX": str(self.element.index),
+            "MUSTER_ATTEMPT": str(order.attempt),
             "MUSTER_ROLE": "step",
         }
         process = subprocess.Popen(
             [sys.executable, "-m", "muster.jobs.child", str(task)],
             env=environment,
             stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=None if self._output is None else subprocess.STDOUT,
             start_new_session=True,
         )
-        watch = _Watch(process, order)
-        with ProgressPublisher(self.batch, self.element.index, order, said, self.progress_every_s):
+        watch = Watch(process, order)
+        with ProgressPublisher(
+            self.batch, self.element.index, order, said, self.how.progress_every_s
+        ):
             ended = watch.until_end(lambda: self._stopping)
         ended.max_rss_mib = round(watch.peak_rss_mib, 1)
         return _with_report(ended, report, self.batch.step)
 
 
-class _Watch:
-    """Watches an element's process: its memory, its time, and the wish to stop it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], order: Order) -> None:
-        self.process = process
-        self.limits = order.resources
-        self.peak_rss_mib = 0.0
-        self._started = time.monotonic()
-        self._measured = self._started
-
-    def until_end(self, stopping: Callable[[], bool]) -> _Ended:
-        """Wait for the process, ending it where it must end, and say how it ended."""
-        while True:
-            pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
-            if pid:
-                self.peak_rss_mib = max(self.peak_rss_mib, usage.ru_maxrss / 1024)
-                self.process.returncode = os.waitstatus_to_exitcode(status)
-                return self._natural_end(self.process.returncode)
-            verdict = self._must_end(stopping)
-            if verdict is not None:
-                self._kill()
-                return verdict
-            time.sleep(POLL_S)
-
-    def _must_end(self, stopping: Callable[[], bool]) -> _Ended | None:
-        limits = self.limits
-        if stopping():
-            return _Ended(TERMINATED, message="told to stop")
-        now = time.monotonic()
-        if now - self._measured >= MEMORY_POLL_S:
-            self._measured = now
-            rss_mib = self._rss_mib()
-            self.peak_rss_mib = max(self.peak_rss_mib, rss_mib)
-            if limits.memory_mib is not None and rss_mib > limits.memory_mib:
-                return _Ended(
-                    Outcome.OUT_OF_MEMORY.value,
-                    message=f"used {rss_mib:.0f} MiB of memory; limit: {limits.memory_mib} MiB",
-                )
-        if limits.time_limit_s is not None and now - self._started > limits.time_limit_s:
-            return _Ended(
-                Outcome.TIMED_OUT.value,
-                message=f"took longer than its limit of {limits.time_limit_s} s",
-            )
-        return None
-
-    def _natural_end(self, returncode: int) -> _Ended:
-        if returncode == 0:
-            return _Ended(Outcome.SUCCEEDED.value, exit_code=0)
-        if returncode < 0:
-            name = signal.Signals(-returncode).name
-            # Who kills from outside (an out-of-memory killer, a scheduler that ends a job) is
-            # known to the scheduler alone.
-            outside = -returncode in (signal.SIGTERM, signal.SIGKILL)
-            return _Ended(
-                TERMINATED if outside else outcome_of_signal(-returncode).value,
-                signal=-returncode,
-                error_class=name,
-                message=f"the step's process was ended by {name}",
-            )
-        outcome = EXIT_CODES.get(returncode, Outcome.SOFTWARE_ERROR)
-        return _Ended(outcome.value, exit_code=returncode, message=f"exit code {returncode}")
-
-    def _rss_mib(self) -> float:
-        """Resident memory of the process and all below it, in MiB."""
-        total = 0
-        try:
-            process = psutil.Process(self.process.pid)
-            for member in [process, *process.children(recursive=True)]:
-                try:
-                    total += member.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
-        except psutil.NoSuchProcess:
-            return 0.0
-        return total / 2**20
-
-    def _kill(self) -> None:
-        for number, grace_s in ((signal.SIGTERM, STOP_GRACE_S), (signal.SIGKILL, None)):
-            os.killpg(self.process.pid, number)
-            try:
-                self.process.wait(grace_s)
-            except subprocess.TimeoutExpired:
-                continue
-            else:
-                return
-
-
-def _with_report(ended: _Ended, report: Path, step: str) -> _Ended:
+def _with_report(ended: Ended, report: Path, step: str) -> Ended:
     """Add to the process's end what the step itself reported, where it lived to report."""
     if ended.outcome in {TERMINATED, Outcome.OUT_OF_MEMORY, Outcome.TIMED_OUT} or ended.signal:
         return ended
@@ -344,13 +280,12 @@ def _with_report(ended: _Ended, report: Path, step: str) -> _Ended:
     return ended
 
 
-def run_elements(
-    batch_uri: str,
-    indexes: list[int] | None,
-    submission: str,
-    workers: int,
-    progress_every_s: float = PUBLISH_INTERVAL_S,
-) -> int:
+def host_name() -> str:
+    """Return what the scheduler calls this machine, or what it calls itself."""
+    return os.environ.get("SLURMD_NODENAME") or platform.node()
+
+
+def run_elements(batch_uri: str, indexes: list[int] | None, how: Running) -> int:
     """Run elements of a batch inside a job, and return the worst exit code.
 
     Parameters
@@ -359,18 +294,14 @@ def run_elements(
         Where batch.json lies.
     indexes : list of int or None
         Which elements; None runs all whose fence names this submission.
-    submission : str
-        The submission key of this job (MUSTER_JOB).
-    workers : int
-        How many elements run at once.
-    progress_every_s : float
-        As in :class:`ElementRunner`.
+    how : Running
+        As what, and how many at once.
     """
     batch = read_batch_file(batch_uri)
     if indexes is None:
         orders = {e.index: read_order(batch, e.index) for e in batch.elements}
-        indexes = [i for i, order in orders.items() if order and order.submission == submission]
-    runners = [ElementRunner(batch, index, submission, progress_every_s) for index in indexes]
+        indexes = [i for i, order in orders.items() if order and order.submission == how.submission]
+    runners = [ElementRunner(batch, index, how) for index in indexes]
 
     def stop(*_: object) -> None:
         for runner in runners:
@@ -381,7 +312,7 @@ def run_elements(
         if len(runners) == 1:
             codes = [runners[0].run_to_code()]
         else:
-            with ThreadPoolExecutor(max_workers=workers) as pool:
+            with ThreadPoolExecutor(max_workers=how.workers) as pool:
                 codes = list(pool.map(ElementRunner.run_to_code, runners))
     finally:
         for number, handler in previous.items():
@@ -389,4 +320,4 @@ def run_elements(
     return max(codes, default=os.EX_OK)
 
 
-__all__ = ["ElementRunner", "read_batch_file", "read_order", "run_elements"]
+__all__ = ["ElementRunner", "Running", "read_batch_file", "read_order", "run_elements"]

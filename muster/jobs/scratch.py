@@ -7,14 +7,20 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from muster import storage
 
 if TYPE_CHECKING:
     from muster.jobs.model import Batch
 
 SCRATCH_PREFIX = "muster-scratch-"
+
+
+def scratch_prefix() -> str:
+    """Return what the names of this process's scratch folders begin with.
+
+    Nodes of a cluster may share the disk: a process is known by its host and its pid.
+    """
+    return f"{SCRATCH_PREFIX}{storage.writer_name()}-"
 
 
 def scratch_folder(batch: Batch) -> Path:
@@ -29,8 +35,8 @@ def scratch_folder(batch: Batch) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage.explain_os_error(error, folder) from error
-    for former in folder.glob(f"{SCRATCH_PREFIX}*-*"):
-        pid = former.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+    for former in folder.glob(f"{SCRATCH_PREFIX}*-*-*"):
+        host, pid, *_ = former.name.removeprefix(SCRATCH_PREFIX).split("-")
+        if storage.is_writer_alive(f"{host}-{pid}") is False:
             shutil.rmtree(former, ignore_errors=True)
     return folder

@@ -8,31 +8,34 @@ anywhere and started again by anyone: an Airflow trigger, an Airflow task, the c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections import defaultdict
+import random
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from muster.backends import open_backend
 from muster.backends.contract import Wave
 from muster.errors import InvalidInput, Transient
 from muster.jobs.batch_end import BatchEnd, end_of
-from muster.jobs.endings import make_ending, read_result, tell_ending
+from muster.jobs.endings import make_ending, read_results, tell_ending
+from muster.jobs.follow_logs import LogFollower
 from muster.jobs.follow_progress import READ_INTERVAL_S, ProgressFollower
 from muster.jobs.orders import write_orders
 from muster.jobs.outcome import ALIVE, Observation, Outcome, Sighting, decide_outcome
-from muster.jobs.retry import FREE, Again, BackOff, Stop, decide_retry
+from muster.jobs.retry import BackOff
+from muster.jobs.waves import find_due, name_elements, next_number, open_attempts, wave_of
 from muster.store import batches, claims
-from muster.store.records import Attempt, AttemptState, Ending
+from muster.store.records import AttemptState, Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from muster.backends import Backends
     from muster.backends.contract import Backend
-    from muster.jobs.model import Batch, Resources
+    from muster.jobs.model import Batch
+    from muster.jobs.waves import Due
     from muster.store.database import Database
-    from muster.store.records import BatchRecord, Claim, ElementRecord, Submission
+    from muster.store.records import Attempt, BatchRecord, Claim, Submission
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +44,29 @@ T = TypeVar("T")
 LONGEST_WAIT_S = 30.0
 
 
-async def patiently(act: Callable[[], Awaitable[T]]) -> T:
-    """Do something, and again after a while as long as something outside does not answer."""
+async def patiently(
+    act: Callable[[], Awaitable[T]],
+    tell: Callable[[Transient], Awaitable[None]] | None = None,
+) -> T:
+    """Do something, and again after a while as long as something outside does not answer.
+
+    Parameters
+    ----------
+    act : callable
+        What to do.
+    tell : callable, optional
+        Is told each time why it has to be done again.
+    """
     delay_s = 1.0
     while True:
         try:
             return await act()
         except Transient as error:
             log.warning("waiting %.0f s: %s", delay_s, error)
-            await asyncio.sleep(delay_s)
+            if tell is not None:
+                await tell(error)
+            # Jitter: those who wait for the same thing must not all come back at once.
+            await asyncio.sleep(delay_s * random.uniform(0.75, 1.25))
             delay_s = min(2 * delay_s, LONGEST_WAIT_S)
 
 
@@ -68,6 +85,8 @@ class Supervisor:
         Delays between attempts.
     progress_every_s : float
         How often the progress of what runs is looked for at most, in seconds.
+    tell_logs : bool
+        Whether the elements' own output is told in this process's log.
     """
 
     def __init__(
@@ -78,30 +97,36 @@ class Supervisor:
         *,
         back_off: BackOff | None = None,
         progress_every_s: float = READ_INTERVAL_S,
+        tell_logs: bool = False,
     ) -> None:
         self.db = db
         self.backend = backend
         self.claim = claim
         self.back_off = back_off or BackOff()
         self._progress = ProgressFollower(db, claim, every_s=progress_every_s)
+        self._logs = LogFollower(db, claim, backend) if tell_logs else None
 
     @classmethod
     async def take_over(
         cls,
         db: Database,
         batch_id: str,
+        backends: Backends,
         *,
         max_tries: int | None = None,
-        open_backend: Callable[[str], Backend] = open_backend,
+        fresh: bool = False,
+        tell_logs: bool = False,
     ) -> Supervisor:
         """Take a batch over from whoever had it, with the backend that it was frozen with.
 
         Parameters
         ----------
-        max_tries : int, optional
+        backends : Backends
+            What opens the batch's backend.
+        max_tries, fresh
             As in :func:`muster.store.claims.take_claim`.
-        open_backend : callable
-            From a backend's name to a backend.
+        tell_logs : bool
+            Whether the elements' own output is told in this process's log.
 
         Raises
         ------
@@ -110,11 +135,13 @@ class Supervisor:
         """
 
         async def take() -> tuple[Claim, Batch]:
-            claim = await asyncio.to_thread(claims.take_claim, db, batch_id, max_tries=max_tries)
+            claim = await asyncio.to_thread(
+                claims.take_claim, db, batch_id, max_tries=max_tries, fresh=fresh
+            )
             return claim, await asyncio.to_thread(batches.read_spec, db, batch_id)
 
         claim, batch = await patiently(take)
-        return cls(db, open_backend(batch.backend), claim)
+        return cls(db, backends.open(batch), claim, tell_logs=tell_logs)
 
     async def run(self) -> BatchEnd:
         """Supervise until nothing retryable is left.
@@ -125,10 +152,10 @@ class Supervisor:
             When somebody else has taken the batch over; nothing was cancelled.
         """
         while True:
-            end = await patiently(self._pass)
+            end = await patiently(self._pass, self._tell_degraded)
             if end is not None:
                 return end
-            await asyncio.sleep(self.backend.poll_interval_s)
+            await self.backend.news()
 
     async def cancel(self, by: str) -> BatchEnd:
         """End everything the batch has open, verified and recorded.
@@ -148,10 +175,43 @@ class Supervisor:
         await patiently(lambda: self._store(claims.request_cancel, by))
         return await self.run()
 
+    async def look(self) -> None:
+        """Record what has become of all that is open, and submit nothing.
+
+        Raises
+        ------
+        Transient
+            When not everything could be asked.
+        ClaimLost
+            When somebody else has taken the batch over.
+        """
+        record = await self._store(batches.read_batch)
+        await self._follow_all(record)
+
+    async def _tell_degraded(self, error: Transient) -> None:
+        """Show in the store what the batch waits for; where that does not answer, nobody sees."""
+        with contextlib.suppress(Transient):
+            await self._store(batches.record_degraded, str(error))
+
     async def _pass(self) -> BatchEnd | None:
         record: BatchRecord = await self._store(batches.read_batch)
         if record.submissions and self._why_over(record):
             record = await self._cancel_open(record)
+        if record.submissions:
+            await self._follow_all(record)
+            record = await self._store(batches.read_batch)
+        end = await self._submit_or_end(record)
+        if record.degraded != self.backend.trouble:
+            await self._store(batches.record_degraded, self.backend.trouble)
+        if self._logs is not None:
+            await self._logs.follow(record, at_the_end=end is not None)
+        if end is None:
+            await self._progress.follow(record)
+        return end
+
+    # -- what is open ------------------------------------------------------------------------
+
+    async def _follow_all(self, record: BatchRecord) -> None:
         silent: Transient | None = None
         for submission in record.submissions:
             try:
@@ -160,19 +220,10 @@ class Supervisor:
                 silent = error
         if silent is not None:
             raise silent
-        if record.submissions:
-            record = await self._store(batches.read_batch)
-        end = await self._submit_or_end(record)
-        if end is None:
-            await self._progress.follow(record)
-        return end
-
-    # -- what is open ------------------------------------------------------------------------
 
     async def _follow(self, record: BatchRecord, submission: Submission) -> None:
         """Look at one open submission and record what has become of it."""
-        open_attempts = _open_attempts(record, submission)
-        wave = _wave_of(record, submission)
+        wave = wave_of(record, submission)
         reference = submission.reference
         if not submission.submitted:
             reference = await self.backend.find(wave)
@@ -182,7 +233,7 @@ class Supervisor:
             log.info("found %s again after an interruption", submission.key)
             await self._store(batches.record_submitted, submission.id, reference)
         seen = await self.backend.observe(wave, reference or "")
-        await self._record(record, submission, open_attempts, seen)
+        await self._record(record, submission, open_attempts(record, submission), seen)
 
     async def _submit_again(self, record: BatchRecord, submission: Submission, wave: Wave) -> None:
         """Deal with what was intended and, as its key shows, was not submitted.
@@ -196,7 +247,7 @@ class Supervisor:
             return
         outcome = Outcome.CANCELLED if submission.cancelled else Outcome.SUPERSEDED
         message = f"intended as {submission.key}, and never submitted"
-        attempts = _open_attempts(record, submission).values()
+        attempts = open_attempts(record, submission).values()
         await self._store(
             batches.record_endings, [Ending(a.id, outcome, message=message) for a in attempts]
         )
@@ -205,7 +256,7 @@ class Supervisor:
         self,
         record: BatchRecord,
         submission: Submission,
-        open_attempts: Mapping[int, Attempt],
+        attempts: Mapping[int, Attempt],
         seen: Mapping[int, Observation],
     ) -> None:
         endings: list[Ending] = []
@@ -213,17 +264,18 @@ class Supervisor:
         back: list[int] = []
         missing: list[int] = []
         over = self._why_over(record)
-        for index, attempt in open_attempts.items():
-            look = seen.get(index, Observation(Sighting.UNKNOWN))
+        looks = {i: seen.get(i, Observation(Sighting.UNKNOWN)) for i in attempts}
+        ended = {i: a for i, a in attempts.items() if looks[i].sighting not in ALIVE}
+        results = await self._in_thread(read_results, record.batch, submission.key, ended)
+        for index, attempt in attempts.items():
+            look = looks[index]
             if look.sighting in ALIVE:
                 if look.sighting is Sighting.RUNNING and attempt.state is not AttemptState.RUNNING:
                     running[attempt.id] = look.host
                 if attempt.missing_since is not None:
                     back.append(attempt.id)
                 continue
-            result = await self._in_thread(
-                read_result, record.batch, submission.key, index, attempt
-            )
+            result = results[index]
             since = attempt.missing_since
             outcome = decide_outcome(
                 look,
@@ -255,7 +307,7 @@ class Supervisor:
             await self._store(batches.record_cancelled)
             record = await self._store(batches.read_batch)
         for submission in record.submissions:
-            wave = _wave_of(record, submission)
+            wave = wave_of(record, submission)
             await self.backend.cancel(wave, submission.reference)
             log.info("cancelled %s", submission.key)
         return record
@@ -264,23 +316,11 @@ class Supervisor:
 
     async def _submit_or_end(self, record: BatchRecord) -> BatchEnd | None:
         """Submit what is due; or, when nothing is open or will be, say how the batch ended."""
-        due: dict[tuple[Resources, tuple[str, ...]], list[ElementRecord]] = defaultdict(list)
-        waiting = bool(record.submissions)
         over = self._why_over(record)
-        for element in record.elements:
-            if element.state == Outcome.SUCCEEDED or _is_open(element):
-                continue
-            step = self._next_step(record, element)
-            if isinstance(step, Stop) or over:
-                continue
-            ready_at = _ended_at(element, record) + timedelta(seconds=step.delay_s)
-            if ready_at <= record.now:
-                due[step.resources, _excluded_hosts(element)].append(element)
-            else:
-                waiting = True
-        for (resources, hosts), elements in due.items():
-            await self._submit(record, resources, hosts, elements)
-        if due or waiting:
+        due, later = ([], False) if over else find_due(record, self.back_off)
+        for group in due:
+            await self._submit(record, group)
+        if due or later or record.submissions:
             return None
         if over:
             await self._store(batches.record_stopped, over[0].value, over[1])
@@ -297,50 +337,35 @@ class Supervisor:
             return Outcome.TIMED_OUT, f"the batch's deadline of {deadline_s} s has passed"
         return None
 
-    def _next_step(self, record: BatchRecord, element: ElementRecord) -> Again | Stop:
-        """Decide by this generation's attempts; with none, the element is simply due."""
-        past = [a for a in element.attempts if a.generation == record.generation and a.outcome]
-        if not past:
-            resources = record.batch.resources
-            return Again(resources=resources, delay_s=0.0)
-        return decide_retry(
-            [a.outcome for a in past if a.outcome is not None],
-            past[-1].resources,
-            record.batch.caps,
-            back_off=self.back_off,
-            seed=element.id,
-        )
-
-    async def _submit(
-        self,
-        record: BatchRecord,
-        resources: Resources,
-        hosts: tuple[str, ...],
-        elements: Sequence[ElementRecord],
-    ) -> None:
-        """Commit the intent, set the fences, and hand the wave over."""
+    async def _submit(self, record: BatchRecord, due: Due) -> None:
+        """Commit the intent, set the fences, and hand the wave over, as far as there is room."""
         batch = record.batch
-        numbers = {e.index: 1 + max((a.number for a in e.attempts), default=0) for e in elements}
+        elements = due.elements[: await self.backend.room(batch)]
+        if not elements:
+            return
+        numbers = {e.index: next_number(e) for e in elements}
         submission_id, key = await self._store(
             batches.intend_submission,
             {
-                e.id: (numbers[e.index], resources, batch.log_uri(e.index, numbers[e.index]))
+                e.id: (numbers[e.index], due.resources, batch.log_uri(e.index, numbers[e.index]))
                 for e in elements
             },
         )
-        await self._hand_over(submission_id, Wave(batch, key, numbers, resources, hosts))
+        wave = Wave(batch, key, numbers, due.resources, due.excluded_hosts)
+        await self._hand_over(submission_id, wave)
 
     async def _hand_over(self, submission_id: int, wave: Wave) -> None:
         try:
             await self._in_thread(write_orders, wave)
-            await self._store(claims.check_claim)
+            await self.backend.turn()
+            await self._store(claims.check_claim)  # the turn may have taken its time to come
             reference = await self.backend.submit(wave)
         except InvalidInput as error:
             log.error("refused: %s", error)  # noqa: TRY400 - one line for people
             await self._store(batches.record_refused, submission_id, str(error))
             return
         await self._store(batches.record_submitted, submission_id, reference)
-        log.info("submitted %s to pool %s as %s", _names(wave), wave.batch.pool, wave.key)
+        log.info("submitted %s to pool %s as %s", name_elements(wave), wave.batch.pool, wave.key)
 
     # -- calls that block ----------------------------------------------------------------------
 
@@ -349,47 +374,3 @@ class Supervisor:
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.to_thread(call, *arguments)
-
-
-def _open_attempts(record: BatchRecord, submission: Submission) -> dict[int, Attempt]:
-    """Return the attempts of a submission that have not ended, by element index."""
-    return {
-        e.index: a
-        for e in record.elements
-        for a in e.attempts
-        if a.submission_id == submission.id and a.state is not AttemptState.ENDED
-    }
-
-
-def _wave_of(record: BatchRecord, submission: Submission) -> Wave:
-    """Make the wave of an open submission again, as far as it has not ended."""
-    attempts = _open_attempts(record, submission)
-    members = [e for e in record.elements if e.index in attempts]
-    resources = next((a.resources for a in attempts.values()), record.batch.resources)
-    return Wave(
-        batch=record.batch,
-        key=submission.key,
-        attempts={index: attempt.number for index, attempt in attempts.items()},
-        resources=resources,
-        excluded_hosts=sorted({host for e in members for host in _excluded_hosts(e)}),
-    )
-
-
-def _names(wave: Wave) -> str:
-    names = [wave.batch.elements[index].name for index in sorted(wave.attempts)]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
-
-
-def _is_open(element: ElementRecord) -> bool:
-    return any(a.state is not AttemptState.ENDED for a in element.attempts)
-
-
-def _ended_at(element: ElementRecord, record: BatchRecord) -> Any:
-    ended = [a.ended_at for a in element.attempts if a.ended_at is not None]
-    return max(ended, default=record.generation_started_at)
-
-
-def _excluded_hosts(element: ElementRecord) -> tuple[str, ...]:
-    hosts = {a.host for a in element.attempts if a.outcome in FREE and a.host}
-    return tuple(sorted(hosts))

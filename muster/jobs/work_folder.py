@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _RUN = re.compile(r"(runs/[^/]+)/.*", re.DOTALL)
 _BAND = re.compile(rf"bands/(?:.*/)?{BAND_NAME}", re.DOTALL)
-_SCRATCH = re.compile(r"(pools/[^/]+/scratch/muster-scratch-(\d+)-[^/]+)/.*", re.DOTALL)
+_SCRATCH = re.compile(
+    r"(pools/[^/]+/scratch/muster-scratch-([0-9a-f]{12}-\d+)-[^/]+)/.*", re.DOTALL
+)
 _DRAFT = re.compile(r"((?:[^/]+/)*?\.muster-[^/]+)(?:/.*)?", re.DOTALL)
 _DOCTOR = re.compile(r"(doctor/[0-9a-f]{32}|doctor-[0-9a-f]{32})(?:/.*)?", re.DOTALL)
 _PART = re.compile(r"(?:.*/)?\.[^/]+\.part", re.DOTALL)
@@ -112,7 +114,7 @@ def _recognize(entry: storage.Entry) -> Iterator[Found]:
         yield belongs(name, Kind.LINK)
         return
     if (scratch := _SCRATCH.fullmatch(name)) is not None:
-        yield belongs(scratch[1], Kind.SCRATCH, storage.is_alive(int(scratch[2])))
+        yield belongs(scratch[1], Kind.SCRATCH, storage.is_writer_alive(scratch[2]))
     elif (doctor := _DOCTOR.fullmatch(name)) is not None:
         yield belongs(doctor[1], Kind.DOCTOR)
     elif (draft := _DRAFT.fullmatch(name)) is not None:

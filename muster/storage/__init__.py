@@ -22,10 +22,12 @@ from muster.storage.files import (
     FileObject,
     explain_os_error,
     is_alive,
+    is_writer_alive,
     os_errors_at,
     sweep_temporary_siblings,
     temporary_sibling,
     writer_is_alive,
+    writer_name,
 )
 from muster.storage.place import Entry, Place, Published, Staged, Stat
 
@@ -46,10 +48,12 @@ __all__ = [
     "explain_os_error",
     "fetch",
     "is_alive",
+    "is_writer_alive",
     "join",
     "list",
     "local_path",
     "name_below",
+    "os_errors_at",
     "prune",
     "read_bytes",
     "read_tail",
@@ -63,6 +67,7 @@ __all__ = [
     "write_bytes",
     "write_text",
     "writer_is_alive",
+    "writer_name",
 ]
 
 

@@ -72,8 +72,7 @@ def temporary_sibling(path: Path, owner: str = "") -> Path:
     The name tells whose it is and which process writes it, so that leftovers can be told from
     what somebody is writing now.
     """
-    writer = f"{_digest(platform.node())}-{os.getpid()}"
-    tail = f"{_digest(owner)}.{writer}.{uuid.uuid4().hex}{PART_SUFFIX}"
+    tail = f"{_digest(owner)}.{writer_name()}.{uuid.uuid4().hex}{PART_SUFFIX}"
     return path.with_name(f"{_start_of_names(path)}{tail}")
 
 
@@ -92,12 +91,21 @@ def sweep_temporary_siblings(path: Path, owner: str) -> None:
             sibling.unlink(missing_ok=True)
 
 
+def writer_name() -> str:
+    """Name this process so that it is told apart on a disk that several machines share."""
+    return f"{_digest(platform.node())}-{os.getpid()}"
+
+
 def writer_is_alive(name: str) -> bool | None:
     """Say whether the process that a temporary name tells of still runs.
 
     None where it cannot be known: another machine's processes are not seen from here.
     """
-    writer = name.rpartition("/")[2].removesuffix(PART_SUFFIX).split(".")[-2:][0]
+    return is_writer_alive(name.rpartition("/")[2].removesuffix(PART_SUFFIX).split(".")[-2:][0])
+
+
+def is_writer_alive(writer: str) -> bool | None:
+    """Say whether the process of a :func:`writer_name` runs; None where it cannot be known."""
     host, _, pid = writer.partition("-")
     if host != _digest(platform.node()) or not pid.isdigit():
         return None

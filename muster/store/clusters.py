@@ -24,7 +24,7 @@ _RECORD_CALL = """
 
 # The place of an element in a job array is its place among all that were submitted with it.
 _OPEN_JOBS = """
-    SELECT s.key, s.reference, s.submitted_at,
+    SELECT s.key, s.reference, s.submitted_at, (b.spec -> 'slurm' ->> 'pack')::int,
            array_agg(placed.task) FILTER (WHERE placed.state <> 'ended')
     FROM submission s JOIN batch b ON b.id = s.batch_id
     JOIN LATERAL (
@@ -33,7 +33,7 @@ _OPEN_JOBS = """
     ) placed ON true
     WHERE s.state = 'submitted' AND b.backend = 'slurm'
       AND b.spec -> 'slurm' -> 'cluster' ->> 'name' = %s
-    GROUP BY s.id ORDER BY s.id
+    GROUP BY s.id, b.id ORDER BY s.id
 """
 
 
@@ -66,14 +66,14 @@ class OpenJob:
         Submission key, and the cluster's own id.
     submitted_at : datetime
         When that id was recorded.
-    positions : tuple of int
-        Places, in the order of submission, of the elements that have not ended.
+    tasks : tuple of int
+        Indexes in its job array of what has not ended.
     """
 
     key: str
     reference: str
     submitted_at: datetime
-    positions: tuple[int, ...]
+    tasks: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ def read_open_jobs(db: Database, name: str) -> list[OpenJob]:
     with db.transaction() as cursor:
         cursor.execute(_OPEN_JOBS, (name,))
         return [
-            OpenJob(key, reference, at, tuple(positions or ()))
-            for key, reference, at, positions in cursor.fetchall()
+            OpenJob(key, reference, at, tuple(sorted({place // pack for place in places or ()})))
+            for key, reference, at, pack, places in cursor.fetchall()
         ]
 
 

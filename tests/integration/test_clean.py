@@ -42,6 +42,11 @@ def bench(db: Database, tmp_path: Path) -> Bench:
     return Bench(db, work, {})
 
 
+def writer(pid: object) -> str:
+    """Name a process of this machine as temporary names do."""
+    return f"{storage.writer_name().partition('-')[0]}-{pid}"
+
+
 # -- what dead processes left -------------------------------------------------------------------
 
 
@@ -58,11 +63,13 @@ def test_what_dead_processes_left_is_swept_and_what_somebody_writes_is_not(
         bench.file(f"bands/b/{foreign}", 7.1),
         bench.file(f"runs/strange/{dead}", 1.1),
         bench.file("bands/a/.muster-draft-x1/overview/1.tif", 1.1).parent.parent,
-        bench.file(f"pools/p/scratch/muster-scratch-{dead_pid}-a/scratch/big.tif", 1.1).parents[1],
+        bench.file(
+            f"pools/p/scratch/muster-scratch-{writer(dead_pid)}-a/scratch/big.tif", 1.1
+        ).parents[1],
         bench.file(f"doctor/{'a' * 32}/probe.json", 1.1).parent,
         bench.file(f"doctor-{'b' * 32}", 1.1),
     ]
-    empty = bench.work / "pools" / "p" / "scratch" / f"muster-scratch-{dead_pid}-b"
+    empty = bench.work / "pools" / "p" / "scratch" / f"muster-scratch-{writer(dead_pid)}-b"
     (empty / "scratch").mkdir(parents=True)
     age(empty / "scratch", 1.1)
     stay = [
@@ -70,8 +77,8 @@ def test_what_dead_processes_left_is_swept_and_what_somebody_writes_is_not(
         bench.file(f"bands/c/{mine}", 20),
         bench.file(f"bands/d/{foreign}", 6.9),
         bench.file("bands/b/.muster-draft-x2/1.tif", 0.9),
-        bench.file(f"pools/p/scratch/muster-scratch-{os.getpid()}-a/task.json", 20),
-        bench.file(f"pools/p/scratch/muster-scratch-{dead_pid}-c/task.json", 0.9),
+        bench.file(f"pools/p/scratch/muster-scratch-{writer(os.getpid())}-a/task.json", 20),
+        bench.file(f"pools/p/scratch/muster-scratch-{writer(dead_pid)}-c/task.json", 0.9),
         bench.file("pools/p/slot-0"),
         bench.file(f"doctor/{'c' * 32}/probe.json", 0.9),
     ]

@@ -154,7 +154,7 @@ def test_a_store_of_the_first_version_is_upgraded_with_its_record(
                 FROM element e, submission s;
             """
         )
-    assert schema.migrate(database) == "0002"
+    assert schema.migrate(database) == "0003"
     ended, running = status(db)
     assert (ended.state, ended.seconds, ended.progress, ended.eta_at) == (
         "succeeded", 2.5, None, None,

@@ -81,6 +81,8 @@ class Cluster(Frozen):
         both sides see the same work directory.
     poll_every : int
         Seconds between two looks at the queue; more where the controller is slow.
+    result_grace : int
+        How long a result may take to be seen on this side after its job has ended, in seconds.
     submissions_per_s : float
         The most submissions in a second, from all processes together.
     python : str or None
@@ -102,6 +104,7 @@ class Cluster(Frozen):
     known_hosts: str | None = None
     work: str | None = None
     poll_every: TimeS = 30
+    result_grace: TimeS = 60
     submissions_per_s: Annotated[float, Field(gt=0, le=100)] = 1.0
     python: Text | None = None
     prelude: tuple[Text, ...] = ()

@@ -1,0 +1,287 @@
+"""The contract of all backends, kept by a Slurm cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from muster.backends.slurm.client import ClusterFull, CommandClient
+from muster.backends.slurm.governor import Governor
+from muster.backends.slurm.parse import sight
+from muster.backends.slurm.poller import ClusterPoller
+from muster.backends.slurm.render import (
+    job_variables,
+    render_elements,
+    render_environment,
+    render_script,
+)
+from muster.errors import ConfigError, InvalidInput, Transient
+from muster.jobs.element_log import CHUNK_BYTES, local_work_path, read_log_file
+from muster.jobs.outcome import ALIVE, Observation, Sighting
+from muster.storage import os_errors_at
+from muster.store import clusters
+from muster.store.clusters import OpenJob
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from muster.backends.contract import Wave
+    from muster.backends.slurm.client import SlurmClient
+    from muster.backends.slurm.parse import JobRow
+    from muster.backends.slurm.place import Cluster, SlurmPlace
+    from muster.backends.slurm.transport import Transport, WorkFiles
+    from muster.jobs.model import Batch
+    from muster.store.database import Database
+
+LOOK_AGAIN_S = 10.0
+"""A key that is not found is looked for again after so many seconds: the accounting lags."""
+CLOCK_SKEW_S = 300.0
+END_PATIENCE_S = 120.0
+END_POLL_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+log = logging.getLogger(__name__)
+
+
+def open_slurm(db: Database, place: SlurmPlace) -> SlurmBackend:
+    """Open the cluster of a batch, the way it was frozen with."""
+    transport, files = _open_transport(place)
+    client = CommandClient(transport, db, place.cluster.name)
+    return SlurmBackend(db, place.cluster, client, files, transport)
+
+
+def _open_transport(place: SlurmPlace) -> tuple[Transport, WorkFiles]:
+    from muster.backends.slurm.transport import SharedFiles
+
+    if place.cluster.transport == "local":
+        from muster.backends.slurm.local_commands import LocalCommands
+
+        return LocalCommands(), SharedFiles()
+    from muster.backends.slurm.ssh import SshCommands
+
+    commands = SshCommands(place.cluster)
+    if place.cluster.work is None:
+        return commands, SharedFiles()
+    from muster.backends.slurm.mirror import MirroredFiles
+
+    if place.work_root is None:
+        raise ConfigError("the batch does not say which work directory is mirrored")
+    return commands, MirroredFiles(commands, place.work_root, place.cluster.work)
+
+
+class SlurmBackend:
+    """Runs waves as jobs of a Slurm cluster: a wave is one sbatch.
+
+    Parameters
+    ----------
+    db : Database
+        The store, where processes share what they see of the cluster.
+    cluster : Cluster
+        Which cluster.
+    client : SlurmClient
+        What speaks to it.
+    files : WorkFiles
+        How the work directory is seen there.
+    transport : Transport
+        What is closed with the backend.
+    """
+
+    look_again_s = LOOK_AGAIN_S
+
+    def __init__(
+        self,
+        db: Database,
+        cluster: Cluster,
+        client: SlurmClient,
+        files: WorkFiles,
+        transport: Transport,
+    ) -> None:
+        self.cluster = cluster
+        self.result_grace_s = float(cluster.result_grace)
+        self._db = db
+        self._client = client
+        self._files = files
+        self._transport = transport
+        self._governor = Governor(db, cluster, client)
+        self._poller = ClusterPoller(db, cluster, client, self._governor, files)
+        self._untaken: set[str] = set()  # keys that Slurm has surely not taken
+        self._asked_at: dict[str, datetime] = {}
+        self._known = False
+
+    @property
+    def trouble(self) -> str | None:
+        """What does not answer, although the queue does."""
+        return self._poller.trouble
+
+    async def close(self) -> None:
+        """Look no more, and close the connection; jobs go on."""
+        await self._poller.close()
+        await self._transport.close()
+
+    async def news(self) -> None:
+        """Return when the cluster was looked at again."""
+        await self._poller.news()
+
+    async def room(self, batch: Batch) -> int:
+        """Say how many elements one more job array may have now."""
+        seen = self._poller.seen
+        tasks = await self._governor.room(seen.queued if seen else 0, self._poller.looked_s)
+        return tasks * _pack(batch)
+
+    async def turn(self) -> None:
+        """Wait for this submission's place in the row of all processes."""
+        await self._know_cluster()
+        await self._governor.turn()
+
+    async def find(self, wave: Wave) -> str | None:
+        """Look for the wave's key in the queue and in the accounting; twice, as both may lag."""
+        if wave.key in self._untaken:
+            return None
+        await self._know_cluster()
+        for pause_s in (self.look_again_s, 0.0):
+            rows = [row for row in await self._look_for(wave) if _fits(row, wave)]
+            if rows:
+                return str(min(row.job_id for row in rows))
+            await asyncio.sleep(pause_s)
+        return None
+
+    async def submit(self, wave: Wave) -> str:
+        """Submit the wave by one sbatch."""
+        await self._know_cluster()
+        self._untaken.discard(wave.key)
+        folder = await asyncio.to_thread(self._write, wave)
+        batch = wave.batch
+        orders = [batch.uri, *(batch.fence_uri(index) for index in wave.attempts)]
+        await self._files.send([*(str(local_work_path(uri)) for uri in orders), str(folder)])
+        there = self._files.there(str(folder))
+        try:
+            job_id = await self._client.submit(there, f"{there}/job.sh")
+        except ClusterFull:
+            self._untaken.add(wave.key)
+            raise
+        except InvalidInput as error:
+            if not wave.excluded_hosts:
+                raise
+            # With all nodes excluded nothing could run: rather again on one that has failed.
+            log.warning("submitting without excluded nodes: %s", error)
+            return await self.submit(replace(wave, excluded_hosts=()))
+        self._governor.count(_task_count(wave))
+        return str(job_id)
+
+    async def observe(self, wave: Wave, reference: str) -> Mapping[int, Observation]:
+        """Say of every element what the newest look has seen of it.
+
+        Raises
+        ------
+        Transient
+            When the cluster does not answer.
+        """
+        since = await self._submitted_at(wave)
+        pack = _pack(wave.batch)
+        tasks = {index: place // pack for place, index in enumerate(wave.order)}
+        open_tasks = tuple(sorted({tasks[index] for index in wave.attempts}))
+        job = OpenJob(wave.key, reference, since, open_tasks)
+        self._poller.ask(job, str(local_work_path(wave.batch.work_uri)))
+        if self._poller.silent is not None:
+            raise Transient("the cluster does not answer", where=self.cluster.name,
+                            got=self._poller.silent)  # fmt: skip
+        seen = self._poller.seen
+        if seen is None or seen.at <= since:
+            return dict.fromkeys(wave.attempts, Observation(Sighting.UNKNOWN))
+        silent = Sighting.UNKNOWN if wave.key in seen.unanswered else Sighting.GONE
+        looks: dict[int, Observation] = {}
+        for index in wave.attempts:
+            row = seen.row(wave.key, reference, tasks[index])
+            looks[index] = Observation(silent) if row is None else sight(row)
+        return looks
+
+    async def cancel(self, wave: Wave, reference: str | None) -> None:
+        """Cancel by the key, and return when the queue holds nothing of it that lives."""
+        await self._know_cluster()
+        deadline_s = time.monotonic() + END_PATIENCE_S
+        for pause_s in (*END_POLL_S, *[END_POLL_S[-1]] * 1000):
+            alive = [
+                row
+                for row in await self._client.read_queue(wave.key)
+                if row.name == wave.key and sight(row).sighting in ALIVE
+            ]
+            if not alive:
+                return
+            if time.monotonic() > deadline_s:
+                raise Transient(
+                    "jobs do not end", where=self.cluster.name,
+                    got=f"{len(alive)} of {wave.key}, {alive[0].state}",
+                )  # fmt: skip
+            await self._client.cancel(wave.key)
+            await asyncio.sleep(pause_s)
+
+    async def read_log(
+        self, batch: Batch, index: int, attempt: int, offset: int, limit: int = CHUNK_BYTES
+    ) -> bytes:
+        """Read the log file from an offset on."""
+        return await asyncio.to_thread(read_log_file, batch, index, attempt, offset, limit)
+
+    async def _know_cluster(self) -> None:
+        if not self._known:
+            await asyncio.to_thread(clusters.know_cluster, self._db, self.cluster.name)
+            self._known = True
+
+    async def _submitted_at(self, wave: Wave) -> datetime:
+        """Say since when a look must have begun to know of a wave, by the store's clock."""
+        if wave.submitted_at is not None:
+            return wave.submitted_at
+        if wave.key not in self._asked_at:
+            await self._know_cluster()
+            look = await asyncio.to_thread(clusters.read_look, self._db, self.cluster.name)
+            self._asked_at[wave.key] = look.now
+        return self._asked_at[wave.key]
+
+    async def _look_for(self, wave: Wave) -> list[JobRow]:
+        rows = await self._client.read_queue(wave.key)
+        limits = await self._governor.limits()
+        if rows or not limits.accounting or wave.intended_at is None:
+            return rows
+        return await self._client.read_accounting(name=wave.key, since=wave.intended_at)
+
+    def _write(self, wave: Wave) -> Path:
+        """Write what is submitted, for people to read and for the job to use."""
+        folder = local_work_path(wave.batch.work_uri) / "slurm" / wave.key
+        variables = job_variables(wave, self._files.there)
+        files = {
+            "job.sh": render_script(wave, slots=wave.batch.slots),
+            "elements": render_elements(wave.order, _pack(wave.batch)),
+            "environment": render_environment(variables),
+        }
+        with os_errors_at(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                part = folder / f".{name}.part"
+                descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.replace(folder / name)
+        return folder
+
+
+def _pack(batch: Batch) -> int:
+    return batch.slurm.pack if batch.slurm is not None else 1
+
+
+def _task_count(wave: Wave) -> int:
+    return -(-len(wave.attempts) // _pack(wave.batch))
+
+
+def _fits(row: JobRow, wave: Wave) -> bool:
+    """Tell whether a job is the wave's: by its name, and by the time of its submission."""
+    if row.name != wave.key:
+        return False
+    if row.submitted_at is None or wave.intended_at is None:
+        return True
+    return (wave.intended_at - row.submitted_at).total_seconds() < CLOCK_SKEW_S

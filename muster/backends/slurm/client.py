@@ -1,0 +1,209 @@
+"""Slurm's verbs, by its commands: submit, read the queue and the accounting, cancel.
+
+Whatever speaks to the cluster otherwise (slurmrestd) has the same verbs.  Each call has a time-out
+of its own and is counted; what was not answered is Transient, and nothing is known then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from muster.backends.slurm.parse import (
+    ACCOUNTING_FORMAT,
+    QUEUE_FORMAT,
+    classify_refusal,
+    parse_accounting,
+    parse_associations,
+    parse_config,
+    parse_job_completions,
+    parse_job_id,
+    parse_queue,
+    read_limits,
+    refusal_line,
+)
+from muster.errors import InvalidInput, StoreUnavailable, Transient
+from muster.store.clusters import record_call
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from muster.backends.slurm.parse import JobRow, Limits
+    from muster.backends.slurm.transport import Answer, Transport
+    from muster.store.database import Database
+
+ANSWER_TIMEOUT_S = 60.0
+SUBMIT_TIMEOUT_S = 90.0
+
+log = logging.getLogger(__name__)
+
+
+class ClusterFull(Transient):
+    """The cluster takes no more jobs now; this one was surely not taken."""
+
+
+class SlurmClient(Protocol):
+    """What the backend asks of a cluster.
+
+    Every verb raises Transient when the cluster did not answer.
+    """
+
+    async def submit(self, folder: str, script: str) -> int:
+        """Submit a script in a folder of the cluster and return the job's id.
+
+        Raises
+        ------
+        ClusterFull
+            When it was surely not taken, and may be later.
+        Transient
+            When it is not known whether it was taken.
+        InvalidInput
+            When it was refused for good.
+        """
+        ...
+
+    async def read_queue(self, name: str | None = None) -> list[JobRow]:
+        """Read this user's jobs, those that ended lately too: all, or those of a name."""
+        ...
+
+    async def read_accounting(
+        self, ids: Sequence[str] = (), *, name: str | None = None, since: datetime
+    ) -> list[JobRow]:
+        """Read from the accounting what became of jobs, by their ids or by their name."""
+        ...
+
+    async def read_completions(self, path: str, names: Sequence[str]) -> list[JobRow]:
+        """Read from Slurm's own log of ended jobs what became of those of these names."""
+        ...
+
+    async def cancel(self, name: str) -> None:
+        """Cancel every job of a name; that there is none is no error."""
+        ...
+
+    async def read_limits(self) -> Limits:
+        """Read what the cluster allows, and which sources it has."""
+        ...
+
+
+class CommandClient:
+    """The verbs by sbatch, squeue, sacct, scancel, scontrol and sacctmgr.
+
+    Parameters
+    ----------
+    transport : Transport
+        How commands reach the cluster.
+    db : Database
+        Where calls are counted.
+    cluster : str
+        Under which name.
+    user : str or None
+        Whose jobs they are; by default the user that the commands run as.
+    """
+
+    def __init__(
+        self, transport: Transport, db: Database, cluster: str, user: str | None = None
+    ) -> None:
+        self._transport = transport
+        self._db = db
+        self._cluster = cluster
+        self._user = user
+
+    async def submit(self, folder: str, script: str) -> int:
+        """Submit a script by sbatch."""
+        answer = await self._call(
+            "sbatch", "--parsable", f"--chdir={folder}", script, timeout_s=SUBMIT_TIMEOUT_S
+        )
+        if answer.exit_code == 0:
+            return parse_job_id(answer.stdout)
+        line = refusal_line(answer.stderr)
+        match classify_refusal(answer):
+            case "refused":
+                raise InvalidInput("Slurm refused the job", where=self._cluster, got=line)
+            case "busy":
+                raise ClusterFull("Slurm takes no more jobs now", where=self._cluster, got=line)
+        raise Transient("Slurm did not take the job", where=self._cluster, got=line)
+
+    async def read_queue(self, name: str | None = None) -> list[JobRow]:
+        """Read the queue by squeue."""
+        named = ["-n", name] if name is not None else []
+        user = await self._whoami()
+        answer = await self._ask(
+            "squeue", "-h", "-r", "-t", "all", "-u", user, *named, "-o", QUEUE_FORMAT
+        )
+        return parse_queue(answer.stdout)
+
+    async def read_accounting(
+        self, ids: Sequence[str] = (), *, name: str | None = None, since: datetime
+    ) -> list[JobRow]:
+        """Read the accounting by sacct."""
+        asked = ["-j", ",".join(ids)] if ids else [f"--name={name}"]
+        answer = await self._ask(
+            "sacct", "-X", "-n", "-P", "-D", "-S", since.astimezone().strftime("%Y-%m-%dT%H:%M:%S"),
+            *asked, "-o", ACCOUNTING_FORMAT,
+        )  # fmt: skip
+        return parse_accounting(answer.stdout)
+
+    async def read_completions(self, path: str, names: Sequence[str]) -> list[JobRow]:
+        """Read the log of ended jobs by grep, for nobody needs the whole of it."""
+        arguments = [word for name in names for word in ("-e", f" Name={name} ")]
+        answer = await self._call("grep", "-h", "-F", *arguments, path, timeout_s=ANSWER_TIMEOUT_S)
+        if answer.exit_code > 1:
+            raise self._silent("grep", answer)
+        return parse_job_completions(answer.stdout)
+
+    async def cancel(self, name: str) -> None:
+        """Cancel by scancel, by name: an id may be another job's by now."""
+        await self._ask("scancel", f"--name={name}", "-u", await self._whoami())
+
+    async def read_limits(self) -> Limits:
+        """Read the limits by scontrol, and by sacctmgr where there is accounting."""
+        config = parse_config((await self._ask("scontrol", "show", "config")).stdout)
+        limits = read_limits(config, [])
+        if not limits.accounting:
+            return limits
+        answer = await self._call(
+            "sacctmgr", "-n", "-P", "show", "assoc", "where", f"user={await self._whoami()}",
+            "format=account,partition,maxsubmitjobs,maxjobs,grpsubmitjobs", timeout_s=ANSWER_TIMEOUT_S,
+        )  # fmt: skip
+        if answer.exit_code != 0:  # it is not needed to go on
+            log.warning("no limits of the account are known: %s", refusal_line(answer.stderr))
+            return limits
+        return read_limits(config, parse_associations(answer.stdout))
+
+    async def _whoami(self) -> str:
+        if self._user is None:
+            self._user = (await self._ask("id", "-un")).stdout.strip()
+        return self._user
+
+    async def _ask(self, *arguments: str) -> Answer:
+        """Call a command that has to end with 0."""
+        answer = await self._call(*arguments, timeout_s=ANSWER_TIMEOUT_S)
+        if answer.exit_code != 0:
+            raise self._silent(arguments[0], answer)
+        return answer
+
+    async def _call(self, *arguments: str, timeout_s: float) -> Answer:
+        started = time.monotonic()
+        answered = False
+        try:
+            answer = await self._transport.call(arguments, timeout_s=timeout_s)
+            answered = answer.exit_code == 0
+        finally:
+            seconds = time.monotonic() - started
+            await self._count(arguments[0], seconds, answered=answered)
+        return answer
+
+    async def _count(self, command: str, seconds: float, *, answered: bool) -> None:
+        try:
+            await asyncio.to_thread(
+                record_call, self._db, self._cluster, command, seconds, answered=answered
+            )
+        except StoreUnavailable as error:  # a count is not worth a wave
+            log.debug("a call was not counted: %s", error)
+
+    def _silent(self, command: str, answer: Answer) -> Transient:
+        line = refusal_line(answer.stderr) or f"exit code {answer.exit_code}"
+        return Transient(f"{command} was not answered", where=self._cluster, got=line)

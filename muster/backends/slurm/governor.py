@@ -1,0 +1,90 @@
+"""How much may be submitted to a cluster, and how fast: limits are read, never run into."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from muster.store.clusters import reserve_submission
+
+if TYPE_CHECKING:
+    from muster.backends.slurm.client import SlurmClient
+    from muster.backends.slurm.parse import Limits
+    from muster.backends.slurm.place import Cluster
+    from muster.store.database import Database
+
+LIMITS_KEPT_S = 3600.0
+
+log = logging.getLogger(__name__)
+
+
+class Governor:
+    """Holds one process's submissions within what the cluster allows.
+
+    Parameters
+    ----------
+    db : Database
+        Where all processes take their turns.
+    cluster : Cluster
+        With the most submissions a second.
+    client : SlurmClient
+        What the limits are read by.
+    """
+
+    def __init__(self, db: Database, cluster: Cluster, client: SlurmClient) -> None:
+        self._db = db
+        self._cluster = cluster
+        self._client = client
+        self._limits: Limits | None = None
+        self._read_s = 0.0
+        self._lock = asyncio.Lock()
+        self._taken: list[tuple[float, int]] = []  # when (monotonic), and how many array tasks
+
+    async def limits(self) -> Limits:
+        """Return the cluster's limits, read once an hour.
+
+        Raises
+        ------
+        Transient
+            When the cluster does not answer.
+        """
+        async with self._lock:
+            if self._limits is None or time.monotonic() - self._read_s > LIMITS_KEPT_S:
+                known, self._limits = self._limits, await self._client.read_limits()
+                self._read_s = time.monotonic()
+                if known is None:
+                    log.info("cluster %s: %s", self._cluster.name, self._limits.describe())
+            return self._limits
+
+    async def turn(self) -> None:
+        """Wait until one more submission may be made, by all processes' count."""
+        every_s = 1.0 / self._cluster.submissions_per_s
+        wait_s = await asyncio.to_thread(
+            reserve_submission, self._db, self._cluster.name, every_s
+        )
+        await asyncio.sleep(wait_s)
+
+    def count(self, tasks: int) -> None:
+        """Remember that so many array tasks were submitted, which no look has shown yet."""
+        self._taken.append((time.monotonic(), tasks))
+
+    async def room(self, queued: int, looked_s: float) -> int:
+        """Say how many array tasks one more submission may have now.
+
+        Parameters
+        ----------
+        queued : int
+            Array tasks of this user that wait or run, by the newest look at the queue.
+        looked_s : float
+            When that look began, in seconds of the monotonic clock.
+        """
+        limits = await self.limits()
+        self._taken = [(at, tasks) for at, tasks in self._taken if at >= looked_s]
+        queued += sum(tasks for _, tasks in self._taken)
+        room = limits.max_array_size
+        for most in (limits.max_submit_jobs, limits.max_job_count):
+            if most is not None:
+                room = min(room, most - queued)
+        return max(0, room)

@@ -1,0 +1,95 @@
+"""What a look at a cluster has seen, in the form in which it is asked for and handed on."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from muster.backends.slurm.parse import JobRow, sight
+from muster.jobs.outcome import ALIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping
+    from datetime import datetime
+
+    from muster.store.clusters import OpenJob
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look has seen.
+
+    Attributes
+    ----------
+    at : datetime
+        When it began, by the store's clock: what was submitted later cannot be in it.
+    rows : mapping
+        Submission key → job id → array index → row.  Ids may be used again after a crash of the
+        controller, keys never are; and one key may have two jobs, where a crash hid the first.
+    unanswered : frozenset of str
+        Keys that were to be looked for in the accounting, which did not answer.
+    queued : int
+        Array tasks of this user that wait or run, whoever submitted them.
+    """
+
+    at: datetime
+    rows: Mapping[str, Mapping[int, Mapping[int, JobRow]]]
+    unanswered: frozenset[str]
+    queued: int
+
+    @classmethod
+    def of_rows(
+        cls,
+        at: datetime,
+        queue: Iterable[JobRow],
+        others: Iterable[JobRow] = (),
+        unanswered: frozenset[str] = frozenset(),
+    ) -> Seen:
+        """Put rows together; the queue knows better than the others, which may lag behind it."""
+        rows: dict[str, dict[int, dict[int, JobRow]]] = {}
+        queued = 0
+        for row in others:
+            rows.setdefault(row.name, {}).setdefault(row.job_id, {})[row.task or 0] = row
+        for row in queue:
+            rows.setdefault(row.name, {}).setdefault(row.job_id, {})[row.task or 0] = row
+            queued += sight(row).sighting in ALIVE
+        return cls(at, rows, unanswered, queued)
+
+    def row(self, key: str, reference: str, task: int) -> JobRow | None:
+        """Return what was seen of one array task of a submission; None where nothing was."""
+        if not reference.isdecimal():
+            return None
+        return self.rows.get(key, {}).get(int(reference), {}).get(task)
+
+    def has(self, job: OpenJob) -> bool:
+        """Tell whether something was seen of all that is open of a job."""
+        return all(self.row(job.key, job.reference, task) is not None for task in job.tasks)
+
+
+def pack_seen(seen: Seen, keys: Container[str]) -> bytes:
+    """Render what other processes need of a look: the rows of these keys, in few bytes."""
+    rows = [
+        [r.name, r.job_id, r.task, r.state, r.reason, r.exit_code, r.signal, r.node]
+        for key, jobs in seen.rows.items()
+        if key in keys
+        for tasks in jobs.values()
+        for r in tasks.values()
+    ]
+    said = {"rows": rows, "unanswered": sorted(seen.unanswered), "queued": seen.queued}
+    return zlib.compress(json.dumps(said, separators=(",", ":")).encode(), 1)
+
+
+def unpack_seen(at: datetime, packed: bytes) -> Seen:
+    """Read what another process has seen."""
+    said = json.loads(zlib.decompress(packed))
+    rows = (
+        JobRow(
+            name=name, job_id=job_id, task=task, state=state, reason=reason,
+            exit_code=exit_code, signal=signal, node=node,
+        )
+        for name, job_id, task, state, reason, exit_code, signal, node in said["rows"]
+    )  # fmt: skip
+    seen = Seen.of_rows(at, (), rows, frozenset(said["unanswered"]))
+    return Seen(at, seen.rows, seen.unanswered, said["queued"])

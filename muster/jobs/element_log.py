@@ -1,0 +1,55 @@
+"""An attempt's own log, read by byte offset where the work directory is seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from muster.errors import InvalidInput
+from muster.storage import explain_os_error, local_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from muster.jobs.model import Batch
+
+CHUNK_BYTES = 1024 * 1024
+
+
+def read_log_file(
+    batch: Batch, index: int, attempt: int, offset: int, limit: int = CHUNK_BYTES
+) -> bytes:
+    """Read an attempt's log from an offset on; empty where there is no more, or none yet.
+
+    Parameters
+    ----------
+    offset, limit : int
+        Where to begin, and how much to read at most, in bytes.
+    """
+    path = local_work_path(batch.log_uri(index, attempt))
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+def local_work_path(uri: str) -> Path:
+    """Return the path of something in a work directory that must be on this machine.
+
+    Raises
+    ------
+    InvalidInput
+        When it is elsewhere.
+    """
+    path = local_path(uri)
+    if path is None:
+        raise InvalidInput(
+            "this backend needs a work directory on this machine",
+            got=uri,
+            expected="a path or a file:// URI",
+            do="set work in the site file",
+        )
+    return path
