@@ -1,15 +1,16 @@
-"""Everything that was tried in a run, for whoever tells its story rather than goes on with it."""
+"""What was tried, in a run or of a step, for whoever tells of it rather than goes on with it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.model import Resources
+from muster.jobs.model import Caps, Resources
 from muster.jobs.outcome import Outcome
 from muster.store.records import AttemptState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from muster.store.database import Database
@@ -25,6 +26,30 @@ _TRIED = """
     JOIN batch b ON b.id = s.batch_id
     WHERE e.run_id = %s ORDER BY a.id
 """
+
+_PLACED = """
+    SELECT DISTINCT ON (step, pool) step, pool, spec -> 'caps', spec -> 'deadline_s'
+    FROM batch WHERE run_id = %s ORDER BY step, pool, generation_started_at DESC, id
+"""
+
+# The newest batches tell best how long a step takes now; they also keep the query short in a
+# store of many years, as each table below is reached by an index.
+_TOOK = """
+    SELECT newest.step, (a.resources ->> 'cpus')::int, (a.resources ->> 'gpus')::int,
+           array_agg(a.seconds ORDER BY a.id)
+    FROM unnest(%(steps)s::text[]) AS wanted (step)
+    CROSS JOIN LATERAL (
+        SELECT batch.id, batch.step FROM batch WHERE batch.step = wanted.step
+        ORDER BY generation_started_at DESC LIMIT %(newest)s
+    ) AS newest
+    JOIN submission s ON s.batch_id = newest.id
+    JOIN attempt a ON a.submission_id = s.id
+    WHERE a.outcome = 'succeeded' AND a.seconds IS NOT NULL
+    GROUP BY 1, 2, 3
+"""
+
+NEWEST_BATCHES = 100
+"""Batches of a step that say how long it takes."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +128,66 @@ def read_tried(db: Database, run_id: str) -> list[TriedAttempt]:
     with db.transaction() as cursor:
         cursor.execute(_TRIED, (run_id,))
         return [_tried(row) for row in cursor.fetchall()]
+
+
+@dataclass(frozen=True)
+class PlacedStep:
+    """Where a step of a run was sent, by the newest of its batches.
+
+    Attributes
+    ----------
+    step, pool : str
+        What was sent where.
+    caps : Caps
+        The most that the pool gave one element.
+    deadline_s : int or None
+        How long a batch might take with all its retries, in seconds.
+    """
+
+    step: str
+    pool: str
+    caps: Caps
+    deadline_s: int | None
+
+
+def read_placed(db: Database, run_id: str) -> list[PlacedStep]:
+    """Read where the steps of a run were sent: one row a step and pool."""
+    with db.transaction() as cursor:
+        cursor.execute(_PLACED, (run_id,))
+        return [
+            PlacedStep(step, pool, Caps.model_validate(caps or {}), deadline_s)
+            for step, pool, caps, deadline_s in cursor.fetchall()
+        ]
+
+
+@dataclass(frozen=True)
+class Took:
+    """How long succeeded attempts of a step took with the same CPUs and GPUs.
+
+    Attributes
+    ----------
+    step : str
+        The step.
+    cpus, gpus : int
+        What each of them had.
+    seconds : tuple of float
+        Their wall times, oldest first.
+    """
+
+    step: str
+    cpus: int
+    gpus: int
+    seconds: tuple[float, ...]
+
+
+def read_took(db: Database, steps: Sequence[str]) -> list[Took]:
+    """Read how long steps took in their newest batches, over all runs of the store."""
+    with db.transaction() as cursor:
+        cursor.execute(_TOOK, {"steps": sorted(set(steps)), "newest": NEWEST_BATCHES})
+        return [
+            Took(step, cpus, gpus or 0, tuple(seconds))
+            for step, cpus, gpus, seconds in cursor.fetchall()
+        ]
 
 
 def _tried(row: tuple[Any, ...]) -> TriedAttempt:
