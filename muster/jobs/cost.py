@@ -1,0 +1,123 @@
+"""What a planned set of batches will cost, told before anything is submitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from muster.jobs.advise import quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from muster.jobs.model import Batch, Resources
+    from muster.store.history import Took
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What batches will cost when each element is tried once; None where nobody can tell.
+
+    Attributes
+    ----------
+    elements : int
+        How many are to be computed.
+    cpu_hours_at_most, gpu_hours_at_most : float or None
+        With every element running into its time limit.
+    cpu_hours_expected, gpu_hours_expected : float or None
+        With every element taking the median of past attempts of its step.
+    unlimited : tuple of str
+        Steps that have no time limit.
+    untried : tuple of str
+        Steps of which no past attempt has succeeded.
+    """
+
+    elements: int
+    cpu_hours_at_most: float | None
+    gpu_hours_at_most: float | None
+    cpu_hours_expected: float | None
+    gpu_hours_expected: float | None
+    unlimited: tuple[str, ...]
+    untried: tuple[str, ...]
+
+
+def estimate_cost(batches: Sequence[Batch], took: Iterable[Took]) -> Cost:
+    """Estimate what batches cost.
+
+    Parameters
+    ----------
+    batches : sequence of Batch
+        As they are frozen.
+    took : iterable of Took
+        How long past attempts of their steps took, as ``read_took`` gives them.  Those with the
+        same CPUs and GPUs are believed; where there are none, those of the step with any.
+    """
+    past = list(took)
+    limits = [batch.resources.time_limit_s for batch in batches]
+    typical = [_typical_s(batch, past) for batch in batches]
+    return Cost(
+        elements=sum(len(batch.elements) for batch in batches),
+        cpu_hours_at_most=_sum_hours(batches, limits, lambda r: r.cpus),
+        gpu_hours_at_most=_sum_hours(batches, limits, lambda r: r.gpus),
+        cpu_hours_expected=_sum_hours(batches, typical, lambda r: r.cpus),
+        gpu_hours_expected=_sum_hours(batches, typical, lambda r: r.gpus),
+        unlimited=_steps_without(batches, limits),
+        untried=_steps_without(batches, typical),
+    )
+
+
+def describe_cost(cost: Cost) -> str:
+    """Say in one line or two what batches cost."""
+    if not cost.elements:
+        return "nothing is to be computed"
+    elements = "1 element" if cost.elements == 1 else f"{cost.elements} elements"
+    most = _tell_hours(cost.cpu_hours_at_most, cost.gpu_hours_at_most)
+    if most is None:
+        steps = ", ".join(cost.unlimited)
+        first = f"{elements}; no upper bound: {steps} asked for no time limit"
+    else:
+        first = f"{elements}; at most {most}, when each is tried once"
+    expected = _tell_hours(cost.cpu_hours_expected, cost.gpu_hours_expected)
+    if expected is None:
+        return f"{first}\nnobody knows yet how long {', '.join(cost.untried)} will take"
+    return f"{first}\nabout {expected}, by what past attempts took"
+
+
+def _typical_s(batch: Batch, past: Sequence[Took]) -> float | None:
+    asked = batch.resources
+    of_step = [t for t in past if t.step == batch.step and t.seconds]
+    alike = [t for t in of_step if (t.cpus, t.gpus) == (asked.cpus, asked.gpus)]
+    seconds = [s for t in alike or of_step for s in t.seconds]
+    return quantile(seconds, 50) if seconds else None
+
+
+def _sum_hours(
+    batches: Sequence[Batch], each_s: Sequence[float | None], held: Callable[[Resources], int]
+) -> float | None:
+    """Add up hours of what every element holds; None where a time that matters is not known."""
+    total = 0.0
+    for batch, seconds in zip(batches, each_s, strict=True):
+        count = held(batch.resources) * len(batch.elements)
+        if not count:
+            continue
+        if seconds is None:
+            return None
+        total += seconds * count / 3600
+    return total
+
+
+def _steps_without(batches: Sequence[Batch], each_s: Sequence[float | None]) -> tuple[str, ...]:
+    pairs = zip(batches, each_s, strict=True)
+    return tuple(dict.fromkeys(batch.step for batch, seconds in pairs if seconds is None))
+
+
+def _tell_hours(cpu: float | None, gpu: float | None) -> str | None:
+    if cpu is None or gpu is None:
+        return None
+    return f"{_tell(cpu)} CPU-hours" + (f" and {_tell(gpu)} GPU-hours" if gpu else "")
+
+
+def _tell(hours: float) -> str:
+    if 0 < hours < 0.01:
+        return "< 0.01"
+    return f"{hours:.0f}" if hours >= 100 else f"{hours:.3g}"
