@@ -23,6 +23,7 @@ COMMANDS = {
     "migrate": "muster.cli.store:migrate",
     "status": "muster.cli.store:status",
     "report": "muster.cli.report:report",
+    "advise": "muster.cli.advise:advise",
     "logs": "muster.cli.store:logs",
     "reconcile": "muster.cli.store:reconcile",
     "clean": "muster.cli.clean:clean",
