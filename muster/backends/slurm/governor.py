@@ -61,9 +61,7 @@ class Governor:
     async def turn(self) -> None:
         """Wait until one more submission may be made, by all processes' count."""
         every_s = 1.0 / self._cluster.submissions_per_s
-        wait_s = await asyncio.to_thread(
-            reserve_submission, self._db, self._cluster.name, every_s
-        )
+        wait_s = await asyncio.to_thread(reserve_submission, self._db, self._cluster.name, every_s)
         await asyncio.sleep(wait_s)
 
     def count(self, tasks: int) -> None:

@@ -157,16 +157,12 @@ class ClusterPoller:
         due_s = self._due_s(look)
         if due_s <= 0:
             with ExitStack() as stack:
-                won = await asyncio.to_thread(
-                    stack.enter_context, clusters.elected(self._db, name)
-                )
+                won = await asyncio.to_thread(stack.enter_context, clusters.elected(self._db, name))
                 if won or -due_s > (STALE - 1) * self._interval_s:
                     try:
                         await self._look()
                     except Transient as error:
-                        await asyncio.to_thread(
-                            clusters.record_trouble, self._db, name, str(error)
-                        )
+                        await asyncio.to_thread(clusters.record_trouble, self._db, name, str(error))
                         return self._fail(error)
                     return self._interval_s
             return 0.2 * self._interval_s  # somebody else is at it
@@ -232,9 +228,7 @@ class ClusterPoller:
         await self._collect()
         seen = Seen.of_rows(at, queue, others, unanswered)
         packed = await asyncio.to_thread(pack_seen, seen, {job.key for job in wanted})
-        await asyncio.to_thread(
-            clusters.record_seen, self._db, self._cluster.name, at, packed
-        )
+        await asyncio.to_thread(clusters.record_seen, self._db, self._cluster.name, at, packed)
         self.looked_s = started_s
         self._succeed(seen, trouble)
 
@@ -243,9 +237,7 @@ class ClusterPoller:
         oldest_s = time.monotonic() - IDLE * self._interval_s - 60
         self._asked = {k: asked for k, asked in self._asked.items() if asked.at_s > oldest_s}
         jobs = {key: asked.job for key, asked in self._asked.items()}
-        for job in await asyncio.to_thread(
-            clusters.read_open_jobs, self._db, self._cluster.name
-        ):
+        for job in await asyncio.to_thread(clusters.read_open_jobs, self._db, self._cluster.name):
             jobs[job.key] = job
         return list(jobs.values())
 

@@ -1,0 +1,143 @@
+"""Bringing the batches of a planned run to their end: group by group, stage by stage.
+
+The command line's whole runs and those that were submitted to be left alone are followed alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from muster.errors import ClaimLost
+from muster.jobs.batch_end import read_end
+from muster.jobs.outcome import Outcome
+from muster.jobs.supervise import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from muster.backends import Backends
+    from muster.jobs.batch_end import BatchEnd
+    from muster.jobs.workflow import Group, Workflow
+    from muster.store.database import Database
+
+    Told = Callable[[str, str, str], None]
+
+TAKEN_OVER_PATIENCE_S = 60.0
+TAKEN_OVER_POLL_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class RunFollower:
+    """Supervises the batches of one run.
+
+    Parameters
+    ----------
+    db : Database
+        The store.
+    backends : Backends
+        What opens the batches' backends.
+    workflow : Workflow
+        With the order of its stages.
+    tell : callable
+        ``tell(group, step, state)`` whenever a batch starts or ends.
+    leave_when_interrupted : bool
+        Whether what runs goes on when this is interrupted; else it is cancelled.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        backends: Backends,
+        workflow: Workflow,
+        tell: Told,
+        *,
+        leave_when_interrupted: bool = False,
+    ) -> None:
+        self.unbegun: set[str] = set()
+        self._db = db
+        self._backends = backends
+        self._workflow = workflow
+        self._tell = tell
+        self._leave = leave_when_interrupted
+
+    async def follow(self, groups: Sequence[Group], *, fresh: bool = False) -> None:
+        """Bring every batch of the groups to its end.
+
+        Parameters
+        ----------
+        fresh : bool
+            Give all that has not succeeded a new generation.
+
+        Raises
+        ------
+        MusterError
+            The first that kept a batch from being supervised.
+        """
+        self.unbegun = {batch for group in groups for batch in group.batches.values()}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for group in groups:
+                    tasks.create_task(self._follow_group(group, fresh=fresh))
+        except ExceptionGroup as errors:
+            raise _first(errors) from errors
+
+    async def supervise(
+        self, group: str, step: str, batch_id: str, *, fresh: bool = False
+    ) -> BatchEnd:
+        """Bring one batch to its end, or wait a while for who has taken it over."""
+        self._tell(group, step, "running")
+        supervisor = await Supervisor.take_over(self._db, batch_id, self._backends, fresh=fresh)
+        self.unbegun.discard(batch_id)
+        try:
+            end = await supervisor.run()
+        except ClaimLost as error:
+            log.warning("%s", error)
+            end = await self._watch_other(batch_id)
+        except asyncio.CancelledError:
+            if not self._leave:
+                await supervisor.cancel("person")
+            raise
+        self._tell(group, step, "succeeded" if end.succeeded else end.failures[0].state)
+        return end
+
+    async def _follow_group(self, group: Group, *, fresh: bool) -> None:
+        """Follow a group's stages; a later one runs whatever became of the earlier."""
+        for number, stage in enumerate(self._workflow.stages):
+            async with asyncio.TaskGroup() as tasks:
+                for step in stage:
+                    if step in group.batches:
+                        batch_id = group.batches[step]
+                        again = fresh or (number > 0 and await self._was_orphaned(batch_id))
+                        tasks.create_task(self.supervise(group.name, step, batch_id, fresh=again))
+                    elif step in group.skipped:
+                        self._tell(group.name, step, group.skipped[step].partition(":")[0])
+
+    async def _was_orphaned(self, batch_id: str) -> bool:
+        """Tell whether a batch was given up for a failure before it, which has been mended since.
+
+        A job that was submitted to wait for others is cancelled by the scheduler when one of them
+        fails; when that one was tried again and did well, there is work for the job after all.
+        """
+        end = await asyncio.to_thread(read_end, self._db, batch_id)
+        return end.settled and any(e.state == Outcome.MISSING_INPUT for e in end.failures)
+
+    async def _watch_other(self, batch_id: str) -> BatchEnd:
+        """Wait a while for whoever has taken a batch over to end it."""
+        deadline = time.monotonic() + TAKEN_OVER_PATIENCE_S
+        while True:
+            end = await asyncio.to_thread(read_end, self._db, batch_id)
+            if end.settled or time.monotonic() > deadline:
+                return end
+            await asyncio.sleep(TAKEN_OVER_POLL_S)
+
+
+def _first(errors: ExceptionGroup[Exception]) -> Exception:
+    """Return what made a task group fail first; the rest follows from it."""
+    error: Exception = errors
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
