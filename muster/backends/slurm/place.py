@@ -7,12 +7,15 @@ It names files that hold secrets (a private key) and holds none itself.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from muster.config import TimeS
 from muster.frozen import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_CLUSTER = "slurm"
 OWN_OPTIONS = frozenset(
@@ -27,14 +30,23 @@ OWN_OPTIONS = frozenset(
 )  # fmt: skip
 """Options of sbatch that Muster sets itself, or that would take a job out of its hands."""
 
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:,+@%=|&!*()\[\]-]*")
+_WORD = re.compile(r"[A-Za-z0-9_(\[][A-Za-z0-9_.:,+@%=|&!*()\[\]-]*")
+_VALUE = re.compile(r"[^\s\"'\\#-][^\s\"'\\#]*")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHELLS_OWN = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"})
+"""What bash lets nobody set; the script's own variables begin with muster_."""
 
 
 def _word(text: str) -> str:
     if not _WORD.fullmatch(text):
         raise ValueError("holds what no word of Slurm's holds (letters, digits, _ . : , + - …)")
+    return text
+
+
+def _value(text: str) -> str:
+    if not text.isprintable() or not _VALUE.fullmatch(text):
+        raise ValueError("holds a blank, a quote, \\ or #, which no option of sbatch needs here")
     return text
 
 
@@ -47,20 +59,27 @@ def _no_control(text: str) -> str:
 Word = Annotated[str, AfterValidator(_word)]
 """A word as Slurm's options take it: a partition, an account, a constraint."""
 
+Value = Annotated[str, AfterValidator(_value)]
+"""What an option of sbatch is set to: a word, an address, a path without blanks."""
+
 Text = Annotated[str, AfterValidator(_no_control)]
 
 
-def check_variables(environment: dict[str, str]) -> None:
-    """Refuse names that no shell takes as a variable's.
+def check_variables(environment: Mapping[str, str]) -> None:
+    """Refuse names that no shell takes as a variable's, or keeps for itself.
 
     Raises
     ------
     ValueError
         When there is one.
     """
-    wrong = sorted(name for name in environment if not _VARIABLE.fullmatch(name))
+    wrong = sorted(
+        name
+        for name in environment
+        if not _VARIABLE.fullmatch(name) or name in _SHELLS_OWN or name.startswith("muster_")
+    )
     if wrong:
-        raise ValueError(f"not a variable's name: {', '.join(map(repr, wrong))}")
+        raise ValueError(f"no variable can have this name: {', '.join(map(repr, wrong))}")
 
 
 class Cluster(Frozen):
@@ -165,7 +184,7 @@ class SlurmPlace(Frozen):
     exclusive: bool = False
     pack: Annotated[int, Field(ge=1)] = 1
     work_root: str | None = None
-    options: dict[str, bool | int | Word] = {}
+    options: dict[str, bool | int | Value] = {}
 
     @model_validator(mode="after")
     def _check(self) -> SlurmPlace:

@@ -1,0 +1,247 @@
+"""What a wave is submitted with: a script, the variables of its jobs, and its list of elements.
+
+Everything here is text made of values, without a look at the world.  The script holds no path and
+no value of a person's but the pool's own words: what a job needs to know it reads from
+``environment`` and ``elements`` beside it, so that no name can become a command.  Both, and the
+script, lie in a folder of the submission's own, which ``sbatch --chdir`` makes the jobs' own too.
+
+sbatch takes ``SBATCH_…`` variables over what a script says: whoever calls it takes them away.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from muster.backends.slurm.place import check_variables
+from muster.config import render_time
+from muster.errors import InvalidInput, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from muster.backends.contract import Wave
+    from muster.backends.slurm.place import SlurmPlace
+
+ENVIRONMENT_FILE = "environment"
+ELEMENTS_FILE = "elements"
+STARTED_FILE = "started"
+"""With the array task's number behind it: which job has begun it."""
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]*")
+_HOSTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,\[\]-]*")
+_REFERENCE = re.compile(r"[0-9]+(_[0-9]+)?")
+_DEPENDENCIES = ("afterok", "afterany")
+
+# Each array task begins here.  exec, so that the runner is what Slurm signals and waits for: at the
+# time limit, and when it cancels, Slurm sends SIGTERM to all processes of a job, and SIGKILL after
+# KillWait.  That is warning enough: an earlier --signal would be taken for somebody's cancellation.
+_BEGIN = """\
+muster_task=${SLURM_ARRAY_TASK_ID:-0}
+muster_job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}
+if [[ ! -O environment ]]; then
+  # Slurm begins in /tmp where it cannot enter the folder: nothing there is ours
+  echo "muster: $SLURMD_NODENAME does not see the folder of this submission: $PWD" >&2
+  exit 75
+fi
+if ! (set -o noclobber; echo "$muster_job" >"started.$muster_task") 2>/dev/null; then
+  muster_other=
+  IFS= read -r muster_other <"started.$muster_task"
+  if [[ ! -e started.$muster_task ]]; then
+    echo "muster: $SLURMD_NODENAME cannot write to the folder of this submission: $PWD" >&2
+    exit 75
+  elif [[ $muster_other != "$muster_job" ]]; then
+    echo "muster: job ${muster_other:-unknown} has begun task $muster_task: a twin of it ends here"
+    exit 0
+  fi
+fi
+IFS=' ' read -r -a muster_elements < <(tail -n "+$((muster_task + 1))" elements)
+muster_arguments=()
+for muster_element in "${muster_elements[@]}"; do
+  muster_arguments+=(--index "$muster_element")
+done
+. ./environment
+"""
+_COMMAND = '"$MUSTER_PYTHON" -m muster run "$MUSTER_BATCH" --logs "${muster_arguments[@]}"'
+
+
+def render_script(wave: Wave, *, slots: int) -> str:
+    """Render the script that sbatch is called with.
+
+    Parameters
+    ----------
+    wave : Wave
+        What is submitted.
+    slots : int
+        How many of its elements may run at once.
+
+    Raises
+    ------
+    InvalidInput
+        When the batch has no place on Slurm, or a word of the wave's own is none of Slurm's.
+    """
+    place = _place(wave)
+    lines = ["#!/bin/bash -l"]
+    words = f"Muster: {wave.batch.step}, batch {wave.batch.id}, submission {wave.key}"
+    lines.append(f"# {one_line(words)}")
+    for name, value in _directives(wave, place, slots):
+        lines.append(f"#SBATCH --{name}" if value is None else f"#SBATCH --{name}={value}")
+    lines += ["", _BEGIN]
+    if place.cluster.prelude:
+        lines += [*place.cluster.prelude, ""]
+    command = ["exec", *map(shlex.quote, place.cluster.container), _COMMAND]
+    return "\n".join([*lines, " ".join(command), ""])
+
+
+def render_environment(variables: Mapping[str, str]) -> str:
+    """Render variables for a shell to source; any text arrives as it is.
+
+    Raises
+    ------
+    InvalidInput
+        When a name is none that a shell takes, or a value holds a NUL.
+    """
+    try:
+        check_variables(variables)
+    except ValueError as error:
+        raise InvalidInput("a job cannot have this variable", got=error) from error
+    for name, value in variables.items():
+        if "\0" in value:
+            raise InvalidInput("no variable can hold a NUL", where=name, got=repr(value))
+    return "".join(f"export {name}={_quote(value)}\n" for name, value in variables.items())
+
+
+def render_elements(indexes: Iterable[int], pack: int) -> str:
+    """Render which elements each array task runs: a line a task, their indexes in it."""
+    return "".join(f"{' '.join(map(str, task))}\n" for task in plan_tasks(indexes, pack))
+
+
+def plan_tasks(indexes: Iterable[int], pack: int) -> list[list[int]]:
+    """Say which elements each array task runs, in their order: task → element indexes."""
+    ordered = sorted(indexes)
+    return [ordered[first : first + pack] for first in range(0, len(ordered), pack)]
+
+
+def job_variables(wave: Wave, there: Callable[[str], str]) -> dict[str, str]:
+    """Say what the jobs of a wave find in their environment.
+
+    Parameters
+    ----------
+    wave : Wave
+        What is submitted.
+    there : callable
+        Path on this side → path on the cluster.
+
+    Raises
+    ------
+    InvalidInput
+        When the batch has no place on Slurm.
+    """
+    cluster = _place(wave).cluster
+    return {
+        "PYTHONUNBUFFERED": "1",
+        **cluster.environment,
+        **wave.batch.environment,
+        # the last word: nobody's settings make a job another one
+        "MUSTER_PYTHON": cluster.python or sys.executable,
+        "MUSTER_JOB": wave.key,
+        "MUSTER_BATCH": there(wave.batch.uri),
+        "MUSTER_WORK": there(wave.batch.work_uri),
+    }
+
+
+def _place(wave: Wave) -> SlurmPlace:
+    if wave.batch.slurm is None:
+        raise InvalidInput(
+            "the batch was frozen without a place on Slurm",
+            where=wave.batch.id,
+            got=f"backend {wave.batch.backend}",
+            do="plan the run again",
+        )
+    return wave.batch.slurm
+
+
+def _directives(wave: Wave, place: SlurmPlace, slots: int) -> Iterator[tuple[str, str | None]]:
+    """List sbatch's options in their order; None stands for an option without a value."""
+    key = _checked(_KEY, wave.key, "submission key")
+    tasks = plan_tasks(wave.attempts, place.pack)
+    yield "job-name", key
+    yield "comment", key
+    yield "no-requeue", None
+    for name in ("partition", "account", "qos", "constraint", "reservation"):
+        value = getattr(place, name)
+        if value is not None:
+            yield name, value
+    yield from _sizes(wave, place, max(map(len, tasks), default=0))
+    if len(tasks) > 1:
+        yield "array", f"0-{len(tasks) - 1}" + (f"%{slots}" if slots < len(tasks) else "")
+    if wave.excluded_hosts:
+        hosts = dict.fromkeys(wave.excluded_hosts)
+        yield "exclude", ",".join(_checked(_HOSTS, host, "host") for host in hosts)
+    if any(wave.after.values()):
+        yield "dependency", _dependency(wave.after)
+        yield "kill-on-invalid-dep", "yes"
+    yield "output", "%a.out" if len(tasks) > 1 else "job.out"
+    yield "open-mode", "append"
+    yield "export", "NIL"
+    for name, option in sorted(place.options.items()):
+        yield name, None if option is True else str(option)
+
+
+def _sizes(wave: Wave, place: SlurmPlace, longest: int) -> Iterator[tuple[str, str | None]]:
+    """List what an array task asks for; `longest` is the most elements that one runs."""
+    wants = wave.resources
+    gres = _gres(place.gres, wants.gpus)
+    if gres:
+        yield "gres", gres
+    if place.nodes is not None:
+        yield "nodes", str(place.nodes)
+    if place.ntasks is not None:
+        yield "ntasks", str(place.ntasks)
+    if place.exclusive:
+        yield "exclusive", None
+    yield "cpus-per-task", str(wants.cpus)
+    if wants.memory_mib is not None:
+        yield "mem", f"{wants.memory_mib}M"
+    most_s = wave.batch.caps.time_limit_s
+    times_s = [most_s, wants.time_limit_s and wants.time_limit_s * longest]
+    time_s = min((t for t in times_s if t is not None), default=None)
+    if time_s is not None:
+        yield "time", render_time(time_s) if time_s >= 86400 else f"0-{render_time(time_s)}"
+
+
+def _gres(pool_gres: str | None, gpus: int) -> str:
+    entries = pool_gres.split(",") if pool_gres else []
+    if gpus and not any(_is_gpu(entry) for entry in entries):
+        entries.insert(0, "gpu")
+    counted = [f"{entry}:{gpus}" if _is_gpu(entry) else entry for entry in entries]
+    return ",".join(entry for entry in counted if gpus or not _is_gpu(entry))
+
+
+def _is_gpu(entry: str) -> bool:
+    return entry.partition(":")[0] == "gpu"
+
+
+def _dependency(after: Mapping[str, Sequence[str]]) -> str:
+    unknown = sorted(set(after) - set(_DEPENDENCIES))
+    if unknown:
+        raise InvalidInput("unknown dependency", got=unknown, expected=", ".join(_DEPENDENCIES))
+    clauses = []
+    for kind in _DEPENDENCIES:
+        jobs = [_checked(_REFERENCE, job, "job to wait for") for job in after.get(kind, ())]
+        if jobs:
+            clauses.append(":".join([kind, *jobs]))
+    return ",".join(clauses)
+
+
+def _checked(pattern: re.Pattern[str], text: str, what: str) -> str:
+    """Return a word that can be nothing but itself in a directive."""
+    if not pattern.fullmatch(text):
+        raise InvalidInput(f"not a {what} that Slurm takes", got=repr(text))
+    return text
+
+
+def _quote(value: str) -> str:
+    return "'" + value.replace("'", "'\"'\"'") + "'"
