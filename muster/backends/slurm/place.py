@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 DEFAULT_CLUSTER = "slurm"
 OWN_OPTIONS = frozenset(
     {
-        "account", "array", "begin", "chdir", "comment", "constraint", "cpus-per-task",
-        "dependency", "error", "exclude", "exclusive", "export", "export-file",
-        "get-user-env", "gid", "gpus", "gpus-per-node", "gpus-per-task", "gres", "input",
-        "job-name", "kill-on-invalid-dep", "mem", "mem-per-cpu", "mem-per-gpu", "no-kill",
-        "no-requeue", "nodes", "ntasks", "open-mode", "output", "parsable", "partition",
-        "qos", "requeue", "reservation", "test-only", "time", "uid", "wait", "wrap",
+        "account", "array", "begin", "chdir", "cluster-constraint", "clusters", "comment",
+        "constraint", "cpus-per-gpu", "cpus-per-task", "dependency", "error", "exclude",
+        "exclusive", "export", "export-file", "get-user-env", "gid", "gpus", "gpus-per-node",
+        "gpus-per-socket", "gpus-per-task", "gres", "help", "hold", "input", "job-name",
+        "kill-on-invalid-dep", "mem", "mem-per-cpu", "mem-per-gpu", "no-kill", "no-requeue",
+        "nodes", "ntasks", "open-mode", "output", "parsable", "partition", "qos", "quiet",
+        "requeue", "reservation", "signal", "test-only", "time", "time-min", "uid", "usage",
+        "verbose", "version", "wait", "wrap",
     }
 )  # fmt: skip
 """Options of sbatch that Muster sets itself, or that would take a job out of its hands."""
@@ -50,6 +52,14 @@ def _value(text: str) -> str:
     return text
 
 
+def _gres(text: str) -> str:
+    for entry in text.split(","):
+        kind, *rest = entry.split(":")
+        if kind == "gpu" and (len(rest) > 1 or any(part.isdigit() for part in rest)):
+            raise ValueError("the number of GPUs is said by the placement: write 'gpu:TYPE'")
+    return _word(text)
+
+
 def _no_control(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("is empty, or holds a NUL")
@@ -61,6 +71,11 @@ Word = Annotated[str, AfterValidator(_word)]
 
 Value = Annotated[str, AfterValidator(_value)]
 """What an option of sbatch is set to: a word, an address, a path without blanks."""
+
+Gres = Annotated[str, AfterValidator(_gres)]
+
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\[][A-Za-z0-9_.:%\[\]-]*$")]
+"""A host, an address or a user, as a command's argument that no option can hide in."""
 
 Text = Annotated[str, AfterValidator(_no_control)]
 
@@ -116,9 +131,9 @@ class Cluster(Frozen):
 
     name: Word = DEFAULT_CLUSTER
     transport: Literal["local", "ssh"] = "local"
-    host: str | None = None
+    host: Host | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    user: str | None = None
+    user: Host | None = None
     key: str | None = None
     known_hosts: str | None = None
     work: str | None = None
@@ -178,7 +193,7 @@ class SlurmPlace(Frozen):
     qos: Word | None = None
     constraint: Word | None = None
     reservation: Word | None = None
-    gres: Word | None = None
+    gres: Gres | None = None
     nodes: Annotated[int, Field(ge=1)] | None = None
     ntasks: Annotated[int, Field(ge=1)] | None = None
     exclusive: bool = False
