@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from muster.errors import InvalidInput
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,6 +30,20 @@ class Answer:
     exit_code: int
     stdout: str
     stderr: str
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse what no way carries to a program.
+
+    Raises
+    ------
+    InvalidInput
+        When there is no program, or an argument holds a NUL.
+    """
+    if not arguments or not arguments[0]:
+        raise InvalidInput("no program to run", got=list(arguments))
+    if any("\0" in argument for argument in arguments):
+        raise InvalidInput("an argument holds a NUL", where=arguments[0])
 
 
 class Transport(Protocol):
