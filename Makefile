@@ -66,5 +66,5 @@ bench: .venv/.complete ## Measure the speeds that docs/benchmarks.md tells.
 		echo "== $$benchmark"; $(BIN)/python "$$benchmark" || exit 1; done
 
 lock: .venv/.complete ## Compile requirements.txt from pyproject.toml.
-	$(BIN)/uv pip compile pyproject.toml --extra airflow --extra compute --extra test \
+	$(BIN)/uv pip compile pyproject.toml --extra airflow --extra compute --extra ssh --extra test \
 		--universal --python-version 3.11 --output-file requirements.txt
