@@ -10,6 +10,7 @@ from muster.jobs.model import Batch, Caps, Element, Resources
 from muster.store import runs
 
 if TYPE_CHECKING:
+    from muster.backends.slurm.place import SlurmPlace
     from muster.store.database import Database
 
 STEPS_FOLDER = Path(__file__).parent / "steps"
@@ -32,12 +33,14 @@ def make_batch(
     caps: Caps | None = None,
     slots: int = 2,
     deadline_s: int | None = None,
+    slurm: SlurmPlace | None = None,
 ) -> Batch:
     return Batch(
         id=f"run.{name}",
         run="run",
         step=step,
-        backend="local",
+        backend="local" if slurm is None else "slurm",
+        slurm=slurm,
         pool="local",
         slots=slots,
         resources=resources or Resources(),

@@ -62,18 +62,17 @@ class Wave:
 
 
 class Backend(Protocol):
-    """A place where attempts run.
+    """A place where attempts run."""
 
-    Attributes
-    ----------
-    result_grace_s : float
-        How long a result file may lag behind the end of its job, in seconds.
-    trouble : str or None
-        What does not answer, although the rest does and work goes on.
-    """
+    @property
+    def result_grace_s(self) -> float:
+        """How long a result file may lag behind the end of its job, in seconds."""
+        ...
 
-    result_grace_s: float
-    trouble: str | None
+    @property
+    def trouble(self) -> str | None:
+        """What does not answer, although the rest does and work goes on."""
+        ...
 
     async def close(self) -> None:
         """Let go of connections and the like; what runs goes on where it outlives this process."""

@@ -67,7 +67,7 @@ class LocalBackend:
     """Runs waves as processes of this machine."""
 
     result_grace_s = 0.0
-    trouble = None
+    trouble: str | None = None
 
     def __init__(self) -> None:
         self._jobs: dict[tuple[str, int], _Job] = {}

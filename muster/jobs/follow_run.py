@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Told = Callable[[str, str, str], None]
 
+_ORPHANED = (Outcome.MISSING_INPUT, Outcome.CANCELLED)
 TAKEN_OVER_PATIENCE_S = 60.0
 TAKEN_OVER_POLL_S = 0.5
 
@@ -123,7 +124,7 @@ class RunFollower:
         fails; when that one was tried again and did well, there is work for the job after all.
         """
         end = await asyncio.to_thread(read_end, self._db, batch_id)
-        return end.settled and any(e.state == Outcome.MISSING_INPUT for e in end.failures)
+        return end.settled and any(e.state in _ORPHANED for e in end.failures)
 
     async def _watch_other(self, batch_id: str) -> BatchEnd:
         """Wait a while for whoever has taken a batch over to end it."""

@@ -63,6 +63,7 @@ class Sighting(StrEnum):
     NODE_FAILED = "node_failed"
     PREEMPTED = "preempted"
     CANCELLED = "cancelled"
+    ORPHANED = "orphaned"  # never began: what it was to wait for has failed
     GONE = "gone"  # every source answered, and none knows it
     UNKNOWN = "unknown"  # a source did not answer
 
@@ -75,6 +76,7 @@ _SAID_BY_SCHEDULER: dict[Sighting, Outcome] = {
     Sighting.NODE_FAILED: Outcome.NODE_FAILED,
     Sighting.PREEMPTED: Outcome.PREEMPTED,
     Sighting.CANCELLED: Outcome.CANCELLED,
+    Sighting.ORPHANED: Outcome.MISSING_INPUT,
 }
 
 

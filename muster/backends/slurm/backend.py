@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from muster.backends.slurm.client import ClusterFull, CommandClient
 from muster.backends.slurm.governor import Governor
-from muster.backends.slurm.parse import sight
+from muster.backends.slurm.parse import is_alive, is_refusal, is_stuck, sight
 from muster.backends.slurm.poller import ClusterPoller
 from muster.backends.slurm.render import (
     job_variables,
@@ -21,7 +21,7 @@ from muster.backends.slurm.render import (
 )
 from muster.errors import ConfigError, InvalidInput, Transient
 from muster.jobs.element_log import CHUNK_BYTES, local_work_path, read_log_file
-from muster.jobs.outcome import ALIVE, Observation, Sighting
+from muster.jobs.outcome import Observation, Sighting
 from muster.storage import os_errors_at
 from muster.store import clusters
 from muster.store.clusters import OpenJob
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 def open_slurm(db: Database, place: SlurmPlace) -> SlurmBackend:
     """Open the cluster of a batch, the way it was frozen with."""
     transport, files = _open_transport(place)
-    client = CommandClient(transport, db, place.cluster.name)
+    client = CommandClient(transport, db, place.cluster.name, place.account)
     return SlurmBackend(db, place.cluster, client, files, transport)
 
 
@@ -111,6 +111,7 @@ class SlurmBackend:
         self._poller = ClusterPoller(db, cluster, client, self._governor, files)
         self._untaken: set[str] = set()  # keys that Slurm has surely not taken
         self._asked_at: dict[str, datetime] = {}
+        self._stuck: set[int] = set()
         self._known = False
 
     @property
@@ -198,6 +199,8 @@ class SlurmBackend:
         for index in wave.attempts:
             row = seen.row(wave.key, reference, tasks[index])
             looks[index] = Observation(silent) if row is None else sight(row)
+            if row is not None and is_stuck(row):
+                self._warn_of_stuck(row)
         return looks
 
     async def cancel(self, wave: Wave, reference: str | None) -> None:
@@ -208,7 +211,7 @@ class SlurmBackend:
             alive = [
                 row
                 for row in await self._client.read_queue(wave.key)
-                if row.name == wave.key and sight(row).sighting in ALIVE
+                if row.name == wave.key and is_alive(row)
             ]
             if not alive:
                 return
@@ -225,6 +228,12 @@ class SlurmBackend:
     ) -> bytes:
         """Read the log file from an offset on."""
         return await asyncio.to_thread(read_log_file, batch, index, attempt, offset, limit)
+
+    def _warn_of_stuck(self, row: JobRow) -> None:
+        if row.job_id not in self._stuck:
+            self._stuck.add(row.job_id)
+            said = (row.job_id, row.name, row.reason)
+            log.warning("job %d (%s) waits for what time alone does not bring: %s", *said)
 
     async def _know_cluster(self) -> None:
         if not self._known:
@@ -280,7 +289,7 @@ def _task_count(wave: Wave) -> int:
 
 def _fits(row: JobRow, wave: Wave) -> bool:
     """Tell whether a job is the wave's: by its name, and by the time of its submission."""
-    if row.name != wave.key:
+    if row.name != wave.key or is_refusal(row):
         return False
     if row.submitted_at is None or wave.intended_at is None:
         return True

@@ -9,21 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from muster.backends.slurm.limits import ASSOCIATION_ARGUMENTS, parse_limits
 from muster.backends.slurm.parse import (
-    ACCOUNTING_FORMAT,
-    QUEUE_FORMAT,
-    classify_refusal,
+    ACCOUNTING_ARGUMENTS,
+    QUEUE_ARGUMENTS,
+    TIMES,
     parse_accounting,
-    parse_associations,
-    parse_config,
     parse_job_completions,
     parse_job_id,
     parse_queue,
-    read_limits,
-    refusal_line,
 )
+from muster.backends.slurm.refusal import classify_refusal, refusal_line
 from muster.errors import InvalidInput, StoreUnavailable, Transient
 from muster.store.clusters import record_call
 
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from muster.backends.slurm.parse import JobRow, Limits
+    from muster.backends.slurm.limits import Limits
+    from muster.backends.slurm.parse import JobRow
     from muster.backends.slurm.transport import Answer, Transport
     from muster.store.database import Database
 
@@ -99,17 +99,18 @@ class CommandClient:
         Where calls are counted.
     cluster : str
         Under which name.
-    user : str or None
-        Whose jobs they are; by default the user that the commands run as.
+    account : str or None
+        The account that is charged, whose limits count.
     """
 
     def __init__(
-        self, transport: Transport, db: Database, cluster: str, user: str | None = None
+        self, transport: Transport, db: Database, cluster: str, account: str | None = None
     ) -> None:
         self._transport = transport
         self._db = db
         self._cluster = cluster
-        self._user = user
+        self._account = account
+        self._user: str | None = None
 
     async def submit(self, folder: str, script: str) -> int:
         """Submit a script by sbatch."""
@@ -130,9 +131,7 @@ class CommandClient:
         """Read the queue by squeue."""
         named = ["-n", name] if name is not None else []
         user = await self._whoami()
-        answer = await self._ask(
-            "squeue", "-h", "-r", "-t", "all", "-u", user, *named, "-o", QUEUE_FORMAT
-        )
+        answer = await self._ask("squeue", *QUEUE_ARGUMENTS, "-u", user, *named)
         return parse_queue(answer.stdout)
 
     async def read_accounting(
@@ -140,10 +139,8 @@ class CommandClient:
     ) -> list[JobRow]:
         """Read the accounting by sacct."""
         asked = ["-j", ",".join(ids)] if ids else [f"--name={name}"]
-        answer = await self._ask(
-            "sacct", "-X", "-n", "-P", "-D", "-S", since.astimezone().strftime("%Y-%m-%dT%H:%M:%S"),
-            *asked, "-o", ACCOUNTING_FORMAT,
-        )  # fmt: skip
+        start = (since - timedelta(days=1)).astimezone().strftime("%Y-%m-%dT%H:%M:%S")
+        answer = await self._ask("sacct", *ACCOUNTING_ARGUMENTS, "-S", start, *asked)
         return parse_accounting(answer.stdout)
 
     async def read_completions(self, path: str, names: Sequence[str]) -> list[JobRow]:
@@ -160,18 +157,18 @@ class CommandClient:
 
     async def read_limits(self) -> Limits:
         """Read the limits by scontrol, and by sacctmgr where there is accounting."""
-        config = parse_config((await self._ask("scontrol", "show", "config")).stdout)
-        limits = read_limits(config, [])
+        config = (await self._ask("scontrol", "show", "config")).stdout
+        limits = parse_limits(config, "")
         if not limits.accounting:
             return limits
+        user = await self._whoami()
         answer = await self._call(
-            "sacctmgr", "-n", "-P", "show", "assoc", "where", f"user={await self._whoami()}",
-            "format=account,partition,maxsubmitjobs,maxjobs,grpsubmitjobs", timeout_s=ANSWER_TIMEOUT_S,
-        )  # fmt: skip
+            "sacctmgr", *ASSOCIATION_ARGUMENTS, "where", f"user={user}", timeout_s=ANSWER_TIMEOUT_S
+        )
         if answer.exit_code != 0:  # it is not needed to go on
             log.warning("no limits of the account are known: %s", refusal_line(answer.stderr))
             return limits
-        return read_limits(config, parse_associations(answer.stdout))
+        return parse_limits(config, answer.stdout, self._account)
 
     async def _whoami(self) -> str:
         if self._user is None:
@@ -189,7 +186,7 @@ class CommandClient:
         started = time.monotonic()
         answered = False
         try:
-            answer = await self._transport.call(arguments, timeout_s=timeout_s)
+            answer = await self._transport.call(["env", *TIMES, *arguments], timeout_s=timeout_s)
             answered = answer.exit_code == 0
         finally:
             seconds = time.monotonic() - started

@@ -11,7 +11,7 @@ from muster.store.clusters import reserve_submission
 
 if TYPE_CHECKING:
     from muster.backends.slurm.client import SlurmClient
-    from muster.backends.slurm.parse import Limits
+    from muster.backends.slurm.limits import Limits
     from muster.backends.slurm.place import Cluster
     from muster.store.database import Database
 
@@ -55,7 +55,7 @@ class Governor:
                 known, self._limits = self._limits, await self._client.read_limits()
                 self._read_s = time.monotonic()
                 if known is None:
-                    log.info("cluster %s: %s", self._cluster.name, self._limits.describe())
+                    log.info("cluster %s: %s", self._cluster.name, describe_limits(self._limits))
             return self._limits
 
     async def turn(self) -> None:
@@ -86,3 +86,17 @@ class Governor:
             if most is not None:
                 room = min(room, most - queued)
         return max(0, room)
+
+
+def describe_limits(limits: Limits) -> str:
+    """Say in one line what a cluster is, and which sources tell how a job has ended."""
+    sources = ["queue"]
+    if limits.accounting:
+        sources.append("accounting")
+    if limits.job_completions is not None:
+        sources.append("log of ended jobs")
+    submit = "" if limits.max_submit_jobs is None else f", {limits.max_submit_jobs} jobs a user"
+    return (
+        f"Slurm {limits.version}; sources: {', '.join(sources)}, result files;"
+        f" arrays of {limits.max_array_size}{submit}"
+    )

@@ -223,6 +223,8 @@ def sight(row: JobRow) -> Observation:
     """Say in no scheduler's own words how a job is."""
     sighting = _SIGHTINGS.get(row.state, Sighting.UNKNOWN)
     code, signal = row.exit_code, row.signal
+    if is_orphaned(row) and sighting is Sighting.CANCELLED:
+        sighting = Sighting.ORPHANED
     if sighting is Sighting.FAILED and signal == LOST_FOLDER_SIGNAL:
         sighting = Sighting.NODE_FAILED  # the node does not see the folder: another one may
     if is_refusal(row):

@@ -7,14 +7,17 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from muster.backends.slurm.parse import JobRow, sight
-from muster.jobs.outcome import ALIVE
+from muster.backends.slurm.parse import JobRow, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
     from datetime import datetime
 
     from muster.store.clusters import OpenJob
+
+
+REST = -1
+"""The place of a row that stands for all tasks without one of their own."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,18 @@ class Seen:
         rows: dict[str, dict[int, dict[int, JobRow]]] = {}
         queued = 0
         for row in others:
-            rows.setdefault(row.name, {}).setdefault(row.job_id, {})[row.task or 0] = row
+            rows.setdefault(row.name, {}).setdefault(row.job_id, {})[_place(row)] = row
         for row in queue:
-            rows.setdefault(row.name, {}).setdefault(row.job_id, {})[row.task or 0] = row
-            queued += sight(row).sighting in ALIVE
+            rows.setdefault(row.name, {}).setdefault(row.job_id, {})[_place(row)] = row
+            queued += is_alive(row)
         return cls(at, rows, unanswered, queued)
 
     def row(self, key: str, reference: str, task: int) -> JobRow | None:
         """Return what was seen of one array task of a submission; None where nothing was."""
         if not reference.isdecimal():
             return None
-        return self.rows.get(key, {}).get(int(reference), {}).get(task)
+        tasks = self.rows.get(key, {}).get(int(reference), {})
+        return tasks.get(task) or tasks.get(REST)
 
     def has(self, job: OpenJob) -> bool:
         """Tell whether something was seen of all that is open of a job."""
@@ -71,7 +75,7 @@ class Seen:
 def pack_seen(seen: Seen, keys: Container[str]) -> bytes:
     """Render what other processes need of a look: the rows of these keys, in few bytes."""
     rows = [
-        [r.name, r.job_id, r.task, r.state, r.reason, r.exit_code, r.signal, r.node]
+        [r.name, r.job_id, r.task, r.state, r.reason, r.exit_code, r.signal, r.node, r.rest]
         for key, jobs in seen.rows.items()
         if key in keys
         for tasks in jobs.values()
@@ -87,9 +91,13 @@ def unpack_seen(at: datetime, packed: bytes) -> Seen:
     rows = (
         JobRow(
             name=name, job_id=job_id, task=task, state=state, reason=reason,
-            exit_code=exit_code, signal=signal, node=node,
+            exit_code=exit_code, signal=signal, node=node, rest=rest,
         )
-        for name, job_id, task, state, reason, exit_code, signal, node in said["rows"]
+        for name, job_id, task, state, reason, exit_code, signal, node, rest in said["rows"]
     )  # fmt: skip
     seen = Seen.of_rows(at, (), rows, frozenset(said["unanswered"]))
     return Seen(at, seen.rows, seen.unanswered, said["queued"])
+
+
+def _place(row: JobRow) -> int:
+    return REST if row.rest else row.task or 0
