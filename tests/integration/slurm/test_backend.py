@@ -1,0 +1,66 @@
+"""The Slurm backend on a real cluster: the contract, and what only a scheduler has."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from muster.backends.slurm.backend import SlurmBackend
+from muster.backends.slurm.client import CommandClient
+from muster.backends.slurm.local_commands import LocalCommands
+from muster.backends.slurm.place import Cluster, SlurmPlace
+from muster.backends.slurm.transport import SharedFiles
+from tests.backend_contract import BackendContract
+from tests.batches import STEPS_FOLDER
+
+if TYPE_CHECKING:
+    from muster.backends.contract import Backend
+    from muster.jobs.model import Batch
+    from muster.laptop.slurm.cluster import SlurmCluster
+    from muster.store.database import Database
+
+pytestmark = pytest.mark.slurm
+
+
+class TestSlurmBackend(BackendContract):
+    """The contract, kept by jobs of a cluster."""
+
+    @pytest.fixture(autouse=True)
+    def _cluster(self, slurm_cluster: SlurmCluster, db: Database) -> None:
+        self.slurm = slurm_cluster
+        self.db = db
+        self.cluster = Cluster(
+            poll_every="00:00:01",
+            result_grace="00:00:02",
+            submissions_per_s=100,
+            environment={"PYTHONPATH": os.pathsep.join([str(STEPS_FOLDER)])},
+        )
+
+    def make_backend(self) -> Backend:
+        transport = LocalCommands(self.slurm.environment)
+        client = CommandClient(transport, self.db, "slurm")
+        backend = SlurmBackend(self.db, self.cluster, client, SharedFiles(), transport)
+        backend.look_again_s = 0.5
+        return backend
+
+    def place(self, batch: Batch) -> Batch:
+        place = SlurmPlace(cluster=self.cluster, partition="genoa")
+        return batch.model_copy(update={"backend": "slurm", "slurm": place})
+
+    def count_jobs(self, key: str) -> int:
+        count = 0
+        for process in psutil.process_iter():
+            try:
+                environment = process.environ()
+                count += (
+                    environment.get("MUSTER_JOB") == key
+                    and "MUSTER_ROLE" not in environment
+                    and process.status() != psutil.STATUS_ZOMBIE
+                    and "muster" in process.cmdline()
+                )
+            except psutil.Error:
+                continue
+        return count
