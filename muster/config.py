@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
 
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _WORDS = {
     "tuple_type": "should be a list",
@@ -45,13 +55,20 @@ def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> 
         # A key that is misspelt is missing too: the misspelling is what its author wants to hear.
         unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
         problem = (unknown or problems)[0]
-        path = [str(part) for part in problem["loc"]]
+        path, fields = _follow(model, problem["loc"])
         key = ".".join(path) or "(top level)"
         if problem["type"] == "extra_forbidden":
-            allowed = ", ".join(sorted(_fields_at(model, path[:-1]))) or None
+            allowed = ", ".join(sorted(fields)) or None
             raise ConfigError("unknown key", where=where, got=key, expected=allowed) from None
-        if problem["type"] == "missing":
+        if problem["type"].startswith("union_tag_"):
+            tag = str(problem["ctx"]["discriminator"]).strip("'")
+            key = ".".join([*path, tag])
+        if problem["type"] in ("missing", "union_tag_not_found"):
             raise ConfigError("a key is missing", where=where, expected=key) from None
+        if problem["type"] == "union_tag_invalid":
+            expected = problem["ctx"]["expected_tags"].replace("'", "")
+            got = repr(problem["ctx"]["tag"])
+            raise ConfigError(f"{key}: unknown", where=where, got=got, expected=expected) from None
         raise ConfigError(
             f"{key}: {_say(problem)}",
             where=where,
@@ -157,26 +174,50 @@ KeepS = Annotated[
 """How long something is kept, in seconds; None, written "never", is for good."""
 
 
-def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Name the fields that are allowed where a path leads to."""
-    fields: Any = model
-    for part in path:
-        if not isinstance(fields, type) or not issubclass(fields, BaseModel):
-            break
-        if part not in fields.model_fields:
-            break
-        fields = _model_within(fields.model_fields[part].annotation)
-    if isinstance(fields, type) and issubclass(fields, BaseModel):
-        return list(fields.model_fields)
-    return []
+def _follow(model: type[BaseModel], where: Iterable[int | str]) -> tuple[list[str], list[str]]:
+    """Follow pydantic's location of a problem through a model.
+
+    Returns
+    -------
+    path : list of str
+        The keys as the file has them: pydantic also names which member of a union it took.
+    fields : list of str
+        The keys that are allowed where the last one stands.
+    """
+    path: list[str] = []
+    fields: list[str] = []
+    annotation: Any = model
+    for part in map(str, where):
+        annotation = _without_wrapping(annotation)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            fields = list(annotation.model_fields)
+            found = annotation.model_fields.get(part)
+            annotation = found.annotation if found else None
+        elif get_origin(annotation) in (Union, UnionType):
+            annotation = _member(annotation, part)
+            continue
+        else:
+            fields = []
+            annotation = (*get_args(annotation), None)[1 if get_origin(annotation) is dict else 0]
+        path.append(part)
+    return path, fields
 
 
-def _model_within(annotation: Any) -> Any:
-    """Find the model inside an annotation such as dict[str, Pool] or Pool | None."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_within(argument)
-        if found is not None:
-            return found
+def _without_wrapping(annotation: Any) -> Any:
+    """Take Annotated[…] and "or None" away, which are no part of a location."""
+    while True:
+        members = [a for a in get_args(annotation) if a is not type(None)]
+        optional = get_origin(annotation) in (Union, UnionType) and len(members) == 1
+        if get_origin(annotation) is not Annotated and not optional:
+            return annotation
+        annotation = members[0]
+
+
+def _member(union: Any, tag: str) -> Any:
+    """Find the model that a tag stands for in a union."""
+    for member in get_args(union):
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            for field in member.model_fields.values():
+                if get_origin(field.annotation) is Literal and get_args(field.annotation) == (tag,):
+                    return member
     return None

@@ -10,10 +10,19 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, field_validator, model_validator
 
+from muster.backends.slurm.place import (
+    DEFAULT_CLUSTER,
+    Cluster,
+    ClusterTable,
+    SlurmPlace,
+    SlurmWords,
+    Text,
+    Variables,
+)
 from muster.config import KeepS, SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, MissingInput
 from muster.frozen import Frozen
@@ -28,8 +37,28 @@ DEFAULT_SITE = "laptop"
 KEEP_S = 30 * 86400
 
 
-class Pool(Frozen):
-    """A named place to run.
+class _Slots(Frozen):
+    """What pools of all backends say."""
+
+    slots: int
+    max_memory: SizeMib | None = None
+    max_time: TimeS | None = None
+
+    @field_validator("slots")
+    @classmethod
+    def _check_slots(cls, slots: int) -> int:
+        if slots < 1:
+            raise ValueError("a pool needs at least one slot")
+        return slots
+
+    @property
+    def caps(self) -> Caps:
+        """The most that one element may have."""
+        return Caps(memory_mib=self.max_memory, time_limit_s=self.max_time)
+
+
+class LocalPool(_Slots):
+    """A pool on the machine that Muster itself runs on.
 
     Attributes
     ----------
@@ -42,20 +71,56 @@ class Pool(Frozen):
     """
 
     backend: Literal["local"]
-    slots: int
-    max_memory: SizeMib | None = None
-    max_time: TimeS | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Pool:
-        if self.slots < 1:
-            raise ValueError("a pool needs at least one slot")
-        return self
+    def describe(self) -> str:
+        """Say in a few words what it is."""
+        return "local pool"
 
-    @property
-    def caps(self) -> Caps:
-        """The most that one element may have."""
-        return Caps(memory_mib=self.max_memory, time_limit_s=self.max_time)
+
+class SlurmPool(_Slots, SlurmWords):
+    """A pool on a Slurm cluster; the words of Slurm's own are those of :class:`SlurmWords`.
+
+    Attributes
+    ----------
+    backend : {"slurm"}
+        What runs there.
+    slots : int
+        How many elements of a batch run at once.
+    max_memory, max_time : int or None
+        The most that one element may have, in MiB and seconds; a retry grows up to there.
+    cluster : str or None
+        One of the site's clusters; by default its only one, or Slurm as it is found here.
+    python, prelude, container, environment
+        As those of the cluster, whose place they take.
+    """
+
+    backend: Literal["slurm"]
+    cluster: str | None = None
+    python: Text | None = None
+    prelude: tuple[Text, ...] | None = None
+    container: tuple[Text, ...] | None = None
+    environment: Variables | None = None
+
+    def describe(self) -> str:
+        """Say in a few words what it is."""
+        words = [f"{n} {getattr(self, n)}" for n in ("cluster", "partition") if getattr(self, n)]
+        return ", ".join(["slurm pool", *words])
+
+    def place(self, site: Site) -> SlurmPlace:
+        """Say what a batch of this pool is frozen with."""
+        own = {n: getattr(self, n) for n in ("python", "prelude", "container", "environment")}
+        cluster = site.find_cluster(self).model_copy(
+            update={name: value for name, value in own.items() if value is not None}
+        )
+        return SlurmPlace(
+            **{name: getattr(self, name) for name in SlurmWords.model_fields},
+            cluster=cluster,
+            work_root=site.work_uri if cluster.work is not None else None,
+        )
+
+
+Pool = Annotated[LocalPool | SlurmPool, Field(discriminator="backend")]
+"""A named place to run."""
 
 
 class Placement(Frozen):
@@ -114,6 +179,8 @@ class Site(Frozen):
         Where runs keep their work, a path or URI; by default ``work`` in MUSTER_HOME.
     pools, placement : dict
         By name, and by step.
+    clusters : dict
+        By name: how Slurm clusters are reached, and how jobs start there.
     retention : Retention
         How long the work directory keeps what nobody needs.
     """
@@ -122,6 +189,7 @@ class Site(Frozen):
     work: str | None = None
     pools: dict[str, Pool]
     placement: dict[str, Placement]
+    clusters: dict[str, ClusterTable] = {}
     retention: Retention = Retention()
 
     @model_validator(mode="after")
@@ -135,15 +203,43 @@ class Site(Frozen):
                     f"{step} is placed on pool {placement.pool!r}; there are {sorted(self.pools)}"
                 )
             _check_within(step, placement, pool)
-        for name in self.pools:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
-                raise ValueError(f"pool name {name!r} may hold letters, digits, _ and - only")
+        for kind, names in (("pool", self.pools), ("cluster", self.clusters)):
+            for name in names:
+                if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
+                    raise ValueError(f"{kind} name {name!r} may hold letters, digits, _ and - only")
+        for name, pool in self.pools.items():
+            if isinstance(pool, SlurmPool):
+                self._check_slurm(name, pool)
         return self
+
+    def _check_slurm(self, name: str, pool: SlurmPool) -> None:
+        """Refuse a pool whose jobs could not find their work."""
+        known = sorted(self.clusters)
+        if pool.cluster is None and len(known) > 1:
+            raise ValueError(f"pool {name!r} does not say which cluster; there are {known}")
+        if pool.cluster is not None and pool.cluster not in known:
+            raise ValueError(f"pool {name!r} is on cluster {pool.cluster!r}; there are {known}")
+        # a job starts in a folder below it, and sbatch knows no other folders
+        if self.work is not None and not self.work.startswith("/"):
+            raise ValueError(f"pool {name!r} needs work to be an absolute path, not {self.work!r}")
+        cluster = self.find_cluster(pool)
+        if cluster.transport == "ssh" and cluster.work is None and self.work is None:
+            raise ValueError(
+                f"cluster {cluster.name!r} does not see the work directory of this machine: say "
+                f"'work = …' of the site where both see it, or in [clusters.{cluster.name}] where "
+                "batches and results travel to and from"
+            )
 
     @property
     def work_uri(self) -> str:
         """Where runs keep their work."""
         return self.work or str(home_folder() / "work")
+
+    def find_cluster(self, pool: SlurmPool) -> Cluster:
+        """Return the cluster of a pool, as the site has it."""
+        name = pool.cluster or next(iter(self.clusters), DEFAULT_CLUSTER)
+        table = self.clusters.get(name, ClusterTable())
+        return Cluster.model_validate({**table.model_dump(mode="json"), "name": name})
 
     def placed(self, step: str) -> tuple[Placement, Pool]:
         """Say where a step runs.
@@ -203,7 +299,7 @@ def render_pools(site: Site) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "slots": pool.slots,
-            "description": f"{pool.backend} pool of site {site.name}",
+            "description": f"{pool.describe()} of site {site.name}",
             "include_deferred": True,
         }
         for name, pool in site.pools.items()

@@ -19,7 +19,7 @@ from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.model import Batch, Element, RunParams
 from muster.jobs.plan import Decision, Plan, PlannedElement
-from muster.site import Placement
+from muster.site import Placement, SlurmPool
 from muster.store import runs
 from muster.store.retention import read_removed_at
 
@@ -327,6 +327,7 @@ def _freeze(
         elements=tuple(elements),
         work_uri=storage.join(work_uri, "batches", f"{step}.{safe_name(group)}"),
         pool_uri=storage.join(site.work_uri, "pools", placement.pool),
+        slurm=pool.place(site) if isinstance(pool, SlurmPool) else None,
         deadline_s=placement.deadline,
     )
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from muster.backends.slurm.place import Cluster, SlurmPlace
 from muster.config import parse_keep_s, parse_size_mib, parse_time_s, render_keep
 from muster.errors import ConfigError, MissingInput
 from muster.jobs.model import Caps, Resources
-from muster.site import read_site, render_pools
+from muster.jobs.step import STEPS
+from muster.site import SITES_FOLDER, SlurmPool, read_site, render_pools
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +45,11 @@ def test_a_step_gets_what_the_file_says(tmp_path: Path) -> None:
         ("slots = 3", "slotz = 3, slots = 3", "unknown key; where: {path}; got: pools.local.slotz; "
          "expected: backend, max_memory, max_time, slots"),
         ("slots = 3", "slots = 0", "at least one slot"),
-        ('backend = "local"', 'backend = "slurm"', "pools.local.backend"),
+        ('backend = "local"', 'backend = "slarm"', "pools.local.backend: unknown; where: {path}; "
+         "got: 'slarm'; expected: local, slurm"),
+        ('backend = "local"', 'backend = "local", qos = "a"', "got: pools.local.qos; "
+         "expected: backend, max_memory, max_time, slots"),
+        ("[pools]\nlocal", "[pools]\nx = 3\nlocal", "pools.x"),
         ('backend = "local", ', "", "expected: pools.local.backend"),
         ('pool = "local"', 'pool = "lokal"', "pool 'lokal'; there are ['local']"),
         ('"traits.predict"', '"traits.predikt"', "unknown step 'traits.predikt'"),
@@ -54,7 +60,7 @@ def test_a_step_gets_what_the_file_says(tmp_path: Path) -> None:
         ("[pools]", '[retention]\nbands = "0d"\n[pools]', "at least one second"),
         ("[pools]", '[retention]\nband = "1d"\n[pools]', "got: retention.band; expected: bands"),
         ("[pools]", "[pools", "not a TOML file"),
-        ("[pools]", "[extra]\na = 1\n[pools]", "got: extra; expected: name, placement"),
+        ("[pools]", "[extra]\na = 1\n[pools]", "got: extra; expected: clusters, name, placement"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, old: str, new: str, says: str) -> None:
@@ -65,6 +71,163 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, old: str, new: str, s
     assert says.format(path=path) in message
     assert path in message
     assert "\n" not in message
+
+
+SLURM = """
+work = "/scratch/work"
+[pools]
+slurm = { backend = "slurm", slots = 8, partition = "genoa", gres = "gpu:l40s", pack = 3, python = "py3" }
+[pools.login]
+backend = "slurm"
+slots = 2
+cluster = "near"
+prelude = []
+container = ["apptainer", "exec", "/images/muster.sif"]
+environment = { "A" = "pool" }
+options = { "nice" = 5, "overcommit" = true, "image" = "docker:a/b:1" }
+[clusters.near]
+poll_every = "00:01:00"
+prelude = ["module load python"]
+environment = { "A" = "cluster", "B" = "cluster" }
+python = "python3.12"
+[placement]
+"traits.predict" = { pool = "slurm", cpus = 2 }
+"""  # noqa: E501
+
+
+def test_a_pool_says_where_its_batches_run_in_slurms_words(tmp_path: Path) -> None:
+    site = read_site(write(tmp_path, SLURM))
+    pool = site.pools["slurm"]
+    assert isinstance(pool, SlurmPool)
+    place = pool.place(site)
+    assert place == SlurmPlace(
+        partition="genoa",
+        gres="gpu:l40s",
+        pack=3,
+        cluster=Cluster(
+            name="near",
+            poll_every="00:01:00",
+            prelude=["module load python"],
+            environment={"A": "cluster", "B": "cluster"},
+            python="py3",
+        ),
+    )
+    assert SlurmPlace.model_validate_json(place.model_dump_json()) == place
+
+
+def test_what_a_pool_says_of_its_jobs_takes_the_clusters_place(tmp_path: Path) -> None:
+    site = read_site(write(tmp_path, SLURM))
+    pool = site.pools["login"]
+    assert isinstance(pool, SlurmPool)
+    place = pool.place(site)
+    assert place.options == {"nice": 5, "overcommit": True, "image": "docker:a/b:1"}
+    assert place.cluster.prelude == ()
+    assert place.cluster.container == ("apptainer", "exec", "/images/muster.sif")
+    assert place.cluster.environment == {"A": "pool"}
+    assert place.cluster.python == "python3.12"
+    assert place.cluster.name == "near"
+
+
+def test_slurm_as_it_is_found_here_needs_no_cluster_in_the_file(tmp_path: Path) -> None:
+    text = SLURM.replace("[clusters.near]", "[clusters.other]").replace('cluster = "near"\n', "")
+    site = read_site(write(tmp_path, text))
+    pool = site.pools["slurm"]
+    assert isinstance(pool, SlurmPool)
+    assert pool.place(site).cluster.name == "other"
+    bare = GOOD.replace('backend = "local"', 'backend = "slurm"')
+    site = read_site(write(tmp_path, bare))
+    pool = site.pools["local"]
+    assert isinstance(pool, SlurmPool)
+    assert pool.place(site) == SlurmPlace(cluster=Cluster(name="slurm"))
+
+
+def test_batches_travel_where_the_cluster_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    there = '[clusters.near]\ntransport = "ssh"\nhost = "login1"\nwork = "/there"'
+    site = read_site(write(tmp_path, SLURM.replace("[clusters.near]", there)))
+    pool = site.pools["slurm"]
+    assert isinstance(pool, SlurmPool)
+    assert pool.place(site).work_root == "/scratch/work"
+    assert pool.place(site).cluster.work == "/there"
+
+
+SLURM_KEYS = (
+    "account, backend, cluster, constraint, container, environment, exclusive, gres, max_memory, "
+    "max_time, nodes, ntasks, options, pack, partition, prelude, python, qos, reservation, slots"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('partition = "genoa"', 'partion = "genoa"',
+         f"unknown key; where: {{path}}; got: pools.slurm.partion; expected: {SLURM_KEYS}"),
+        ("slots = 2", "slots = 2\nslurm = 1", f"got: pools.login.slurm; expected: {SLURM_KEYS}"),
+        ("slots = 8", "slots = 0", "pools.slurm.slots: a pool needs at least one slot"),
+        ("slots = 8, ", "", "a key is missing; where: {path}; expected: pools.slurm.slots"),
+        ('"genoa"', '"genoa; rm"', "pools.slurm.partition: holds what no word of Slurm's holds"),
+        ('"gpu:l40s"', '"gpu:l40s:2"', "pools.slurm.gres: the number of GPUs is said by the plac"),
+        ("pack = 3", "pack = 0", "pools.slurm.pack"),
+        ('"nice" = 5', '"mem" = 5', "pools.login.options: option 'mem' is set by Muster itself"),
+        ('"nice" = 5', '"nice" = 5.5', "pools.login.options.nice: should be a number, true"),
+        ('"nice" = 5', '"nice" = false', "pools.login.options.nice: is false: leave it out"),
+        ('{ "A" = "pool" }', '{ "A b" = "x" }', "pools.login.environment: no variable can have"),
+        ("prelude = []", 'prelude = "x"', "pools.login.prelude: should be a list"),
+        ('cluster = "near"', 'cluster = "far"', "pool 'login' is on cluster 'far'; there are ["),
+        ("[clusters.near]", "[clusters.far]\n[clusters.near]",
+         "pool 'slurm' does not say which cluster; there are ['far', 'near']"),
+        ("[clusters.near]", "[clusters.near]\nname = 'x'", "got: clusters.near.name; expected: "
+         "container, environment, host, key, known_hosts, poll_every, port, prelude, python, "
+         "submissions_per_s, transport, user, work"),
+        ("[clusters.near]", '[clusters.near]\ntransport = "ftp"', "clusters.near.transport"),
+        ("[clusters.near]", '[clusters.near]\ntransport = "ssh"', "transport ssh needs a host"),
+        ("[clusters.near]", "[clusters.'a b']", "cluster name 'a b' may hold"),
+        ('work = "/scratch/work"', 'work = "s3://bucket/work"', "to be an absolute path, not"),
+        ('work = "/scratch/work"', 'work = "work"', "absolute path, not 'work'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_cluster_is_said_in_one_line(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    text = SLURM.replace('cluster = "near"\n', "") if "clusters" in old else SLURM
+    assert old in text
+    path = write(tmp_path, text.replace(old, new, 1))
+    with pytest.raises(ConfigError) as caught:
+        read_site(path)
+    message = str(caught.value)
+    assert says.format(path=path) in message
+    assert path in message
+
+
+def test_a_cluster_that_cannot_see_this_machines_work_is_refused(tmp_path: Path) -> None:
+    text = SLURM.replace('work = "/scratch/work"\n', "")
+    text = text.replace("[clusters.near]", '[clusters.near]\ntransport = "ssh"\nhost = "login1"')
+    with pytest.raises(ConfigError, match=r"'near' does not see the work .* \[clusters.near\]"):
+        read_site(write(tmp_path, text))
+    read_site(write(tmp_path, text.replace('host = "login1"', 'host = "a"\nwork = "/there"')))
+
+
+def test_airflows_pools_say_what_they_are(tmp_path: Path) -> None:
+    pools = render_pools(read_site(write(tmp_path, SLURM)))
+    assert pools["slurm"]["description"] == "slurm pool, partition genoa of site mine"
+    assert pools["login"]["description"] == "slurm pool, cluster near of site mine"
+    assert pools["login"]["slots"] == 2
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SITES_FOLDER.glob("*.toml")))
+def test_every_site_that_comes_with_muster_places_every_step_of_traits(name: str) -> None:
+    site = read_site(name)
+    for step in STEPS:
+        if step.startswith("traits."):
+            placement, pool = site.placed(step)
+            assert placement.memory is not None
+            assert placement.time is not None
+            if isinstance(pool, SlurmPool):
+                assert pool.place(site).partition or pool.place(site).constraint
+
+
+@pytest.mark.parametrize("name", ["genoa", "laptop", "perlmutter", "slurm"])
+def test_there_is_a_site_to_start_from(name: str) -> None:
+    assert read_site(name).name == name
 
 
 def test_no_such_site() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from muster.config import TimeS
 from muster.frozen import Frozen
@@ -46,10 +46,17 @@ def _word(text: str) -> str:
     return text
 
 
-def _value(text: str) -> str:
-    if not text.isprintable() or not _VALUE.fullmatch(text):
-        raise ValueError("holds a blank, a quote, \\ or #, which no option of sbatch needs here")
-    return text
+def _option(value: object) -> bool | int | str:
+    if value is True or (isinstance(value, int) and value is not False):
+        return value
+    if value is False:
+        raise ValueError("is false: leave it out")
+    if not isinstance(value, str) or not value.isprintable() or not _VALUE.fullmatch(value):
+        raise ValueError(
+            "should be a number, true for an option without a value, or a word without blanks, "
+            "quotes, \\ and #"
+        )
+    return value
 
 
 def _gres(text: str) -> str:
@@ -69,8 +76,8 @@ def _no_control(text: str) -> str:
 Word = Annotated[str, AfterValidator(_word)]
 """A word as Slurm's options take it: a partition, an account, a constraint."""
 
-Value = Annotated[str, AfterValidator(_value)]
-"""What an option of sbatch is set to: a word, an address, a path without blanks."""
+Option = Annotated[bool | int | str, PlainValidator(_option)]
+"""What an option of sbatch is set to: a word, an address, a path without blanks, a number."""
 
 Gres = Annotated[str, AfterValidator(_gres)]
 
@@ -97,13 +104,29 @@ def check_variables(environment: Mapping[str, str]) -> None:
         raise ValueError(f"no variable can have this name: {', '.join(map(repr, wrong))}")
 
 
-class Cluster(Frozen):
-    """How a cluster is reached, and how jobs start there.
+def _checked_variables(environment: dict[str, str]) -> dict[str, str]:
+    check_variables(environment)
+    return environment
+
+
+def _further(options: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
+    for name in options:
+        if not _OPTION.fullmatch(name):
+            raise ValueError(f"{name!r} is no long option of sbatch (written without dashes)")
+        if name in OWN_OPTIONS:
+            raise ValueError(f"option {name!r} is set by Muster itself, or has a key of its own")
+    return options
+
+
+Variables = Annotated[dict[str, Text], AfterValidator(_checked_variables)]
+"""Variables of a job, by name."""
+
+
+class ClusterTable(Frozen):
+    """How a cluster is reached, and how jobs start there, as a site file says it.
 
     Attributes
     ----------
-    name : str
-        What all batches of it share: one poller, one rate of submissions.
     transport : {"local", "ssh"}
         Whether Slurm's commands run here, or on a login node.
     host, port, user : str, int, str
@@ -129,7 +152,6 @@ class Cluster(Frozen):
         Variables of every job.
     """
 
-    name: Word = DEFAULT_CLUSTER
     transport: Literal["local", "ssh"] = "local"
     host: Host | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
@@ -143,10 +165,10 @@ class Cluster(Frozen):
     python: Text | None = None
     prelude: tuple[Text, ...] = ()
     container: tuple[Text, ...] = ()
-    environment: dict[str, Text] = {}
+    environment: Variables = {}
 
     @model_validator(mode="after")
-    def _check(self) -> Cluster:
+    def _check(self) -> ClusterTable:
         if self.transport == "ssh" and not self.host:
             raise ValueError("transport ssh needs a host")
         if self.transport == "local":
@@ -159,17 +181,26 @@ class Cluster(Frozen):
                 raise ValueError(f"{', '.join(given)}: only with transport = 'ssh'")
         if self.work is not None and not self.work.startswith("/"):
             raise ValueError("work must be an absolute path on the cluster")
-        check_variables(self.environment)
         return self
 
 
-class SlurmPlace(Frozen):
-    """A pool on a cluster, in Slurm's own words.
+class Cluster(ClusterTable):
+    """A cluster by name.
 
     Attributes
     ----------
-    cluster : Cluster
-        Where.
+    name : str
+        What all batches of it share: one poller, one rate of submissions.
+    """
+
+    name: Word = DEFAULT_CLUSTER
+
+
+class SlurmWords(Frozen):
+    """What a pool asks of a cluster, in Slurm's own words.
+
+    Attributes
+    ----------
     partition, account, qos, constraint, reservation : str or None
         As sbatch takes them.
     gres : str or None
@@ -180,14 +211,11 @@ class SlurmPlace(Frozen):
         Whether a job has its nodes alone.
     pack : int
         How many elements one array task runs, one after the other, where they are short.
-    work_root : str or None
-        The work directory on this side, whose other side is ``cluster.work``; set by the plan.
     options : dict
         Further options of sbatch, without the dashes: ``{"mail-type": "FAIL"}``; true stands for
         an option without a value.
     """
 
-    cluster: Cluster = Cluster()
     partition: Word | None = None
     account: Word | None = None
     qos: Word | None = None
@@ -198,18 +226,19 @@ class SlurmPlace(Frozen):
     ntasks: Annotated[int, Field(ge=1)] | None = None
     exclusive: bool = False
     pack: Annotated[int, Field(ge=1)] = 1
-    work_root: str | None = None
-    options: dict[str, bool | int | Value] = {}
+    options: Annotated[dict[str, Option], AfterValidator(_further)] = {}
 
-    @model_validator(mode="after")
-    def _check(self) -> SlurmPlace:
-        for name, value in self.options.items():
-            if not _OPTION.fullmatch(name):
-                raise ValueError(f"{name!r} is no long option of sbatch (written without dashes)")
-            if name in OWN_OPTIONS:
-                raise ValueError(
-                    f"option {name!r} is set by Muster itself, or has a key of its own"
-                )
-            if value is False:
-                raise ValueError(f"option {name!r} is false: leave it out")
-        return self
+
+class SlurmPlace(SlurmWords):
+    """A pool on a cluster: what its batches are frozen with.
+
+    Attributes
+    ----------
+    cluster : Cluster
+        Where.
+    work_root : str or None
+        The work directory on this side, whose other side is ``cluster.work``; set by the plan.
+    """
+
+    cluster: Cluster = Cluster()
+    work_root: str | None = None
