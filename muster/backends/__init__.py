@@ -41,7 +41,11 @@ class Backends:
             from muster.backends.slurm.backend import open_slurm
 
             place = batch.slurm
-            name = f"slurm {place.cluster.model_dump_json()} {place.work_root}"
+            # what differs from pool to pool is no matter of how the cluster is spoken to
+            told = place.cluster.model_dump_json(
+                exclude={"python", "prelude", "container", "environment"}
+            )
+            name = f"slurm {told} {place.work_root}"
             if name not in self._open:
                 self._open[name] = open_slurm(self._db, place)
             return self._open[name]

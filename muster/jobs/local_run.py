@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from muster.backends import Backends
 from muster.errors import MusterError
+from muster.jobs.detached import check_detachable, submit_detached
 from muster.jobs.follow_run import RunFollower
 from muster.jobs.outcome import Outcome
 from muster.jobs.verdict import Verdict, give_verdict
-from muster.jobs.workflow import Group, Workflow, freeze_plan, open_run
+from muster.jobs.workflow import Workflow, freeze_plan, open_run
 from muster.store import batches, claims, runs
 from muster.store.records import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
+    from muster.jobs.detached import Submitted
     from muster.jobs.follow_run import Told
+    from muster.jobs.freeze import Group
     from muster.site import Site
     from muster.store.database import Database
 
@@ -59,28 +63,66 @@ class LocalRun:
         MusterError
             When the run could not go on; what was running is cancelled, and the record says why.
         """
+        try:
+            async with self._opened(params, interval) as inspection:
+                await self._follower.follow(await self._plan(inspection))
+        finally:
+            await self._backends.close()
+        return await asyncio.to_thread(give_verdict, self.db, self.run_id)
+
+    async def submit(
+        self, params: Mapping[str, Any], interval: tuple[datetime, datetime] | None = None
+    ) -> list[Submitted] | Verdict:
+        """Inspect and plan, then submit everything at once, to be left alone.
+
+        Returns
+        -------
+        list of Submitted, or Verdict
+            What was submitted; the verdict where there was nothing to submit.
+
+        Raises
+        ------
+        ConfigError
+            When a parameter is wrong, or a step is placed where nothing outlives this process.
+        """
+        try:
+            async with self._opened(params, interval) as inspection:
+                groups = await self._plan(inspection)
+                await check_detachable(self.db, groups)
+            # From here on nothing is taken back: what was submitted goes on.
+            done = await submit_detached(self.db, self._backends, self.workflow, groups)
+        finally:
+            await self._backends.close()
+        if done:
+            return done
+        return await asyncio.to_thread(give_verdict, self.db, self.run_id)
+
+    @asynccontextmanager
+    async def _opened(
+        self, params: Mapping[str, Any], interval: tuple[datetime, datetime] | None
+    ) -> AsyncIterator[str]:
+        """Open the run, and end it early where it cannot go on."""
         inspection = await asyncio.to_thread(
             open_run, self.db, self.site, self.workflow, self.run_id, params, interval
         )
         try:
-            await self._run(inspection)
+            yield inspection
         except asyncio.CancelledError:
             await self._end_early(RunState.CANCELLED, "interrupted")
             raise
         except MusterError as error:
             await self._end_early(RunState.FAILED, str(error))
             raise
-        finally:
-            await self._backends.close()
-        return await asyncio.to_thread(give_verdict, self.db, self.run_id)
 
-    async def _run(self, inspection: str) -> None:
+    async def _plan(self, inspection: str) -> list[Group]:
+        """Look at the inputs and freeze what is to be done; nothing where that failed."""
         self._follower.unbegun = {inspection}
         end = await self._follower.supervise("inputs", self.workflow.inspect, inspection)
         if not end.succeeded:
-            return
-        groups: list[Group] = await asyncio.to_thread(freeze_plan, self.db, self.site, self.run_id)
-        await self._follower.follow(groups)
+            return []
+        groups = await asyncio.to_thread(freeze_plan, self.db, self.site, self.run_id)
+        self._follower.unbegun = {batch for group in groups for batch in group.batches.values()}
+        return groups
 
     async def _end_early(self, state: RunState, message: str) -> None:
         """Cancel what was never begun, and record that the run is over."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.backends import Backends
-from muster.errors import ClaimLost
+from muster.errors import ClaimLost, Transient
+from muster.jobs.detached import look_at_detached
 from muster.jobs.supervise import Supervisor
 from muster.store import claims, runs
 
@@ -60,6 +62,8 @@ async def reconcile_unattended(db: Database, silent_for_s: float) -> list[BatchE
     """
     ends: list[BatchEnd] = []
     backends = Backends(db)
+    with contextlib.suppress(Transient):  # what was left alone waits for another time, too
+        await look_at_detached(db, backends)
     for batch_id in await asyncio.to_thread(claims.find_unattended, db, silent_for_s):
         supervisor = await Supervisor.take_over(db, batch_id, backends)
         try:

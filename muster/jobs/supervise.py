@@ -28,7 +28,7 @@ from muster.store import batches, claims
 from muster.store.records import AttemptState, Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from muster.backends import Backends
     from muster.backends.contract import Backend
@@ -243,7 +243,7 @@ class Supervisor:
         fence and a key of its own, makes it a superseded one should it arrive.
         """
         if submission.claim == self.claim.id and not submission.cancelled:
-            await self._hand_over(submission.id, wave)
+            await self.hand_over(submission.id, wave)
             return
         outcome = Outcome.CANCELLED if submission.cancelled else Outcome.SUPERSEDED
         message = f"intended as {submission.key}, and never submitted"
@@ -338,11 +338,30 @@ class Supervisor:
         return None
 
     async def _submit(self, record: BatchRecord, due: Due) -> None:
-        """Commit the intent, set the fences, and hand the wave over, as far as there is room."""
+        """Submit what is due as one wave, as far as there is room."""
+        intended = await self.intend(record, due)
+        if intended is not None:
+            await self.hand_over(*intended)
+
+    async def intend(
+        self, record: BatchRecord, due: Due, after: Mapping[str, Sequence[str]] | None = None
+    ) -> tuple[int, Wave] | None:
+        """Commit the intent to submit what is due, as far as there is room.
+
+        Parameters
+        ----------
+        after : mapping of str to sequence of str, optional
+            What it has to wait for, as in :class:`muster.backends.contract.Wave`.
+
+        Returns
+        -------
+        tuple of int and Wave, or None
+            The submission's id and what is to be handed over; None where there is no room.
+        """
         batch = record.batch
         elements = due.elements[: await self.backend.room(batch)]
         if not elements:
-            return
+            return None
         numbers = {e.index: next_number(e) for e in elements}
         submission_id, key = await self._store(
             batches.intend_submission,
@@ -351,10 +370,19 @@ class Supervisor:
                 for e in elements
             },
         )
-        wave = Wave(batch, key, numbers, due.resources, due.excluded_hosts)
-        await self._hand_over(submission_id, wave)
+        wave = Wave(batch, key, numbers, due.resources, due.excluded_hosts, after=after or {})
+        return submission_id, wave
 
-    async def _hand_over(self, submission_id: int, wave: Wave) -> None:
+    async def hand_over(self, submission_id: int, wave: Wave) -> None:
+        """Set the fences, submit a wave that is intended, and record what has become of it.
+
+        Raises
+        ------
+        Transient
+            When that is not known: the wave is to be looked for before it is handed over again.
+        ClaimLost
+            When somebody else has taken the batch over.
+        """
         try:
             await self._in_thread(write_orders, wave)
             await self.backend.turn()

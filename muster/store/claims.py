@@ -131,12 +131,34 @@ def request_cancel(db: Database, claim: Claim, by: str) -> None:
         cursor.execute(_EVENT, ("cancel", f"asked for by {by}", claim.batch_id))
 
 
-def find_unattended(db: Database, silent_for_s: float) -> list[str]:
-    """List batches with something open whose supervisor has been silent for so many seconds."""
+def detach(db: Database, claim: Claim, *, detached: bool = True) -> None:
+    """Record whether what a batch has submitted is meant to run without a supervisor."""
+    with holding(db, claim) as cursor:
+        cursor.execute("UPDATE batch SET detached = %s WHERE id = %s", (detached, claim.batch_id))
+
+
+def find_detached(db: Database, run_id: str | None = None) -> list[str]:
+    """List batches with something open that is meant to run without a supervisor."""
     with db.transaction() as cursor:
         cursor.execute(
             "SELECT DISTINCT b.id FROM batch b JOIN submission s ON s.batch_id = b.id"
-            " WHERE s.state <> 'ended' AND coalesce(b.heartbeat_at, b.created_at)"
+            " WHERE s.state <> 'ended' AND b.detached AND b.run_id = coalesce(%s, b.run_id)"
+            " ORDER BY b.id",
+            (run_id,),
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def find_unattended(db: Database, silent_for_s: float) -> list[str]:
+    """List batches with something open whose supervisor has been silent for so many seconds.
+
+    What was submitted to run without one is not among them.
+    """
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT b.id FROM batch b JOIN submission s ON s.batch_id = b.id"
+            " WHERE s.state <> 'ended' AND NOT b.detached"
+            " AND coalesce(b.heartbeat_at, b.created_at)"
             " < now() - make_interval(secs => %s) ORDER BY b.id",
             (silent_for_s,),
         )

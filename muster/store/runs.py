@@ -181,6 +181,32 @@ def record_event(db: Database, run_id: str, kind: str, message: str) -> None:
         )
 
 
+def read_groups(db: Database, run_id: str) -> dict[str, dict[str, str]]:
+    """Read a run's batches: group → step → batch id, in the order in which they were planned."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT group_name, step, id FROM batch WHERE run_id = %s ORDER BY created_at, id",
+            (run_id,),
+        )
+        groups: dict[str, dict[str, str]] = {}
+        for group, step, batch_id in cursor.fetchall():
+            groups.setdefault(group, {})[step] = batch_id
+    return groups
+
+
+def reopen_run(db: Database, run_id: str) -> None:
+    """Record that somebody goes on with a run that was over."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "UPDATE run SET state = 'planned', ended_at = NULL, message = NULL"
+            " WHERE id = %s AND planned_at IS NOT NULL",
+            (run_id,),
+        )
+        cursor.execute(
+            "INSERT INTO event (run_id, kind, message) VALUES (%s, 'retry', 'reopened')", (run_id,)
+        )
+
+
 def read_run(db: Database, run_id: str) -> Run:
     """Read a run by its id.
 

@@ -1,0 +1,69 @@
+"""What a run would submit: its scripts and its cost, with nothing recorded and nothing run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from muster.jobs.model import Batch
+    from muster.jobs.workflow import Workflow
+    from muster.site import Site
+    from muster.store.database import Database
+
+KEY_END = "w1.00000000"
+
+
+def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[str, Any]) -> None:
+    """Look at the inputs here, and print the scripts and the cost of what would be submitted.
+
+    Raises
+    ------
+    MusterError
+        When the inputs cannot be looked at, or ask for more than a pool gives.
+    """
+    from muster.jobs.cost import describe_cost, estimate_cost
+    from muster.jobs.freeze import plan_batches
+    from muster.jobs.plan import Plan
+    from muster.jobs.step import StepContext, call_step, load_step
+    from muster.jobs.workflow import inspection_element, run_work_uri
+    from muster.store.history import read_took
+
+    checked = workflow.parse_params(params).model_dump(mode="json")
+    run_id = f"{workflow.name}.dry-run"
+    with tempfile.TemporaryDirectory(prefix="muster-dry-run-") as folder:
+        path = Path(folder) / "plan.json"
+        element = inspection_element(site, workflow, checked, str(path))
+        step = load_step(workflow.inspect)
+        call_step(step, element.inputs, {"plan": path}, StepContext())
+        plan = Plan.model_validate_json(path.read_bytes())
+    overrides = checked.get("resources") or {}
+    frozen = plan_batches(site, run_id, run_work_uri(site, run_id), plan, overrides)
+    for group in frozen.groups:
+        for step_name, why in group.skipped.items():
+            click.echo(f"# {group.name} {step_name}: {why}")
+    for group_name, batch in frozen.batches:
+        names = ", ".join(element.name for element in batch.elements)
+        click.echo(f"\n# == {group_name} {batch.step}: {names}, pool {batch.pool}")
+        click.echo(_render(batch), nl=False)
+    click.echo("")
+    batches = [batch for _, batch in frozen.batches]
+    cost = estimate_cost(batches, read_took(db, [batch.step for batch in batches]))
+    for line in describe_cost(cost).splitlines():
+        click.echo(f"# {line}")
+
+
+def _render(batch: Batch) -> str:
+    from muster.backends.contract import Wave
+    from muster.backends.slurm.render import render_script
+
+    if batch.slurm is None:
+        return f"# {len(batch.elements)} processes on this machine\n"
+    numbers = {element.index: 1 for element in batch.elements}
+    wave = Wave(batch, f"{batch.id}.{KEY_END}", numbers, batch.resources)
+    return render_script(wave, slots=batch.slots)

@@ -1,0 +1,141 @@
+"""Commands that go on with a run: wait for it, cancel it, try again what failed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from muster.cli.following import print_submitted, report_run, run_until_told, telling_progress
+from muster.cli.session import open_database
+from muster.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from muster.jobs.freeze import Group
+    from muster.store.database import Database
+    from muster.store.records import Run
+
+
+@click.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="The closing report as JSON.")
+def wait(run: str, *, as_json: bool) -> int:
+    """Follow a RUN that was submitted with --no-wait to its end.
+
+    What has ended is recorded, what failed for no fault of its own is tried again, and the run is
+    judged.  Ctrl-C leaves its jobs alone.
+    """
+    from muster.store import runs
+
+    db = open_database()
+    found = _find_planned(db, run)
+    return _follow(db, found, runs.read_groups(db, found.id), fresh=False, as_json=as_json)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--no-wait", is_flag=True, help="Submit what is missing and return.")
+@click.option("--json", "as_json", is_flag=True, help="The closing report as JSON.")
+def retry(run: str, *, no_wait: bool, as_json: bool) -> int:
+    """Try again what has not succeeded in a RUN of the command line; what has is left as it is."""
+    from muster.backends import Backends
+    from muster.jobs.detached import check_detachable, submit_detached
+    from muster.jobs.freeze import Group
+    from muster.jobs.workflow import WORKFLOWS
+    from muster.store import runs
+    from muster.store.records import RunState
+
+    db = open_database()
+    found = _find_planned(db, run)
+    workflow = WORKFLOWS[found.workflow]
+    if ".cli__" not in found.id:
+        raise InvalidInput("the run is Airflow's", got=found.id, do="clear its failed tasks there")
+    if found.state not in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED):
+        raise InvalidInput(
+            "the run is not over", got=f"{found.id}: {found.state}", do="'muster wait' follows it"
+        )
+    groups = runs.read_groups(db, found.id)
+    runs.reopen_run(db, found.id)
+    if not no_wait:
+        return _follow(db, found, groups, fresh=True, as_json=as_json)
+
+    async def submit() -> int:
+        backends = Backends(db)
+        try:
+            wanted = [
+                Group(name, found.id, await asyncio.to_thread(_missing, db, steps), {})
+                for name, steps in groups.items()
+                if workflow.inspect not in steps
+            ]
+            await check_detachable(db, wanted)
+            done = await submit_detached(db, backends, workflow, wanted, fresh=True)
+        finally:
+            await backends.close()
+        return print_submitted(found.id, done, as_json=as_json)
+
+    return run_until_told(submit())
+
+
+@click.command()
+@click.argument("run")
+def cancel(run: str) -> int:
+    """Cancel a RUN: end all that it has open, verified, and start nothing more of it."""
+    from muster.jobs.cancel_run import cancel_run
+    from muster.store import runs
+
+    db = open_database()
+    found = runs.find_run(db, run)
+    for line in run_until_told(cancel_run(db, found.id)):
+        click.echo(line)
+    return os.EX_OK
+
+
+def _find_planned(db: Database, text: str) -> Run:
+    from muster.store import runs
+
+    found = runs.find_run(db, text)
+    if found.planned_at is None:
+        raise InvalidInput(
+            "the run has no plan", got=f"{found.id}: {found.state}", do="start it anew"
+        )
+    return found
+
+
+def _missing(db: Database, steps: dict[str, str]) -> dict[str, str]:
+    """Leave out the batches that have succeeded."""
+    from muster.jobs.batch_end import read_end
+
+    return {s: batch for s, batch in steps.items() if not read_end(db, batch).succeeded}
+
+
+def _follow(
+    db: Database, run: Run, groups: dict[str, dict[str, str]], *, fresh: bool, as_json: bool
+) -> int:
+    from muster.backends import Backends
+    from muster.jobs.follow_run import RunFollower
+    from muster.jobs.freeze import Group
+    from muster.jobs.verdict import give_verdict
+    from muster.jobs.workflow import WORKFLOWS
+
+    workflow = WORKFLOWS[run.workflow]
+    wanted: list[Group] = [
+        Group(name, run.id, steps, {})
+        for name, steps in groups.items()
+        if workflow.inspect not in steps
+    ]
+
+    async def follow() -> None:
+        backends = Backends(db)
+        try:
+            follower = RunFollower(db, backends, workflow, tell, leave_when_interrupted=True)
+            await follower.follow(wanted, fresh=fresh)
+        finally:
+            await backends.close()
+
+    with telling_progress(sum(len(group.batches) for group in wanted)) as tell:
+        run_until_told(follow())
+    verdict = give_verdict(db, run.id)
+    report_run(db, run.id, verdict, as_json=as_json)
+    return os.EX_OK if verdict.good else 1

@@ -1,0 +1,187 @@
+"""A planned run submitted at once, with the scheduler's own dependencies, to be left alone.
+
+Nobody supervises it: what has become of it is looked up when somebody asks, and what failed is
+tried again when somebody says so.  The record is the same as of any other run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from muster.errors import ClaimLost, ConfigError, Transient
+from muster.jobs.supervise import Supervisor, patiently
+from muster.jobs.waves import find_due
+from muster.store import batches, claims
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from muster.backends import Backends
+    from muster.backends.contract import Wave
+    from muster.jobs.freeze import Group
+    from muster.jobs.workflow import Workflow
+    from muster.store.database import Database
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A batch that was submitted.
+
+    Attributes
+    ----------
+    group, step : str
+        Which.
+    references : tuple of str
+        The scheduler's ids; none where it was not taken.
+    problem : str or None
+        Why not.
+    """
+
+    group: str
+    step: str
+    references: tuple[str, ...]
+    problem: str | None = None
+
+
+async def check_detachable(db: Database, groups: Sequence[Group]) -> None:
+    """Refuse to leave alone what does not outlive this process.
+
+    Raises
+    ------
+    ConfigError
+        When a batch is placed on this machine.
+    """
+    for group in groups:
+        for step, batch_id in group.batches.items():
+            batch = await asyncio.to_thread(batches.read_spec, db, batch_id)
+            if batch.backend == "local":
+                raise ConfigError(
+                    "what runs on this machine cannot be left alone",
+                    where=f"{step} of {group.name}",
+                    got=f"pool {batch.pool}",
+                    expected="a pool on a cluster",
+                    do="leave --no-wait out, or name a --site whose pools are on Slurm",
+                )
+
+
+async def submit_detached(
+    db: Database,
+    backends: Backends,
+    workflow: Workflow,
+    groups: Sequence[Group],
+    *,
+    fresh: bool = False,
+) -> list[Submitted]:
+    """Submit every batch of a run's groups, each with what it has to wait for.
+
+    A stage waits until the one before it has ended in any way, and for the success of what the
+    workflow says it needs.
+
+    Parameters
+    ----------
+    fresh : bool
+        Give all that has not succeeded a new generation.
+
+    """
+    done: list[Submitted] = []
+    for group in groups:
+        earlier: dict[str, Submitted] = {}
+        for stage in workflow.stages:
+            present = [step for step in stage if step in group.batches]
+            for step in present:
+                done.append(
+                    await _submit_batch(db, backends, group, step, _after(workflow, earlier), fresh)
+                )
+            earlier |= {one.step: one for one in done[-len(present) :] if present}
+    return done
+
+
+async def look_at_detached(db: Database, backends: Backends, run_id: str | None = None) -> int:
+    """Record what has become of what was left alone, of one run or of all; count the batches.
+
+    Raises
+    ------
+    Transient
+        When a cluster does not answer.
+    """
+    found = await asyncio.to_thread(claims.find_detached, db, run_id)
+    for batch_id in found:
+        supervisor = await Supervisor.take_over(db, batch_id, backends)
+        try:
+            # The first look is made for the asking; what it has seen is read by the second.
+            await supervisor.look()
+            await supervisor.backend.news()
+            await supervisor.look()
+        except ClaimLost as error:
+            log.info("left alone: %s", error)
+    return len(found)
+
+
+def _after(workflow: Workflow, earlier: Mapping[str, Submitted]) -> dict[str, list[str]] | str:
+    """Say what a batch of the next stage waits for; or why it cannot be submitted."""
+    after: dict[str, list[str]] = {"afterok": [], "afterany": []}
+    for step, one in earlier.items():
+        needed = step in workflow.needs
+        if needed and one.problem is not None:
+            return f"waits for {step}, which was not submitted"
+        after["afterok" if needed else "afterany"] += one.references
+    return {kind: references for kind, references in after.items() if references}
+
+
+async def _submit_batch(
+    db: Database,
+    backends: Backends,
+    group: Group,
+    step: str,
+    after: Mapping[str, Sequence[str]] | str,
+    fresh: bool,
+) -> Submitted:
+    if isinstance(after, str):
+        return Submitted(group.name, step, (), after)
+    supervisor = await Supervisor.take_over(db, group.batches[step], backends, fresh=fresh)
+    await asyncio.to_thread(claims.detach, db, supervisor.claim)
+    while True:
+        record = await asyncio.to_thread(batches.read_batch, db, supervisor.claim)
+        due, _ = find_due(record, supervisor.back_off)
+        if not due:
+            break
+        intended = await supervisor.intend(record, due[0], after)
+        if intended is None:
+            log.info("%s of %s: the cluster takes no more jobs now", step, group.name)
+            await supervisor.backend.news()
+            continue
+        await _bring(supervisor, *intended)
+    references = tuple(s.reference for s in record.submissions if s.reference is not None)
+    refused = [e.attempts[-1].message for e in record.elements if e.attempts and not references]
+    return Submitted(group.name, step, references, refused[0] if refused else None)
+
+
+async def _bring(supervisor: Supervisor, submission_id: int, wave: Wave) -> None:
+    """Hand a wave over until it is known what has become of it."""
+    known = True
+
+    async def act() -> None:
+        nonlocal known
+        try:
+            if not known:
+                reference = await supervisor.backend.find(wave)
+                if reference is not None:
+                    await asyncio.to_thread(
+                        batches.record_submitted,
+                        supervisor.db,
+                        supervisor.claim,
+                        submission_id,
+                        reference,
+                    )
+                    return
+            await supervisor.hand_over(submission_id, wave)
+        except Transient:
+            known = False
+            raise
+
+    await patiently(act)
