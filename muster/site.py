@@ -22,6 +22,7 @@ from muster.backends.slurm.place import (
     SlurmWords,
     Text,
     Variables,
+    is_folder,
 )
 from muster.config import KeepS, SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, MissingInput
@@ -219,9 +220,11 @@ class Site(Frozen):
             raise ValueError(f"pool {name!r} does not say which cluster; there are {known}")
         if pool.cluster is not None and pool.cluster not in known:
             raise ValueError(f"pool {name!r} is on cluster {pool.cluster!r}; there are {known}")
-        # a job starts in a folder below it, and sbatch knows no other folders
-        if self.work is not None and not self.work.startswith("/"):
-            raise ValueError(f"pool {name!r} needs work to be an absolute path, not {self.work!r}")
+        if not is_folder(self.work_uri):
+            raise ValueError(
+                f"pool {name!r} needs work to be an absolute path without % and \\, in which its "
+                f"jobs start, not {self.work_uri!r}"
+            )
         cluster = self.find_cluster(pool)
         if cluster.transport == "ssh" and cluster.work is None and self.work is None:
             raise ValueError(

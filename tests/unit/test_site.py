@@ -181,8 +181,11 @@ SLURM_KEYS = (
         ("[clusters.near]", '[clusters.near]\ntransport = "ftp"', "clusters.near.transport"),
         ("[clusters.near]", '[clusters.near]\ntransport = "ssh"', "transport ssh needs a host"),
         ("[clusters.near]", "[clusters.'a b']", "cluster name 'a b' may hold"),
-        ('work = "/scratch/work"', 'work = "s3://bucket/work"', "to be an absolute path, not"),
-        ('work = "/scratch/work"', 'work = "work"', "absolute path, not 'work'"),
+        ('work = "/scratch/work"', 'work = "s3://b/work"', "needs work to be an absolute path"),
+        ('work = "/scratch/work"', 'work = "work"', "in which its jobs start, not 'work'"),
+        ('work = "/scratch/work"', 'work = "/a%a"', "without % and"),
+        ('work = "/scratch/work"', "work = '/a\\b'", "without % and"),
+        ('work = "/scratch/work"', 'work = "/a\\nb"', "absolute path without"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_cluster_is_said_in_one_line(
@@ -204,6 +207,17 @@ def test_a_cluster_that_cannot_see_this_machines_work_is_refused(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"'near' does not see the work .* \[clusters.near\]"):
         read_site(write(tmp_path, text))
     read_site(write(tmp_path, text.replace('host = "login1"', 'host = "a"\nwork = "/there"')))
+
+
+def test_the_default_work_directory_is_fit_for_jobs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, SLURM.replace('work = "/scratch/work"\n', ""))
+    monkeypatch.setenv("MUSTER_HOME", "/home/ada/50%")
+    with pytest.raises(ConfigError, match="not '/home/ada/50%/work'"):
+        read_site(path)
+    monkeypatch.setenv("MUSTER_HOME", "/home/ada/.muster")
+    assert read_site(path).work_uri == "/home/ada/.muster/work"
 
 
 def test_airflows_pools_say_what_they_are(tmp_path: Path) -> None:

@@ -104,6 +104,11 @@ def check_variables(environment: Mapping[str, str]) -> None:
         raise ValueError(f"no variable can have this name: {', '.join(map(repr, wrong))}")
 
 
+def is_folder(path: str) -> bool:
+    """Tell whether jobs can start below a path, in which Slurm takes two signs for patterns."""
+    return path.startswith("/") and path.isprintable() and not set(path) & set("%\\")
+
+
 def _checked_variables(environment: dict[str, str]) -> dict[str, str]:
     check_variables(environment)
     return environment
@@ -179,8 +184,8 @@ class ClusterTable(Frozen):
             ]
             if given:
                 raise ValueError(f"{', '.join(given)}: only with transport = 'ssh'")
-        if self.work is not None and not self.work.startswith("/"):
-            raise ValueError("work must be an absolute path on the cluster")
+        if self.work is not None and not is_folder(self.work):
+            raise ValueError("work must be an absolute path on the cluster, without % and \\")
         return self
 
 
