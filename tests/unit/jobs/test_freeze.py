@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from muster.backends.slurm.place import SlurmPlace
 from muster.jobs.model import Batch, Caps, Element, Resources
-from muster.jobs.workflow import _freeze
+from muster.jobs.freeze import freeze_batch
 from muster.site import Site, SlurmPool, read_site
 
 
 def freeze(site: Site, step: str) -> Batch:
     elements = [Element(index=0, name="SLA")]
-    return _freeze(site, "run", f"{site.work_uri}/runs/run", step, "SLA", elements, {})
+    return freeze_batch(site, "run", f"{site.work_uri}/runs/run", step, "SLA", elements, {})
 
 
 def test_a_batch_on_slurm_is_frozen_with_its_place() -> None:
