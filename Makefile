@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.txt)
 BIN := .venv/bin
 
-.PHONY: help run stop status test test-quick test-slow lint format bench lock
+.PHONY: help run stop status slurm slurm-stop test test-quick test-slow lint format bench lock
 
 help: ## Say what there is to type.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1:\2/p' Makefile | while IFS=: read -r name text; do \
@@ -42,6 +42,13 @@ stop: ## End all that 'make run' has started.
 status: ## Say what runs.
 	@test -x $(BIN)/python || { echo "nothing was started here"; exit 0; }; \
 		$(BIN)/python -m muster.laptop status
+
+slurm: .venv/.complete ## Start a small Slurm cluster on this machine, for trying out.
+	@$(BIN)/python -m muster.laptop.slurm start
+
+slurm-stop: ## End all that 'make slurm' has started, jobs too.
+	@test -x $(BIN)/python || { echo "nothing was started here"; exit 0; }; \
+		$(BIN)/python -m muster.laptop.slurm stop
 
 test: .venv/.complete ## Run all tests, those against a live Airflow too (minutes).
 	$(BIN)/pytest
