@@ -5,6 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from typing import TextIO
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Write each line to what stderr is by then: who redirects it may close it afterwards."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def make_formatter() -> logging.Formatter:
@@ -16,7 +26,7 @@ def make_formatter() -> logging.Formatter:
 
 def configure_logging(level: int = logging.INFO) -> None:
     """Send the log of this process to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = StderrHandler()
     handler.setFormatter(make_formatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
