@@ -173,6 +173,11 @@ class Desk:
             states.setdefault(element["group"], {})[step] = element["state"]
         return states
 
+    def first_run(self) -> str:
+        """Id of the run that was opened first."""
+        ran = self.muster("status", "--json")
+        return str(ran.json()[-1]["id"])
+
     def newest_run(self) -> str:
         """Id of the run that was opened last."""
         ran = self.muster("status", "--json")

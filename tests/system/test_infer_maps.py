@@ -50,7 +50,7 @@ def test_what_the_bands_say_follows_the_predictors(mapped: Desk) -> None:
 
 def test_a_name_is_never_taken_for_a_command_or_a_path(mapped: Desk) -> None:
     assert not [p for p in mapped.folder.rglob("x") if p.name == "x"]
-    run = mapped.newest_run()
+    run = mapped.first_run()
     assert mapped.states(run)[HOSTILE] == say_states("succeeded")
     logs = mapped.muster("logs", run, HOSTILE)
     assert logs.code == 0

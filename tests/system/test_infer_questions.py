@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import psycopg2
 import pytest
 
@@ -12,9 +10,6 @@ from tests.conftest import fresh_database
 from tests.system.conftest import HOSTILE
 from tests.system.desk import Desk, assert_says_once
 from tests.system.test_infer_resources import write_site
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DEAD_STORE = "postgresql://somebody:topsecret@127.0.0.1:1/muster"
 
@@ -42,8 +37,7 @@ def test_status_lists_runs_and_tells_a_run_element_by_element(mapped: Desk) -> N
 
 
 def test_logs_show_each_step_and_attempt_of_an_element(mapped: Desk) -> None:
-    run = mapped.newest_run()
-    run = mapped.muster("status", "--json").json()[-1]["id"]
+    run = mapped.first_run()
     told = mapped.muster("logs", run, "leaf_area").stdout
     for step in ("predict", "cov", "aoa", "build"):
         assert told.count(f"== traits.{step} attempt 1: succeeded") == 1
@@ -131,15 +125,18 @@ def test_a_store_without_a_schema_is_to_be_migrated(mapped: Desk, store_url: str
 
 
 def test_without_a_store_an_embedded_one_is_started_and_migrated(
-    desk: Desk, tmp_path: Path
+    desk: Desk, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    # The server's socket lies in it, and a socket's path is at most 107 bytes long.
+    home = tmp_path_factory.mktemp("home")
     del desk.environment["MUSTER_STORE_URL"]
+    desk.environment["MUSTER_HOME"] = str(home)
     try:
         ran = desk.muster("status")
         assert (ran.code, ran.stdout) == (0, "no runs yet\n")
-        assert (desk.home / "postgres").is_dir()
+        assert (home / "postgres").is_dir()
     finally:
-        stop_postgres(desk.home / "postgres")
+        stop_postgres(home / "postgres")
 
 
 def test_the_doctor_finds_a_good_site_good(mapped: Desk) -> None:

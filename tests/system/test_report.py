@@ -36,9 +36,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def report_of(desk: Desk) -> Path:
-    runs = desk.muster("status", "--json").json()
-    first = min(runs, key=lambda run: str(run["created_at"]))
-    return Path(first["facts"]["report"])
+    return desk.report(desk.first_run())
 
 
 def test_a_run_ends_with_a_report_beside_its_maps_and_says_where(mapped: Desk) -> None:
@@ -102,11 +100,12 @@ def test_a_report_is_made_again_from_what_lies_beside_the_maps_now(
 ) -> None:
     run = mapped.newest_run()
     item = mapped.maps / "leaf_area.json"
+    kept = item.rename(tmp_path / item.name)
     item.write_text(json.dumps(ITEM), encoding="utf-8")
     try:
         made = mapped.muster("report", run, "--output", "copy.html", "--json")
     finally:
-        item.unlink()
+        kept.replace(item)
     assert made.code == 0, made.stderr
     copy = mapped.folder / "copy.html"
     assert made.json() == {"run": run, "state": "succeeded", "going": False, "report": str(copy)}
