@@ -11,6 +11,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	"$$python" -c "$(FITS)" 2>/dev/null && echo "$$python" && break; done)
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.txt)
 BIN := .venv/bin
+# How many processes run the tests; much of their time they wait for services.
+PROCESSES ?= 2
 
 .PHONY: help run stop status slurm slurm-stop test test-quick test-slow lint format bench lock
 
@@ -51,13 +53,13 @@ slurm-stop: ## End all that 'make slurm' has started, jobs too.
 		$(BIN)/python -m muster.laptop.slurm stop
 
 test: .venv/.complete ## Run all tests, those against a live Airflow too (minutes).
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(PROCESSES)
 
 test-quick: .venv/.complete ## Run the tests that take seconds.
-	$(BIN)/pytest -m "not slow and not airflow"
+	$(BIN)/pytest -n $(PROCESSES) -m "not slow and not airflow"
 
 test-slow: .venv/.complete ## Run the tests that take minutes.
-	$(BIN)/pytest -m "slow or airflow"
+	$(BIN)/pytest -n $(PROCESSES) -m "slow or airflow"
 
 lint: .venv/.complete ## Check style and types.
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from muster.store.schema import migrate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["tests.integration.live_airflow"]
+pytest_plugins = ["tests.integration.live_airflow", "tests.several"]
 
 
 @pytest.fixture(scope="session")
