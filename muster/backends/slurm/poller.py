@@ -100,19 +100,19 @@ class ClusterPoller:
         self._task: asyncio.Task[None] | None = None
         self._next = asyncio.Event()
         self._wanted_s = 0.0
+        self._waiting = 0
         self._failures = 0
         self._took_s = 0.0
         self._known = False
 
     async def news(self) -> None:
         """Return when the cluster was looked at again, or could not be."""
-        self._wanted_s = time.monotonic()
-        if self._task is None or self._task.done():
-            # A context of its own, or its log lines would carry the name of whoever came first.
-            self._task = asyncio.get_running_loop().create_task(
-                self._run(), context=contextvars.Context()
-            )
-        await self._next.wait()
+        self._want()
+        self._waiting += 1
+        try:
+            await self._next.wait()
+        finally:
+            self._waiting -= 1
 
     def ask(self, job: OpenJob, folder: str) -> None:
         """Want to know of a job: the store may not know of it yet.
@@ -123,6 +123,7 @@ class ClusterPoller:
             Of the batch, in the work directory.
         """
         self._asked[job.key] = _Asked(job, folder)
+        self._want()  # who is told that the cluster is silent asks again, and waits for no news
 
     async def close(self) -> None:
         """Look no more."""
@@ -130,8 +131,17 @@ class ClusterPoller:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def _want(self) -> None:
+        """Look, and go on looking for a while."""
+        self._wanted_s = time.monotonic()
+        if self._task is None or self._task.done():
+            # A context of its own, or its log lines would carry the name of whoever came first.
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(), context=contextvars.Context()
+            )
+
     async def _run(self) -> None:
-        while time.monotonic() - self._wanted_s < IDLE * self._interval_s + 60:
+        while self._waiting or time.monotonic() - self._wanted_s < IDLE * self._interval_s + 60:
             try:
                 wait_s = await self._step()
             except StoreUnavailable as error:
