@@ -130,6 +130,7 @@ class SlurmBackend:
 
     async def room(self, batch: Batch) -> int:
         """Say how many elements one more job array may have now."""
+        await self._know_cluster()
         seen = self._poller.seen
         tasks = await self._governor.room(seen.queued if seen else 0, self._poller.looked_s)
         return tasks * _pack(batch)
