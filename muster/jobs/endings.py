@@ -54,6 +54,8 @@ def make_ending(
             exit_code=look.exit_code,
             signal=look.signal,
             host=look.host,
+            seconds=look.seconds,
+            started_at=look.started_at,
             message=f"no result; the backend says {look.sighting.value}",
         )
 

@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from muster.jobs.model import Result
 
 
@@ -92,12 +94,18 @@ class Observation:
         How the process ended, where the backend knows.
     host : str or None
         Where it ran.
+    started_at : datetime or None
+        When it began, by the backend's clock.
+    seconds : float or None
+        How long it ran, where it has ended and the backend knows.
     """
 
     sighting: Sighting
     exit_code: int | None = None
     signal: int | None = None
     host: str | None = None
+    started_at: datetime | None = None
+    seconds: float | None = None
 
 
 def decide_outcome(

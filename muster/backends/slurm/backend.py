@@ -199,7 +199,7 @@ class SlurmBackend:
         looks: dict[int, Observation] = {}
         for index in wave.attempts:
             row = seen.row(wave.key, reference, tasks[index])
-            looks[index] = Observation(silent) if row is None else sight(row)
+            looks[index] = Observation(silent) if row is None else _observe(row)
             if row is not None and is_stuck(row):
                 self._warn_of_stuck(row)
         return looks
@@ -282,6 +282,14 @@ class SlurmBackend:
 
 def _pack(batch: Batch) -> int:
     return batch.slurm.pack if batch.slurm is not None else 1
+
+
+def _observe(row: JobRow) -> Observation:
+    """Say how a job is, and how long it took where it has ended."""
+    seconds = None
+    if row.started_at is not None and row.ended_at is not None:
+        seconds = max(0.0, (row.ended_at - row.started_at).total_seconds())
+    return replace(sight(row), started_at=row.started_at, seconds=seconds)
 
 
 def _task_count(wave: Wave) -> int:
