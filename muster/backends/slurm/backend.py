@@ -14,6 +14,7 @@ from muster.backends.slurm.governor import Governor
 from muster.backends.slurm.parse import is_alive, is_refusal, is_stuck, sight
 from muster.backends.slurm.poller import ClusterPoller
 from muster.backends.slurm.render import (
+    STARTED_FILE,
     job_variables,
     render_elements,
     render_environment,
@@ -141,7 +142,7 @@ class SlurmBackend:
         await self._governor.turn()
 
     async def find(self, wave: Wave) -> str | None:
-        """Look for the wave's key in the queue and in the accounting; twice, as both may lag."""
+        """Look for the wave's key wherever it may have left a trace; twice, as all may lag."""
         if wave.key in self._untaken:
             return None
         await self._know_cluster()
@@ -149,6 +150,9 @@ class SlurmBackend:
             rows = [row for row in await self._look_for(wave) if _fits(row, wave)]
             if rows:
                 return str(min(row.job_id for row in rows))
+            begun = await asyncio.to_thread(_read_begun, _folder(wave))
+            if begun is not None:
+                return begun
             await asyncio.sleep(pause_s)
         return None
 
@@ -253,14 +257,18 @@ class SlurmBackend:
 
     async def _look_for(self, wave: Wave) -> list[JobRow]:
         rows = await self._client.read_queue(wave.key)
-        limits = await self._governor.limits()
-        if rows or not limits.accounting or wave.intended_at is None:
+        if any(_fits(row, wave) for row in rows) or wave.intended_at is None:
             return rows
-        return await self._client.read_accounting(name=wave.key, since=wave.intended_at)
+        limits = await self._governor.limits()
+        if limits.accounting:
+            return await self._client.read_accounting(name=wave.key, since=wave.intended_at)
+        if limits.job_completions:
+            return await self._client.read_completions(limits.job_completions, [wave.key])
+        return rows
 
     def _write(self, wave: Wave) -> Path:
         """Write what is submitted, for people to read and for the job to use."""
-        folder = local_work_path(wave.batch.work_uri) / "slurm" / wave.key
+        folder = _folder(wave)
         variables = job_variables(wave, self._files.there)
         files = {
             "job.sh": render_script(wave, slots=wave.batch.slots),
@@ -278,6 +286,21 @@ class SlurmBackend:
                     os.fsync(file.fileno())
                 part.replace(folder / name)
         return folder
+
+
+def _folder(wave: Wave) -> Path:
+    """Return the submission's own folder, which its jobs run in."""
+    return local_work_path(wave.batch.work_uri) / "slurm" / wave.key
+
+
+def _read_begun(folder: Path) -> str | None:
+    """Return the id of a job that has begun a task of a submission, by the task's own note."""
+    with os_errors_at(folder):
+        for note in sorted(folder.glob(f"{STARTED_FILE}.*")):
+            job_id = note.read_text(encoding="utf-8", errors="replace").strip()
+            if job_id.isdecimal():
+                return job_id
+    return None
 
 
 def _pack(batch: Batch) -> int:
