@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from muster.backends.slurm.client import SlurmClient
     from muster.backends.slurm.parse import JobRow
     from muster.backends.slurm.place import Cluster, SlurmPlace
+    from muster.backends.slurm.seen import Seen
     from muster.backends.slurm.transport import Transport, WorkFiles
     from muster.jobs.model import Batch
     from muster.store.database import Database
@@ -199,14 +200,16 @@ class SlurmBackend:
         seen = self._poller.seen
         if seen is None or seen.at <= since:
             return dict.fromkeys(wave.attempts, Observation(Sighting.UNKNOWN))
-        silent = Sighting.UNKNOWN if wave.key in seen.unanswered else Sighting.GONE
-        looks: dict[int, Observation] = {}
-        for index in wave.attempts:
-            row = seen.row(wave.key, reference, tasks[index])
-            looks[index] = Observation(silent) if row is None else _observe(row)
+        rows = {index: seen.row(wave.key, reference, tasks[index]) for index in wave.attempts}
+        for row in rows.values():
             if row is not None and is_stuck(row):
                 self._warn_of_stuck(row)
-        return looks
+        gone = {tasks[index] for index, row in rows.items() if row is None}
+        gone_as = await asyncio.to_thread(self._explain_gone, seen, wave, reference, gone)
+        return {
+            index: _observe(row) if row is not None else Observation(gone_as[tasks[index]])
+            for index, row in rows.items()
+        }
 
     async def cancel(self, wave: Wave, reference: str | None) -> None:
         """Cancel by the key, and return when the queue holds nothing of it that lives."""
@@ -233,6 +236,23 @@ class SlurmBackend:
     ) -> bytes:
         """Read the log file from an offset on."""
         return await asyncio.to_thread(read_log_file, batch, index, attempt, offset, limit)
+
+    @staticmethod
+    def _explain_gone(
+        seen: Seen, wave: Wave, reference: str, tasks: set[int]
+    ) -> dict[int, Sighting]:
+        """Say of tasks that nobody knows why that is so.
+
+        Of a task that is cancelled while it waits Slurm keeps nothing.  Where the rest of its array
+        is known, and it has not begun, nothing else can have become of it.
+        """
+        if wave.key in seen.unanswered:
+            return dict.fromkeys(tasks, Sighting.UNKNOWN)
+        if not seen.knows(wave.key, reference):
+            return dict.fromkeys(tasks, Sighting.GONE)
+        folder = _folder(wave)
+        begun = {task for task in tasks if (folder / f"{STARTED_FILE}.{task}").exists()}
+        return {task: Sighting.GONE if task in begun else Sighting.CANCELLED for task in tasks}
 
     def _warn_of_stuck(self, row: JobRow) -> None:
         if row.job_id not in self._stuck:
