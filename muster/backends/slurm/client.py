@@ -114,9 +114,8 @@ class CommandClient:
 
     async def submit(self, folder: str, script: str) -> int:
         """Submit a script by sbatch."""
-        answer = await self._call(
-            "sbatch", "--parsable", f"--chdir={folder}", script, timeout_s=SUBMIT_TIMEOUT_S
-        )
+        options = ["--parsable", f"--chdir={folder}", *_output_options(folder)]
+        answer = await self._call("sbatch", *options, script, timeout_s=SUBMIT_TIMEOUT_S)
         if answer.exit_code == 0:
             return parse_job_id(answer.stdout)
         line = refusal_line(answer.stderr)
@@ -207,3 +206,18 @@ class CommandClient:
     def _silent(self, command: str, answer: Answer) -> Transient:
         line = refusal_line(answer.stderr) or f"exit code {answer.exit_code}"
         return Transient(f"{command} was not answered", where=self._cluster, got=line)
+
+
+def _output_options(folder: str) -> list[str]:
+    """Say where the jobs' own output goes, where the script cannot say it.
+
+    slurmd takes a pattern for the whole path, the folder's part of it included; and one with a
+    backslash in it for no pattern.
+    """
+    if "\\" in folder:
+        path = folder.replace("\\", "\\\\")
+    elif "%" in folder:
+        path = folder.replace("%", "%%")
+    else:
+        return []
+    return [f"--output={path}/jobs.out"]
