@@ -103,6 +103,7 @@ class ClusterPoller:
         self._waiting = 0
         self._failures = 0
         self._took_s = 0.0
+        self._others_due_s = 0.0
         self._known = False
 
     async def news(self) -> None:
@@ -228,13 +229,20 @@ class ClusterPoller:
         others: list[JobRow] = []
         unanswered: frozenset[str] = frozenset()
         trouble: str | None = None
-        if missing:
+        self._took_s = time.monotonic() - started_s
+        if missing and started_s < self._others_due_s:
+            unanswered, trouble = frozenset(job.key for job in missing), self.trouble
+        elif missing:
+            asked_s = time.monotonic()
             try:
                 others = await self._ask_others(missing)
+                self._took_s = time.monotonic() - started_s
             except Transient as error:
                 unanswered = frozenset(job.key for job in missing)
                 trouble = f"the accounting does not answer: {error}"
-        self._took_s = time.monotonic() - started_s
+                # It must not slow down the looks at the queue, which answers.
+                silent_s = FLOOR * (time.monotonic() - asked_s)
+                self._others_due_s = time.monotonic() + min(silent_s, LONGEST_BACK_OFF_S)
         await self._collect()
         seen = Seen.of_rows(at, queue, others, unanswered)
         packed = await asyncio.to_thread(pack_seen, seen, {job.key for job in wanted})
