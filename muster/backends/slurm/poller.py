@@ -72,7 +72,7 @@ class ClusterPoller:
     seen : Seen or None
         What the newest look has seen.
     looked_s : float
-        When this process learnt of it, by the monotonic clock.
+        When that look began, by the monotonic clock.
     silent : str or None
         Why the newest look was not answered.
     trouble : str or None
@@ -180,7 +180,7 @@ class ClusterPoller:
         if look.trouble is not None:
             self.silent = look.trouble
         if look.at is not None and (self.seen is None or look.at > self.seen.at):
-            await self._learn()
+            await self._learn(look)
         return due_s
 
     def _due_s(self, look: Look) -> float:
@@ -207,7 +207,7 @@ class ClusterPoller:
         self.trouble = trouble
         self.seen = seen
 
-    async def _learn(self) -> None:
+    async def _learn(self, look: Look) -> None:
         """Take over what another process has seen."""
         found = await asyncio.to_thread(clusters.read_seen, self._db, self._cluster.name)
         if found is None:
@@ -215,7 +215,8 @@ class ClusterPoller:
         at, packed = found
         seen = await asyncio.to_thread(unpack_seen, at, packed)
         await self._collect()
-        self.looked_s = time.monotonic()
+        # What this process submitted since the look began is not in it.
+        self.looked_s = time.monotonic() - max(0.0, (look.now - at).total_seconds())
         self._succeed(seen, None)
 
     async def _look(self) -> None:
