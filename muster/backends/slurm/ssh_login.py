@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 MISSED_KEEPALIVES = 2
+KEY_KINDS = (
+    "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
+    "rsa-sha2-256,rsa-sha2-512"
+)
+"""Accepted after the kinds that are known of a host: a changed key is to be seen to be told."""
 
 
 class LoginRefused(Transient):
@@ -66,20 +71,18 @@ async def log_in(
         When a person has to change something first.
     """
     library = import_asyncssh()
-    settings = _settings(cluster, keepalive_s)
-    options = await asyncio.to_thread(_prepare, cluster, settings)
+    options = await asyncio.to_thread(_prepare, cluster, _settings(cluster, keepalive_s))
     word = _HostKeys(cluster, _known_hosts_files(cluster, options.known_hosts))
 
     def make_client() -> asyncssh.SSHClient:
         client: asyncssh.SSHClient = library.SSHClient()
-        client.validate_host_public_key = word.refuse
+        vars(client)["validate_host_public_key"] = word.refuse
         return client
 
     try:
         async with asyncio.timeout(timeout_s):
             connection: asyncssh.SSHClientConnection = await library.connect(
                 cluster.host,
-                **settings,
                 options=options,
                 known_hosts=word.match,
                 client_factory=make_client,
@@ -134,7 +137,10 @@ def _prepare(cluster: Cluster, settings: dict[str, Any]) -> Any:
     """Read OpenSSH's configuration and the private key."""
     asyncssh = import_asyncssh()
     try:
-        return asyncssh.SSHClientConnectionOptions(host=cluster.host, **settings)
+        options = asyncssh.SSHClientConnectionOptions(host=cluster.host, config=(), **settings)
+        if options.config.get("HostKeyAlgorithms") is not None:
+            return options
+        return asyncssh.SSHClientConnectionOptions(options, server_host_key_algs=f"+{KEY_KINDS}")
     except asyncssh.ConfigParseError as error:
         raise ConfigError("OpenSSH's configuration is wrong", got=error) from error
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
