@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import shlex
+import shutil
 import signal
 from typing import TYPE_CHECKING
 
@@ -81,23 +82,27 @@ class LocalCommands:
 
     async def _start(self, arguments: Sequence[str]) -> Process:
         check_arguments(arguments)
-        try:
-            return await asyncio.create_subprocess_exec(
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={**slurm_environment(os.environ), **self._added},
-                start_new_session=True,
-            )
-        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        environment = {**slurm_environment(os.environ), **self._added}
+        # looked up here: the kernel's own word may be about another folder of PATH
+        program = shutil.which(arguments[0], path=environment["PATH"])
+        if program is None:
             raise ConfigError(
                 "no such program on this machine",
                 where=arguments[0],
-                got=error.strerror,
+                got=f"PATH={environment['PATH']}",
                 do="install Slurm's clients (Debian: slurm-client), put them on PATH, or reach"
                 " the cluster with transport = 'ssh'",
-            ) from error
+            )
+        try:
+            return await asyncio.create_subprocess_exec(
+                program,
+                *arguments[1:],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
         except OSError as error:
             if error.errno == errno.E2BIG:
                 raise InvalidInput(
