@@ -149,6 +149,10 @@ class Sshd:
         """Count the log-ins since it was made."""
         return self.log.read_text().count("Accepted publickey")
 
+    def count_sessions(self) -> int:
+        """Count the commands and file sessions since it was made."""
+        return self.log.read_text().count("Starting session:")
+
     def count_connections(self) -> int:
         """Count the connections that are open."""
         assert self._process is not None
