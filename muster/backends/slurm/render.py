@@ -185,7 +185,7 @@ def _directives(wave: Wave, place: SlurmPlace, slots: int) -> Iterator[tuple[str
         yield "kill-on-invalid-dep", "yes"
     yield "output", "%a.out" if len(tasks) > 1 else "job.out"
     yield "open-mode", "append"
-    yield "export", "NIL"
+    yield "export", "ALL"  # of who submits, whose environment is bare: see local_commands
     for name, option in sorted(place.options.items()):
         yield name, None if option is True else str(option)
 

@@ -12,7 +12,7 @@
 #SBATCH --kill-on-invalid-dep=yes
 #SBATCH --output=%a.out
 #SBATCH --open-mode=append
-#SBATCH --export=NIL
+#SBATCH --export=ALL
 
 muster_task=${SLURM_ARRAY_TASK_ID:-0}
 muster_job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}

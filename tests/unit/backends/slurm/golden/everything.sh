@@ -21,7 +21,7 @@
 #SBATCH --kill-on-invalid-dep=yes
 #SBATCH --output=%a.out
 #SBATCH --open-mode=append
-#SBATCH --export=NIL
+#SBATCH --export=ALL
 #SBATCH --image=docker:group/muster:1
 #SBATCH --mail-type=FAIL,END
 #SBATCH --mail-user=me@x.org

@@ -10,7 +10,7 @@
 #SBATCH --array=0-1%1
 #SBATCH --output=%a.out
 #SBATCH --open-mode=append
-#SBATCH --export=NIL
+#SBATCH --export=ALL
 
 muster_task=${SLURM_ARRAY_TASK_ID:-0}
 muster_job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}

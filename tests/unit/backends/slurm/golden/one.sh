@@ -9,7 +9,7 @@
 #SBATCH --time=0-02:00:00
 #SBATCH --output=job.out
 #SBATCH --open-mode=append
-#SBATCH --export=NIL
+#SBATCH --export=ALL
 
 muster_task=${SLURM_ARRAY_TASK_ID:-0}
 muster_job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}
