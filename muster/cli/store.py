@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from muster.cli.session import open_database, store_url
 from muster.errors import MissingInput
+
+if TYPE_CHECKING:
+    from muster.store.database import Database
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 
@@ -48,7 +52,9 @@ def status(run: str | None, *, as_json: bool) -> None:
             click.echo("no runs yet")
         return
     found = runs.find_run(db, run)
+    silent = _look_at_what_was_left_alone(db, found.id)
     elements = runs.read_status(db, found.id)
+    degraded = runs.read_degraded(db, found.id)
     removed_at = read_removed_at(db, found.id)
     now = datetime.now(UTC)
     progress = summarize_run(elements, now, planned=found.state is RunState.PLANNED)
@@ -58,6 +64,7 @@ def status(run: str | None, *, as_json: bool) -> None:
                 "run": asdict(found),
                 "progress": asdict(progress),
                 "elements": [asdict(e) for e in elements],
+                "degraded": [asdict(d) for d in degraded],
                 "work_removed_at": removed_at,
             }
         )
@@ -65,6 +72,10 @@ def status(run: str | None, *, as_json: bool) -> None:
     goes_on = found.state in (RunState.OPEN, RunState.PLANNED)
     told = progress.describe(now) if goes_on else found.message
     click.echo(f"{found.id}: {found.state}" + (f": {told}" if told else ""))
+    if silent is not None:
+        click.echo(f"not looked at just now: {silent}")
+    for d in degraded:
+        click.echo(f"degraded since {d.since:%H:%M:%SZ}: {d.group} {d.step}: {d.trouble}")
     if "report" in found.facts:
         click.echo(f"report: {found.facts['report']}")
     if removed_at is not None:
@@ -74,6 +85,30 @@ def status(run: str | None, *, as_json: bool) -> None:
         peak = f"{e.max_rss_mib:7.0f} MiB" if e.max_rss_mib is not None else " " * 11
         why = describe_running(e, now) or e.message or e.reason or ""
         click.echo(f"{e.name:<20} {e.step:<18} {e.state:<15} {e.attempts:>3} ×{took}{peak}  {why}")
+
+
+def _look_at_what_was_left_alone(db: Database, run_id: str) -> str | None:
+    """Record what has become of jobs that nobody follows; say so where their cluster is silent."""
+    from muster.errors import Transient
+    from muster.store.claims import find_detached
+
+    if not find_detached(db, run_id):
+        return None
+    from muster.backends import Backends
+    from muster.jobs.detached import look_at_detached
+
+    async def look() -> None:
+        backends = Backends(db)
+        try:
+            await look_at_detached(db, backends, run_id)
+        finally:
+            await backends.close()
+
+    try:
+        asyncio.run(look())
+    except Transient as error:
+        return str(error)
+    return None
 
 
 @click.command()

@@ -109,16 +109,18 @@ async def look_at_detached(db: Database, backends: Backends, run_id: str | None 
     Transient
         When a cluster does not answer.
     """
-    found = await asyncio.to_thread(claims.find_detached, db, run_id)
-    for batch_id in found:
+
+    async def look(batch_id: str) -> None:
         supervisor = await Supervisor.take_over(db, batch_id, backends)
         try:
-            # The first look is made for the asking; what it has seen is read by the second.
-            await supervisor.look()
+            await supervisor.look()  # to say what is wanted of the cluster: all are looked at once
             await supervisor.backend.news()
             await supervisor.look()
         except ClaimLost as error:
             log.info("left alone: %s", error)
+
+    found = await asyncio.to_thread(claims.find_detached, db, run_id)
+    await asyncio.gather(*(look(batch_id) for batch_id in found))
     return len(found)
 
 

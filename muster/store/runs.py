@@ -70,6 +70,16 @@ class ElementStatus:
     eta_at: datetime | None = None
 
 
+@dataclass(frozen=True)
+class Degraded:
+    """A batch that waits for something that does not answer, and since when."""
+
+    group: str
+    step: str
+    trouble: str
+    since: datetime
+
+
 def open_run(
     db: Database,
     run_id: str,
@@ -192,6 +202,17 @@ def read_groups(db: Database, run_id: str) -> dict[str, dict[str, str]]:
         for group, step, batch_id in cursor.fetchall():
             groups.setdefault(group, {})[step] = batch_id
     return groups
+
+
+def read_degraded(db: Database, run_id: str) -> list[Degraded]:
+    """Read which batches of a run wait for something that does not answer."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT group_name, step, degraded, degraded_since FROM batch"
+            " WHERE run_id = %s AND degraded IS NOT NULL ORDER BY degraded_since, id",
+            (run_id,),
+        )
+        return [Degraded(*row) for row in cursor.fetchall()]
 
 
 def reopen_run(db: Database, run_id: str) -> None:

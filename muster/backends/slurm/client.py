@@ -130,7 +130,7 @@ class CommandClient:
         """Read the queue by squeue."""
         named = ["-n", name] if name is not None else []
         user = await self._whoami()
-        answer = await self._ask("squeue", *QUEUE_ARGUMENTS, "-u", user, *named)
+        answer = await self._ask("env", *TIMES, "squeue", *QUEUE_ARGUMENTS, "-u", user, *named)
         return parse_queue(answer.stdout)
 
     async def read_accounting(
@@ -139,7 +139,7 @@ class CommandClient:
         """Read the accounting by sacct."""
         asked = ["-j", ",".join(ids)] if ids else [f"--name={name}"]
         start = (since - timedelta(days=1)).astimezone().strftime("%Y-%m-%dT%H:%M:%S")
-        answer = await self._ask("sacct", *ACCOUNTING_ARGUMENTS, "-S", start, *asked)
+        answer = await self._ask("env", *TIMES, "sacct", *ACCOUNTING_ARGUMENTS, "-S", start, *asked)
         return parse_accounting(answer.stdout)
 
     async def read_completions(self, path: str, names: Sequence[str]) -> list[JobRow]:
@@ -181,18 +181,18 @@ class CommandClient:
         """Call a command that has to end with 0."""
         answer = await self._call(*arguments, timeout_s=ANSWER_TIMEOUT_S)
         if answer.exit_code != 0:
-            raise self._silent(arguments[0], answer)
+            raise self._silent(_program(arguments), answer)
         return answer
 
     async def _call(self, *arguments: str, timeout_s: float) -> Answer:
         started = time.monotonic()
         answered = False
         try:
-            answer = await self._transport.call(["env", *TIMES, *arguments], timeout_s=timeout_s)
+            answer = await self._transport.call(arguments, timeout_s=timeout_s)
             answered = answer.exit_code == 0
         finally:
             seconds = time.monotonic() - started
-            await self._count(arguments[0], seconds, answered=answered)
+            await self._count(_program(arguments), seconds, answered=answered)
         return answer
 
     async def _count(self, command: str, seconds: float, *, answered: bool) -> None:
@@ -221,3 +221,8 @@ def _output_options(folder: str) -> list[str]:
     else:
         return []
     return [f"--output={path}/jobs.out"]
+
+
+def _program(arguments: Sequence[str]) -> str:
+    """Name the program of a command, behind the variables that it is called with."""
+    return next(word for word in arguments if word != "env" and "=" not in word)
