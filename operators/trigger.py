@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from muster.backends import Backends
@@ -24,11 +25,19 @@ if TYPE_CHECKING:
 WATCH_INTERVAL_S = 15.0
 SHORTEST_S = 10.0
 """An event sooner than this after the deferral is lost to a race in the scheduler."""
+ASK_PATIENCE_S = 20.0
+"""Airflow takes some ten seconds for the first question of a triggerer."""
+
+ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+"""Airflow's states in which a task stays."""
 
 _SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Database, Backends]] = (
     WeakKeyDictionary()
 )
 """What all triggers of a triggerer share: a few connections, and one look at each cluster."""
+
+_ENDING: set[asyncio.Task[None]] = set()
+"""What goes on when Airflow's patience with ``on_kill`` (30 s) is at its end."""
 
 
 def _shared() -> tuple[Database, Backends]:
@@ -87,10 +96,48 @@ class BatchTrigger(BaseTrigger):
             await asyncio.sleep(WATCH_INTERVAL_S)
 
     async def on_kill(self) -> None:
-        """End what the batch has open, where this trigger still has the say."""
+        """End what the batch has open, if its task has ended and this trigger still has the say."""
         if self._supervisor is None:
             return
+        ending = asyncio.create_task(self._end_open(self._supervisor))
+        _ENDING.add(ending)
+        ending.add_done_callback(_ENDING.discard)
+        await asyncio.shield(ending)
+
+    async def _end_open(self, supervisor: Supervisor) -> None:
+        """Cancel; but what is to run again goes on, and whoever runs it takes it over.
+
+        Airflow tells a trigger of a task that was cleared, or given to another triggerer, no other
+        thing than that of one that was marked failed.
+        """
+        told = False
         try:
-            await self._supervisor.cancel("kill")
+            while await self._will_run_again():
+                if not told:
+                    self.log.info("%s goes on: its task is to run again", self.batch_id)
+                    told = True
+                await patiently(supervisor.look)
+                await asyncio.sleep(WATCH_INTERVAL_S)
+            await supervisor.cancel("kill")
         except ClaimLost:
             self.log.info("%s was taken over: nothing is cancelled", self.batch_id)
+
+    async def _will_run_again(self) -> bool:
+        """Ask Airflow whether the task has not ended; if it does not answer, it has."""
+        task = self.task_instance
+        if task is None:
+            return False
+        try:
+            async with asyncio.timeout(ASK_PATIENCE_S):
+                states = await asyncio.to_thread(
+                    RuntimeTaskInstance.get_task_states,
+                    dag_id=task.dag_id,
+                    task_ids=[task.task_id],
+                    run_ids=[task.run_id],
+                    map_index=task.map_index,
+                )
+        except Exception as error:  # whatever Airflow has: nobody is to wait for it
+            self.log.warning("Airflow does not say what became of the task: %r", error)
+            return False
+        found = [state for tasks in states.values() for state in tasks.values()]
+        return any(state not in ENDED_STATES for state in found)

@@ -72,6 +72,7 @@ class LogFollower:
         self._backend = backend
         self._every_s = every_s
         self._due_s = 0.0
+        self._said: str | None = None  # why they could not be followed
         self._whole: set[int] = set()  # attempts that have ended and were told to their end
 
     async def follow(self, record: BatchRecord, *, at_the_end: bool = False) -> None:
@@ -91,7 +92,10 @@ class LogFollower:
         except ClaimLost:
             raise
         except Exception as error:  # a log that cannot be read is no business of the batch
-            log.warning("logs are not followed: %s", one_line(f"{error!r}"))
+            said = one_line(f"{error!r}")
+            if said != self._said:
+                log.warning("logs are not followed: %s", said)
+                self._said = said
 
     async def _tell_all(self, record: BatchRecord) -> None:
         left = BATCH_BYTES - sum(a.log_told for e in record.elements for a in e.attempts)

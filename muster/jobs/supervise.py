@@ -58,16 +58,25 @@ async def patiently(
         Is told each time why it has to be done again.
     """
     delay_s = 1.0
+    said: set[str] = set()
+    since_s = asyncio.get_running_loop().time()
     while True:
         try:
-            return await act()
+            done = await act()
         except Transient as error:
-            log.warning("waiting %.0f s: %s", delay_s, error)
+            if str(error) not in said:  # an outage may last for days, and is a line of the log
+                log.warning("waiting: %s", error)
+                said.add(str(error))
             if tell is not None:
                 await tell(error)
             # Jitter: those who wait for the same thing must not all come back at once.
             await asyncio.sleep(delay_s * random.uniform(0.75, 1.25))
             delay_s = min(2 * delay_s, LONGEST_WAIT_S)
+        else:
+            if said:
+                waited_s = asyncio.get_running_loop().time() - since_s
+                log.info("going on after %.0f s", waited_s)
+            return done
 
 
 class Supervisor:

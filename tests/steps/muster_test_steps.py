@@ -69,6 +69,15 @@ def report(
     out.write_text("reported")
 
 
+def talk(*, lines: int, name: str, out: Path, seconds: float = 0.0, width: int = 0) -> None:
+    """Say numbered lines, each after a while, on standard output and standard error in turn."""
+    for number in range(lines):
+        time.sleep(seconds)
+        stream = sys.stderr if number % 2 else sys.stdout
+        print(f"{name} says {number}".ljust(width, "."), file=stream, flush=True)
+    out.write_text("said")
+
+
 def _note(ledger: str, line: str) -> None:
     if ledger:
         with Path(ledger).open("a") as file:
