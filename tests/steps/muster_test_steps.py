@@ -69,6 +69,7 @@ def report(
     out.write_text("reported")
 
 
+<<<<<<< HEAD
 def talk(*, lines: int, name: str, out: Path, seconds: float = 0.0, width: int = 0) -> None:
     """Say numbered lines, each after a while, on standard output and standard error in turn."""
     for number in range(lines):
@@ -76,6 +77,43 @@ def talk(*, lines: int, name: str, out: Path, seconds: float = 0.0, width: int =
         stream = sys.stderr if number % 2 else sys.stdout
         print(f"{name} says {number}".ljust(width, "."), file=stream, flush=True)
     out.write_text("said")
+=======
+def perform(
+    *, name: str, acts: list[str], ledger: str, out: Path, seconds: float = 0.0
+) -> dict[str, str]:
+    """Do what is asked of this attempt, and leave a line when it begins and when it is done.
+
+    ``acts`` says what each attempt does, the last one what all further ones do.
+    """
+    attempt = int(os.environ["MUSTER_ATTEMPT"])
+    node = os.environ.get("SLURMD_NODENAME", "-")
+    _note(ledger, f"begin {name} {attempt} {node}")
+    how = acts[min(attempt, len(acts)) - 1]
+    print(f"{name} begins attempt {attempt}", file=sys.stderr)
+    if how in ERRORS:
+        raise ERRORS[how](f"planted {how}", where=name)
+    if how == "raise":
+        raise ValueError("planted")
+    if how == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "eat":
+        hoard = [b"x" * 2**20 for _ in range(300)]
+        time.sleep(60 + len(hoard))
+    if how == "gulp":  # quicker than anybody who measures now and then
+        hoard = [b"x" * 2**28 for _ in range(6)]
+    if how == "sleep":
+        time.sleep(600)
+    if how == "talk":
+        for number in range(20):
+            print(f"{name} says {number:02d} {'é' * 40}", file=sys.stderr, flush=True)
+            time.sleep(0.3)
+    time.sleep(seconds)
+    out.write_text(os.environ["HOSTILE"] if how == "echo" else name)
+    _note(ledger, f"done {name} {attempt} {node}")
+    return {"node": node}
+>>>>>>> 9c69bcb (Show on a real cluster how each element of a wave ends, and that none ends twice)
 
 
 def _note(ledger: str, line: str) -> None:

@@ -1,0 +1,311 @@
+"""Waves on a real cluster: what ends how, and that each element comes to its one right end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from muster.jobs import follow_logs
+from muster.jobs.model import Batch, Caps, Resources
+from muster.jobs.outcome import Outcome
+from muster.jobs.supervise import Supervisor
+from muster.store import batches, claims
+from muster.store.records import Ending
+from tests.batches import make_batch
+from tests.integration.slurm.campaign import Campaign, kill_node, wave_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MakeCluster = Callable[..., "SlurmCluster"]
+    from muster.laptop.slurm.cluster import SlurmCluster
+    from muster.store.database import Database
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture
+def campaign(db: Database, tmp_path: Path, slurm_cluster: SlurmCluster) -> Campaign:
+    return Campaign(db, slurm_cluster, tmp_path)
+
+
+PLANTED = {
+    "invalid": (["invalid"], ["invalid_input"]),
+    "missing": (["missing"], ["missing_input"]),
+    "raise": (["raise"], ["software_error"] * 2),
+    "raise once": (["raise", "fine"], ["software_error", "succeeded"]),
+    "transient": (["transient"], ["transient"] * 4),
+    "transient twice": (["transient", "transient", "fine"], ["transient"] * 2 + ["succeeded"]),
+    "crash": (["crash"], ["software_error"] * 2),
+    "kill once": (["kill", "fine"], ["transient", "succeeded"]),
+    "eat once": (["eat", "fine"], ["out_of_memory", "succeeded"]),
+    "eat": (["eat"], ["out_of_memory"] * 2),
+    "sleep once": (["sleep", "fine"], ["timed_out", "succeeded"]),
+}
+RESOURCES = Resources(memory_mib=200, time_limit_s=10)
+CAPS = Caps(memory_mib=250, time_limit_s=15)
+
+
+def check_planted(campaign: Campaign, batch: Batch, planted: dict[int, str]) -> None:
+    """Each element ended as planted, with as much as its last attempt needed."""
+    outcomes = campaign.outcomes(batch)
+    for index, element in enumerate(batches.read_elements(campaign.db, batch.id)):
+        expected = PLANTED[planted[index]][1] if index in planted else ["succeeded"]
+        assert outcomes[index] == expected, (element.name, planted.get(index))
+        memory = [a.resources.memory_mib for a in element.attempts]
+        time_s = [a.resources.time_limit_s for a in element.attempts]
+        grown_memory = expected[0] == "out_of_memory"
+        assert memory == ([200, 250] if grown_memory else [200] * len(expected))
+        assert time_s == ([10, 15] if expected[0] == "timed_out" else [10] * len(expected))
+
+
+def test_each_failure_has_its_end_and_the_others_are_left_alone(campaign: Campaign) -> None:
+    acts = [acts for acts, _ in PLANTED.values()] + [["fine"]] * 3
+    batch = campaign.batch(acts, resources=RESOURCES, caps=CAPS)
+    campaign.run(batch)
+    check_planted(campaign, batch, dict(enumerate(PLANTED)))
+    campaign.check_once(batch)
+    campaign.check_record(batch)
+
+
+def find_step(campaign: Campaign, name: str) -> int | None:
+    """Find the process of the step that an element runs in."""
+    for pid in campaign.pids_of():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"muster.jobs.child" in words and Path(words[3].decode()).exists():
+                task = json.loads(Path(words[3].decode()).read_text())
+                if task["inputs"].get("name") == name:
+                    return pid
+    return None
+
+
+@pytest.mark.slurm_faults
+def test_two_hundred_elements_each_come_to_their_own_end(
+    db: Database, tmp_path: Path, make_slurm_cluster: MakeCluster
+) -> None:
+    """One array, with every failure planted, a node that dies, and somebody else's scancel."""
+    slurm = make_slurm_cluster(settings={"SlurmdTimeout": "10"})
+    campaign = Campaign(db, slurm, tmp_path)
+    acts = [["fine"]] * 200
+    planted = {4 * place: word for place, word in enumerate([*PLANTED, *PLANTED])}
+    for index, word in planted.items():
+        acts[index] = PLANTED[word][0]
+    killed, runner_killed, cancelled, waiting = 1, 2, 3, (196, 197, 198, 199)
+    for index in (killed, runner_killed, cancelled):
+        acts[index] = ["sleep", "fine"]
+    resources = Resources(memory_mib=200, time_limit_s=60)
+    batch = campaign.batch(acts, resources=resources, caps=Caps(memory_mib=250, time_limit_s=90))
+
+    async def scancel(*tasks: int) -> None:
+        key = wave_keys(db)[0]
+        answer = slurm.run("squeue", "-h", "-n", key, "-o", "%F")
+        for task in tasks:
+            slurm.run("scancel", f"{answer.stdout.split()[0]}_{task}")
+
+    async def kill(index: int, *, runner: bool) -> None:
+        name = f"b-e{index}"
+        await campaign.until(lambda: find_step(campaign, name))
+        pid = find_step(campaign, name)
+        assert pid is not None
+        os.kill(psutil.Process(pid).ppid() if runner else pid, signal.SIGKILL)
+
+    async def node_dies() -> None:
+        await campaign.until(
+            lambda: (
+                sum(line.startswith("begin") and line.endswith("cpu2") for line in campaign.lines())
+                > 10
+            )
+        )
+        kill_node(campaign, "cpu2")
+
+    async def meanwhile() -> None:
+        await campaign.until(lambda: campaign.count("begin"))
+        await scancel(*waiting)
+        await campaign.until(lambda: find_step(campaign, f"b-e{cancelled}"))
+        await scancel(cancelled)
+        await kill(killed, runner=False)
+        await kill(runner_killed, runner=True)
+        await node_dies()
+
+    end = campaign.run(batch, meanwhile)
+    expected = {index: PLANTED[word][1] for index, word in planted.items()}
+    expected |= {i: ["transient", "succeeded"] for i in (killed, runner_killed)}
+    expected |= {i: ["cancelled"] for i in (cancelled, *waiting)}
+    failed_on_node = 0
+    for element in batches.read_elements(db, batch.id):
+        outcomes = [str(a.outcome) for a in element.attempts]
+        nodes = [a for a in element.attempts if a.outcome == "node_failed"]
+        failed_on_node += len(nodes)
+        rest = [o for o in outcomes if o != "node_failed"]
+        assert rest == expected.get(element.index, ["succeeded"]), (element.name, outcomes)
+        assert all(a.host == "cpu2" for a in nodes)
+        after = [a for a in element.attempts if nodes and a.number > nodes[-1].number]
+        assert all(a.host == "cpu1" for a in after), "the node that failed is kept away from"
+    assert failed_on_node
+    assert Counter(e.state for e in end.elements)["cancelled"] == 1 + len(waiting)
+    campaign.check_once(batch, interrupted=True)
+
+
+def test_who_cancels_jobs_ends_those_and_no_others(campaign: Campaign) -> None:
+    """Also those that wait, of which Slurm keeps nothing."""
+    batch = campaign.batch([["sleep", "fine"], ["fine"], ["fine"], ["fine"]], slots=1, seconds=0.5)
+
+    async def meanwhile() -> None:
+        await campaign.until(lambda: campaign.count("begin"))
+        job = campaign.slurm.run("squeue", "-h", "-n", wave_keys(campaign.db)[0], "-o", "%F")
+        number = job.stdout.split()[0]
+        campaign.slurm.run("scancel", f"{number}_[2-3]")
+        campaign.slurm.run("scancel", f"{number}_0")
+
+    campaign.run(batch, meanwhile)
+    assert campaign.outcomes(batch) == [["cancelled"], ["succeeded"], ["cancelled"], ["cancelled"]]
+    campaign.check_once(batch)
+
+
+def test_several_elements_share_a_job(campaign: Campaign) -> None:
+    """Each has its own end, and its own log."""
+    acts = [["fine"], ["raise", "fine"], ["invalid"], ["fine"], ["fine"]]
+    batch = campaign.batch(acts, place={"pack": 3})
+    campaign.run(batch)
+    assert campaign.outcomes(batch) == [
+        ["succeeded"],
+        ["software_error", "succeeded"],
+        ["invalid_input"],
+        ["succeeded"],
+        ["succeeded"],
+    ]
+    campaign.check_once(batch)
+    campaign.check_record(batch)
+    assert campaign.submissions() == 2
+    log = Path(batch.log_uri(4, 1)).read_text()
+    assert "b-e4 begins" in log
+    assert "b-e3" not in log
+
+
+HOSTILE = "a b'c\"d$(touch MARKER)`touch MARKER`\n# x\n\t—ü%j%a%%\\n\\;&|<>*?{}~!"
+
+
+def test_hostile_text_arrives_unchanged_and_runs_nothing(
+    db: Database, tmp_path: Path, slurm_cluster: SlurmCluster
+) -> None:
+    marker = tmp_path / "marker"
+    text = HOSTILE.replace("MARKER", str(marker))
+    folder = tmp_path / "a b'c\"d$(id)`id`;é%j%%\\x&" / "line\nbreak"
+    campaign = Campaign(db, slurm_cluster, folder)
+    folder.mkdir(parents=True)
+    batch = make_batch(
+        folder,
+        [{"name": f"n{i} {text}", "acts": ["echo"], "ledger": str(folder / "l")} for i in range(2)],
+        step="test.perform",
+    )
+    elements = [e.model_copy(update={"name": f"{e.index} {text}"}) for e in batch.elements]
+    batch = batch.model_copy(
+        update={"elements": tuple(elements), "environment": {"HOSTILE": text, "BASH_ENV": text}}
+    )
+    batch = campaign.store(batch)
+    assert campaign.run(batch).succeeded
+    for element in batch.elements:
+        assert Path(element.outputs["out"]).read_text() == text
+    assert campaign.outcomes(batch) == [["succeeded"]] * 2
+    assert not marker.exists()
+    said = (folder / "l").read_text()
+    assert [said.count(f"{word} n{i} {text} 1 ") for word in ("begin", "done") for i in (0, 1)] == [
+        1
+    ] * 4
+
+
+def test_what_slurm_refuses_says_why_in_slurms_own_words(campaign: Campaign) -> None:
+    batch = campaign.batch([["fine"]] * 2, place={"partition": "nowhere"})
+    end = campaign.run(batch)
+    assert [e.state for e in end.elements] == ["invalid_input"] * 2
+    assert "invalid partition specified: nowhere" in (end.elements[0].message or "")
+    assert campaign.outcomes(batch) == [["invalid_input"]] * 2
+    assert campaign.lines() == []
+
+
+def test_what_has_failed_on_every_node_still_runs(campaign: Campaign) -> None:
+    batch = campaign.batch([["fine"]])
+    claim = claims.take_claim(campaign.db, batch.id)
+    element = batches.read_batch(campaign.db, claim).elements[0]
+    for number, host in enumerate(("cpu1", "cpu2"), start=1):
+        asked = {element.id: (number, Resources(), batch.log_uri(0, number))}
+        batches.intend_submission(campaign.db, claim, asked)
+        attempt = batches.read_batch(campaign.db, claim).elements[0].attempts[-1]
+        ending = Ending(attempt.id, Outcome.NODE_FAILED, host=host, message="planted")
+        batches.record_endings(campaign.db, claim, [ending])
+    assert campaign.run(batch).succeeded
+    assert campaign.outcomes(batch) == [["node_failed", "node_failed", "succeeded"]]
+    campaign.check_once(batch)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was told of the elements' output, in its order."""
+    lines: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.msg == "%s | %s":
+                lines.append(record.getMessage())
+
+    listener = Listener()
+    follow_logs.log.addHandler(listener)
+    monkeypatch.setattr(follow_logs.log, "level", logging.INFO)
+    monkeypatch.setattr(follow_logs.LogFollower.__init__, "__kwdefaults__", {"every_s": 0.3})
+    yield lines
+    follow_logs.log.removeHandler(listener)
+
+
+@pytest.mark.slurm_faults
+def test_logs_are_told_without_gap_or_double_whoever_supervises(
+    campaign: Campaign, told: list[str]
+) -> None:
+    batch = campaign.batch([["talk"], ["talk"], ["raise", "fine"]])
+
+    async def scenario() -> None:
+        first = Supervisor(
+            campaign.db,
+            campaign.backend(),
+            claims.take_claim(campaign.db, batch.id),
+            tell_logs=True,
+        )
+        task = asyncio.create_task(first.run())
+        await campaign.until(lambda: sum("says" in line for line in told) > 5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await first.backend.close()
+
+    asyncio.run(scenario())
+    assert campaign.count("done") < 2, "it is told while it runs"
+    campaign.run(batch, tell_logs=True)
+    for index, attempts in enumerate(batches.read_elements(campaign.db, batch.id)):
+        for attempt in attempts.attempts:
+            prefix = f"b-e{index}, attempt {attempt.number} | "
+            whole = Path(batch.log_uri(index, attempt.number)).read_text().splitlines()
+            assert [line.removeprefix(prefix) for line in told if line.startswith(prefix)] == whole
+    campaign.check_once(batch)
+
+
+@pytest.mark.slurm_faults
+def test_logs_of_failures_come_first_and_all_are_bounded(
+    campaign: Campaign, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow_logs, "ATTEMPT_BYTES", 600)
+    monkeypatch.setattr(follow_logs, "BATCH_BYTES", 1500)
+    monkeypatch.setattr(follow_logs.LogFollower.__init__, "__kwdefaults__", {"every_s": 1e6})
+    batch = campaign.batch([["talk"], ["talk"], ["talk"], ["invalid"]])
+    campaign.run(batch, tell_logs=True)
+    assert told[0].startswith("b-e3, attempt 1 | ")
+    assert any("planted invalid" in line for line in told)
+    assert sum(len(line.partition(" | ")[2].encode()) + 1 for line in told) <= 1500
