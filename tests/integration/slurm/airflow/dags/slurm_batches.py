@@ -1,0 +1,45 @@
+"""A DAG of bare batches on a cluster, and one task that can be held inside its ``execute``."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Param, get_current_context, task
+
+from operators.batch import SlurmBatchOperator
+
+
+class HeldBatchOperator(SlurmBatchOperator):
+    """Has taken its batch over, and does not defer as long as a file is there."""
+
+    def defer(self, **kwargs: Any) -> None:
+        """Wait until the file is gone, then defer."""
+        while Path(self.batch["hold"]).exists():
+            time.sleep(0.05)
+        super().defer(**kwargs)
+
+
+with DAG(
+    dag_id="slurm_batches",
+    schedule=None,
+    params={"batches": Param([], type="array"), "held": Param([], type="array")},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
+    max_active_tasks=100,
+):
+
+    @task
+    def hand_out(key: str) -> list[dict[str, Any]]:
+        """Return what the run was told."""
+        found: list[dict[str, Any]] = get_current_context()["params"][key]
+        return found
+
+    for key, operator in (("batches", SlurmBatchOperator), ("held", HeldBatchOperator)):
+        operator.partial(
+            task_id=f"run_{key}",
+            step="test.step",
+            pool="genoa",
+            map_index_template="{{ task.batch['group'] }}",
+        ).expand(batch=hand_out.override(task_id=f"hand_out_{key}")(key))

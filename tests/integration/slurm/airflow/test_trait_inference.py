@@ -1,0 +1,96 @@
+"""The workflow on a cluster: the same files as on this machine, and two GPUs where they are asked.
+
+Inputs are the real plots of the tests of the workflow on one machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from muster.jobs.local_run import LocalRun
+from muster.jobs.workflow import WORKFLOWS
+from muster.site import Site
+from muster.store import runs
+from tests.integration.airflow.test_trait_inference import TRAIT, conf, splot, verdict_log
+
+if TYPE_CHECKING:
+    from tests.integration.slurm.airflow.conftest import OnSlurm
+
+__all__ = ["splot"]
+
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.slow,
+    pytest.mark.slurm,
+    pytest.mark.timeout(900),
+]
+
+BANDS = ("predict", "cov", "aoa")
+ENGINES = {"predict": "quantised", "cov": "quantised", "aoa": "tree"}
+"""Said by hand: what the plan chooses by trying may differ where the machine is busy."""
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def run_here(muster: OnSlurm, splot: Path, folder: Path) -> Path:
+    """Make the product on this machine, in this process; return it."""
+    pool = {"backend": "local", "slots": 2}
+    steps = WORKFLOWS["trait_inference"].steps
+    site = Site.model_validate(
+        {
+            "name": "here",
+            "work": str(folder / "work"),
+            "pools": {"local": pool},
+            "placement": {step: {"pool": "local", "cpus": 2} for step in steps},
+        }
+    )
+    told = conf(splot, folder / "products", engines=ENGINES)
+    run = LocalRun(
+        muster.db, site, WORKFLOWS["trait_inference"], f"here-{folder.name}", lambda *_: None
+    )
+    assert asyncio.run(run.run(told)).good
+    return folder / "products" / f"{TRAIT}.tif"
+
+
+def test_the_map_is_the_same_as_without_a_cluster(
+    muster: OnSlurm, splot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = conf(splot, tmp_path / "there", engines=ENGINES)
+    run_id = muster.api.trigger("trait_inference", told)
+    state = muster.api.wait_for_run("trait_inference", run_id, 600).state
+    log = verdict_log(muster, run_id)
+    assert state == "success", log
+    assert f"{TRAIT}: succeeded" in log
+    assert set(muster.states("trait_inference", run_id).values()) == {"success"}
+    product = tmp_path / "there" / f"{TRAIT}.tif"
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).resolve().parents[4])]))
+    assert digest(product) == digest(run_here(muster, splot, tmp_path))
+
+    name = f"trait_inference.{run_id}"
+    assert runs.read_run(muster.db, name).state == "succeeded"
+    rows = {row.step: row for row in runs.read_status(muster.db, name)}
+    hosts = {step.removeprefix("traits."): row.host for step, row in rows.items()}
+    assert {host[:3] for step, host in hosts.items() if host and step != "aoa"} == {"cpu"}
+    assert hosts["aoa"] in ("gpu1", "gpu2"), "as the node calls itself, not the machine below it"
+    assert muster.queue() == []
+
+    (batch,) = (Path(muster.live.home) / "work" / "runs").glob(f"*/batches/traits.aoa.{TRAIT}")
+    said = [path.read_text() for path in batch.rglob("job.out")]
+    assert len(said) == 1
+    gpus = said[0].partition("GPUS=")[2].splitlines()[0].split(",")
+    assert len(set(gpus)) == 2, said
+
+    operators = {
+        task["task_id"]: task["operator_name"]
+        for task in muster.api.call("GET", "dags/trait_inference/tasks")["tasks"]
+    }
+    assert {operators[f"trait.{step}"] for step in (*BANDS, "build")} == {"SlurmBatchOperator"}
