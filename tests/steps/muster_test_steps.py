@@ -69,7 +69,6 @@ def report(
     out.write_text("reported")
 
 
-<<<<<<< HEAD
 def talk(*, lines: int, name: str, out: Path, seconds: float = 0.0, width: int = 0) -> None:
     """Say numbered lines, each after a while, on standard output and standard error in turn."""
     for number in range(lines):
@@ -77,7 +76,8 @@ def talk(*, lines: int, name: str, out: Path, seconds: float = 0.0, width: int =
         stream = sys.stderr if number % 2 else sys.stdout
         print(f"{name} says {number}".ljust(width, "."), file=stream, flush=True)
     out.write_text("said")
-=======
+
+
 def perform(
     *, name: str, acts: list[str], ledger: str, out: Path, seconds: float = 0.0
 ) -> dict[str, str]:
@@ -113,7 +113,6 @@ def perform(
     out.write_text(os.environ["HOSTILE"] if how == "echo" else name)
     _note(ledger, f"done {name} {attempt} {node}")
     return {"node": node}
->>>>>>> 9c69bcb (Show on a real cluster how each element of a wave ends, and that none ends twice)
 
 
 def _note(ledger: str, line: str) -> None:

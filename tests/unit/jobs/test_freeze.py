@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from muster.backends.slurm.place import SlurmPlace
-from muster.jobs.model import Batch, Caps, Element, Resources
 from muster.jobs.freeze import freeze_batch
+from muster.jobs.model import Batch, Caps, Element, Resources
 from muster.site import Site, SlurmPool, read_site
 
 
