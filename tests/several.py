@@ -1,12 +1,13 @@
 """Which tests go together, and which come first, where several processes run them (``-n 2``).
 
 A file's tests stay in one process, as they share what its fixtures start, and so do all files that
-share a live Airflow.  What takes minutes starts at once, so that only short files are left for the
+share a live Airflow or a cluster.  What takes minutes starts at once, so that only short files are left for the
 end, when no process may be left waiting for another.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = ("tests/integration/airflow/",)
-"""Folders whose files share a service of the session."""
+TOGETHER = ("tests/integration/airflow/", "tests/integration/slurm/")
+"""Folders whose files share a service that starts once."""
 
 LONGEST_FIRST = ("airflow", "slurm", "system")
 """Markers and folders, in the order in which their tests start; all others start last."""
@@ -33,6 +34,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
     config.option.loadscopereorder = False
     return FileScheduling(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let threads that wait for each other sleep, in a process that is one of several.
+
+    OpenMP's would spin, and on processors that others need, a second's training takes minutes.
+    """
+    if hasattr(config, "workerinput"):
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

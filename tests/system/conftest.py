@@ -93,7 +93,7 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = desk.muster(
         "traits", "train", "--plots", "../plots.csv", "--predictors", "../stack.tif", *named,
         "--output", "../models", "--folds", "3", "--block-size", "0.1",
-        "--unit", "leaf_area=mm²",
+        "--unit", "leaf_area=mm²", "--threads", "1",
     )  # fmt: skip
     assert trained.code == 0, trained.stderr
     return folder

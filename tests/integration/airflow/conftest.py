@@ -64,7 +64,7 @@ class Muster:
         assert wait_until(lambda: bool(reached()), patience_s, 0.1), self.live.tails()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def muster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Muster]:
     folder = tmp_path_factory.mktemp("muster")
     dags = folder / "dags"
