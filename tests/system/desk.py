@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 POLL_S = 0.02
 BANDS = ("predict", "cov", "aoa")
 
