@@ -68,6 +68,10 @@ class BatchOperator(BaseOperator):
         batch = batches.read_spec(db, batch_id)
         if batch.backend != "local":
             claims.take_claim(db, batch_id, max_tries=max_tries)
+            self.log.info(
+                "%s: %d elements for pool %s, from now on supervised by the triggerer",
+                *(batch.id, len(batch.elements), batch.pool),
+            )
             self.defer(trigger=BatchTrigger(batch_id), method_name="resume")
         end = asyncio.run(self._supervise(db, batch_id, max_tries))
         return self._conclude(batch, end)

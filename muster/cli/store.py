@@ -35,7 +35,7 @@ def status(run: str | None, *, as_json: bool) -> None:
 
     RUN is a run's id, or a part of it that no other run has.
     """
-    from muster.jobs.run_progress import describe_running, summarize_run
+    from muster.jobs.run_progress import describe_job, describe_running, summarize_run
     from muster.store import runs
     from muster.store.records import RunState
     from muster.store.retention import read_removed_at
@@ -83,7 +83,8 @@ def status(run: str | None, *, as_json: bool) -> None:
     for e in elements:
         took = f"{e.seconds:8.1f} s" if e.seconds is not None else " " * 10
         peak = f"{e.max_rss_mib:7.0f} MiB" if e.max_rss_mib is not None else " " * 11
-        why = describe_running(e, now) or e.message or e.reason or ""
+        open_now = " · ".join(text for text in (describe_job(e), describe_running(e, now)) if text)
+        why = open_now or e.message or e.reason or ""
         click.echo(f"{e.name:<20} {e.step:<18} {e.state:<15} {e.attempts:>3} ×{took}{peak}  {why}")
 
 

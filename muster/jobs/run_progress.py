@@ -79,6 +79,22 @@ def describe_running(element: ElementStatus, now: datetime) -> str:
     return told + _describe_eta(element.eta_at, now)
 
 
+def describe_job(element: ElementStatus) -> str:
+    """Say what a cluster calls an element's open job, where it runs, and what does not answer.
+
+    Empty where the element has ended, or has no job of a scheduler's.
+    """
+    if element.state not in (RUNNING, "waiting"):  # what is pending has no job yet, or an old one
+        return ""
+    told = []
+    if element.backend == "slurm" and element.reference is not None:
+        on = f" on {element.host}" if element.host and element.state == RUNNING else ""
+        told.append(f"job {element.reference}{on}")
+    if element.degraded is not None:
+        told.append(element.degraded)
+    return " · ".join(told)
+
+
 def _describe_eta(eta_at: datetime | None, now: datetime) -> str:
     if eta_at is None or eta_at <= now:  # what should have been over by now is no estimate
         return ""

@@ -402,7 +402,9 @@ class Supervisor:
             await self._store(batches.record_refused, submission_id, str(error))
             return
         await self._store(batches.record_submitted, submission_id, reference)
-        log.info("submitted %s to pool %s as %s", name_elements(wave), wave.batch.pool, wave.key)
+        batch = wave.batch
+        job = "" if batch.backend == "local" else f", job {reference}"  # what a person asks for
+        log.info("submitted %s to pool %s as %s%s", name_elements(wave), batch.pool, wave.key, job)
 
     # -- calls that block ----------------------------------------------------------------------
 

@@ -68,6 +68,9 @@ class ElementStatus:
     progress_message: str | None = None
     progress_at: datetime | None = None
     eta_at: datetime | None = None
+    backend: str | None = None
+    reference: str | None = None
+    degraded: str | None = None
 
 
 @dataclass(frozen=True)
@@ -322,10 +325,13 @@ def read_status(db: Database, run_id: str) -> list[ElementStatus]:
                         THEN 'waiting' ELSE e.state END,
                    e.reason, e.batch_id,
                    coalesce(a.number, 0), a.host, a.seconds, a.max_rss_mib, a.message, a.log_uri,
-                   a.started_at, a.progress, a.progress_message, a.progress_at, a.eta_at
+                   a.started_at, a.progress, a.progress_message, a.progress_at, a.eta_at,
+                   b.backend, s.reference, b.degraded
             FROM element e LEFT JOIN LATERAL (
                 SELECT * FROM attempt WHERE element_id = e.id ORDER BY number DESC LIMIT 1
             ) a ON true
+            LEFT JOIN submission s ON s.id = a.submission_id
+            LEFT JOIN batch b ON b.id = e.batch_id
             WHERE e.run_id = %s ORDER BY e.group_name, e.id
             """,
             (run_id,),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from muster.jobs.run_progress import RunProgress, describe_running, summarize_run
+from muster.jobs.run_progress import RunProgress, describe_job, describe_running, summarize_run
 from muster.store.runs import ElementStatus
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -108,3 +109,15 @@ def test_a_runs_line_says_when_it_is_done() -> None:
     assert found.describe(NOW) == (
         "12 of 40 done, 3 running, 25 waiting · about 2 h left (14:00:00Z)"
     )
+
+
+def test_an_open_job_is_named_as_its_cluster_names_it() -> None:
+    place = {"backend": "slurm", "reference": "17"}
+    assert describe_job(element("waiting", **place)) == "job 17"
+    silent = element("waiting", **place, degraded="the cluster does not answer")
+    assert describe_job(silent) == "job 17 · the cluster does not answer"
+    running = replace(element("running", **place), host="cpu1")
+    assert describe_job(running) == "job 17 on cpu1"
+    assert describe_job(element("succeeded", **place)) == ""
+    assert describe_job(element("pending", **place)) == "", "that of an earlier attempt"
+    assert describe_job(element("running", backend="local", reference="here:1")) == ""

@@ -16,6 +16,7 @@ import pytest
 
 from muster.laptop.services import Wishes
 from muster.laptop.slurm.cluster import SlurmCluster
+from muster.laptop.slurm.config import ClusterOptions
 from muster.site import read_site
 from muster.store.database import Database
 from tests.batches import STEPS_FOLDER
@@ -51,6 +52,14 @@ environment = {{ PYTHONPATH = "{pythonpath}" }}
 "traits.aoa" = {{ pool = "l40s", cpus = 2, memory = "2GiB", time = "00:30:00", gpus = 2 }}
 "traits.build" = {{ pool = "genoa", cpus = 1, memory = "2GiB", time = "00:30:00" }}
 """
+
+# A busy machine starts a job late and answers late: neither is to be a failure of a node.
+PATIENT = {
+    "BatchStartTimeout": "300",
+    "SlurmdTimeout": "300",
+    "SlurmctldTimeout": "300",
+    "MessageTimeout": "60",
+}
 
 SBATCH = """\
 #!/bin/bash
@@ -115,7 +124,7 @@ def muster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnSlurm]:
     pythonpath = os.pathsep.join([str(REPOSITORY), str(STEPS_FOLDER)])
     site = folder / "site.toml"
     site.write_text(SITE.format(pythonpath=pythonpath))
-    cluster = SlurmCluster(folder / "slurm")
+    cluster = SlurmCluster(folder / "slurm", ClusterOptions(settings=PATIENT))
     cluster.start()
     environment = {
         "MUSTER_SITE": str(site),

@@ -83,7 +83,7 @@ def test_a_cleared_task_that_waits_for_its_turn_leaves_its_jobs_alone(
     try:
         run.clear()
         log = "goes on: its task is to run again"
-        muster.wait(lambda: any(log in run.task_log(0, n) for n in (1, 2)))
+        muster.wait(lambda: log in run.task_log(0, 1))
         assert len(run.running()) == 2
         assert run.generations() == [1]
     finally:
@@ -104,7 +104,7 @@ def test_a_cleared_task_that_is_then_marked_ends_what_runs(muster: OnSlurm, tmp_
     try:
         run.clear()
         log = "goes on: its task is to run again"
-        muster.wait(lambda: any(log in run.task_log(0, n) for n in (1, 2)))
+        muster.wait(lambda: log in run.task_log(0, 1))
         run.mark("failed")
         muster.wait(lambda: ended(run))
     finally:
