@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shlex
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -48,7 +49,8 @@ for index in [word for before, word in zip(sys.argv, sys.argv[1:]) if before == 
     if order["submission"] != key:
         continue
     with open(os.environ["LEDGER"], "a") as file:
-        file.write(f"begin {index} {order['attempt']} {node}\\ndone {index} {order['attempt']} {node}\\n")
+        for word in ("begin", "done"):
+            file.write(f"{word} {index} {order['attempt']} {node}\\n")
     result = {
         "submission": key, "index": int(index), "attempt": order["attempt"],
         "outcome": "succeeded", "exit_code": 0, "seconds": 0.01, "max_rss_mib": 1.0,
@@ -112,10 +114,12 @@ class Campaign:
         program.chmod(0o755)
         self.settings = {**self.settings, "python": str(program)}
 
-    def backend(self, client: type[CommandClient] = CommandClient) -> SlurmBackend:
+    def backend(
+        self, client: type[CommandClient] = CommandClient, cluster: Cluster | None = None
+    ) -> SlurmBackend:
         """Open the backend as a fresh process would."""
         transport = LocalCommands(self.slurm.environment)
-        cluster = self.cluster
+        cluster = cluster or self.cluster
         verbs = client(transport, self.db, cluster.name)
         backend = SlurmBackend(self.db, cluster, verbs, SharedFiles(), transport)
         backend.look_again_s = 0.3
@@ -184,6 +188,21 @@ class Campaign:
     def count(self, word: str) -> int:
         """Count the lines of the ledger that begin with a word."""
         return sum(line.startswith(f"{word} ") for line in self.lines())
+
+    async def until_submitted(self) -> None:
+        """Return when the cluster has taken something, and the store knows it."""
+
+        def is_submitted() -> bool:
+            with self.db.transaction() as cursor:
+                cursor.execute("SELECT count(*) FROM submission WHERE state = 'submitted'")
+                return bool(cursor.fetchone()[0])
+
+        await self.until(is_submitted)
+
+    async def until_degraded(self, batch: Batch) -> str:
+        """Return what a batch waits for, as soon as it does."""
+        await self.until(lambda: self.degraded(batch))
+        return self.degraded(batch) or ""
 
     async def until(self, condition: Callable[[], object], patience_s: float = 120.0) -> None:
         """Return when something is so."""
@@ -303,6 +322,19 @@ def kill_node(campaign: Campaign, node: str) -> None:
             process.kill()
 
 
+def start_supervisor(
+    campaign: Campaign, batch: Batch, how: str = "well"
+) -> subprocess.Popen[bytes]:
+    """Supervise a batch in a process of its own; ``how`` as in other_process.py."""
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "tests.integration.slurm.other_process", campaign.db.url,
+            str(campaign.slurm.folder), str(campaign.folder), batch.id, how,
+        ],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 async def _begin(meanwhile: Callable[[], Awaitable[None]]) -> None:
     await meanwhile()
 
@@ -314,4 +346,4 @@ def wave_keys(db: Database) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
-__all__ = ["PATIENCE_S", "QUICK", "Campaign", "kill_node", "wave_keys"]
+__all__ = ["PATIENCE_S", "QUICK", "Campaign", "kill_node", "start_supervisor", "wave_keys"]

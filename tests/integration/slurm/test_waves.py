@@ -95,7 +95,7 @@ def test_two_hundred_elements_each_come_to_their_own_end(
     db: Database, tmp_path: Path, make_slurm_cluster: MakeCluster
 ) -> None:
     """One array, with every failure planted, a node that dies, and somebody else's scancel."""
-    slurm = make_slurm_cluster(settings={"SlurmdTimeout": "10"})
+    slurm = make_slurm_cluster(settings={"SlurmdTimeout": "20"})
     campaign = Campaign(db, slurm, tmp_path)
     acts = [["fine"]] * 200
     planted = {4 * place: word for place, word in enumerate([*PLANTED, *PLANTED])}
@@ -104,8 +104,9 @@ def test_two_hundred_elements_each_come_to_their_own_end(
     killed, runner_killed, cancelled, waiting = 1, 2, 3, (196, 197, 198, 199)
     for index in (killed, runner_killed, cancelled):
         acts[index] = ["sleep", "fine"]
-    resources = Resources(memory_mib=200, time_limit_s=60)
-    batch = campaign.batch(acts, resources=resources, caps=Caps(memory_mib=250, time_limit_s=90))
+    resources = Resources(cpus=4, memory_mib=200, time_limit_s=60)  # 12 on each node
+    caps = Caps(memory_mib=250, time_limit_s=90)
+    batch = campaign.batch(acts, resources=resources, caps=caps, slots=24)
 
     async def scancel(*tasks: int) -> None:
         key = wave_keys(db)[0]
@@ -124,7 +125,7 @@ def test_two_hundred_elements_each_come_to_their_own_end(
         await campaign.until(
             lambda: (
                 sum(line.startswith("begin") and line.endswith("cpu2") for line in campaign.lines())
-                > 10
+                > 5
             )
         )
         kill_node(campaign, "cpu2")
