@@ -27,12 +27,11 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
     MusterError
         When the inputs cannot be looked at, or ask for more than a pool gives.
     """
-    from muster.jobs.cost import describe_cost, estimate_cost
+    from muster.jobs.cost import tell_cost
     from muster.jobs.freeze import plan_batches
     from muster.jobs.plan import Plan
     from muster.jobs.step import StepContext, call_step, load_step
     from muster.jobs.workflow import inspection_element, run_work_uri
-    from muster.store.history import read_took
 
     checked = workflow.parse_params(params).model_dump(mode="json")
     run_id = f"{workflow.name}.dry-run"
@@ -52,9 +51,7 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
         click.echo(f"\n# == {group_name} {batch.step}: {names}, pool {batch.pool}")
         click.echo(_render(batch), nl=False)
     click.echo("")
-    batches = [batch for _, batch in frozen.batches]
-    cost = estimate_cost(batches, read_took(db, [batch.step for batch in batches]))
-    for line in describe_cost(cost).splitlines():
+    for line in tell_cost(db, [batch for _, batch in frozen.batches]):
         click.echo(f"# {line}")
 
 

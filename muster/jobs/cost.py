@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.jobs.advise import quantile
+from muster.store.history import read_took
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from muster.jobs.model import Batch, Resources
+    from muster.store.database import Database
     from muster.store.history import Took
 
 
@@ -39,6 +41,12 @@ class Cost:
     gpu_hours_expected: float | None
     unlimited: tuple[str, ...]
     untried: tuple[str, ...]
+
+
+def tell_cost(db: Database, batches: Sequence[Batch]) -> list[str]:
+    """Say in a line or two what batches cost, by the store's record of past attempts."""
+    took = read_took(db, sorted({batch.step for batch in batches}))
+    return describe_cost(estimate_cost(batches, took)).splitlines()
 
 
 def estimate_cost(batches: Sequence[Batch], took: Iterable[Took]) -> Cost:

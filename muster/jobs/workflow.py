@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from muster import storage
 from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput, MissingInput
+from muster.jobs.cost import tell_cost
 from muster.jobs.freeze import freeze_batch, plan_batches, resources_of, safe_name
 from muster.jobs.model import Element, RunParams
 from muster.jobs.plan import Plan
@@ -215,6 +216,8 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
     for element in plan.elements:
         said = (element.group, element.step, element.decision.value, element.reason)
         log.info("%s %s: %s: %s", *said)
+    for line in tell_cost(db, [batch for _, batch in frozen.batches]):
+        log.info("%s", line)
     if frozen.batches:
         runs.create_batches(db, frozen.batches, again=again)
     facts = {
