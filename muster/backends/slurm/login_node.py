@@ -77,7 +77,7 @@ class Collector:
             name
             for sub in ("logs", "slurm")
             for name, status in self.scan(folder["path"], sub)
-            if name.endswith((".log", ".out")) and not is_known(known.get(name), status)
+            if is_told(name) and not is_known(known.get(name), status)
         ]
         for name in sorted(logs, key=lambda name: known.get(name, [0])[0]):
             self.send_grown(number, folder, name)
@@ -158,6 +158,11 @@ class Collector:
                 if error.errno not in GONE:
                     self.problems.append(f"{below}: {error.strerror}")
         return found
+
+
+def is_told(name: str) -> bool:
+    """Tell what a job writes for others from what it was given: logs, and that it has begun."""
+    return name.endswith((".log", ".out")) or os.path.basename(name).startswith("started.")
 
 
 def is_known(known: "list[Any] | None", status: os.stat_result) -> bool:

@@ -26,7 +26,7 @@ from muster.backends.slurm.ssh import SshCommands
 from muster.errors import ConfigError, InvalidInput, MissingInput, SoftwareError, Transient
 from muster.jobs.model import Result
 from muster.jobs.orders import read_batch_file, write_orders
-from muster.jobs.runner import run_elements
+from muster.jobs.runner import Running, run_elements
 from tests.batches import add_steps_to_path, make_batch
 from tests.integration.backends.sshd import Sshd, sshd
 
@@ -116,7 +116,7 @@ def test_batch_runs_over_there_and_its_result_is_read_here(
     there = read_batch_file(moved)
     assert there.work_uri == str(sides.there / "work/b")
     assert there.elements[0].outputs == {"out": str(sides.there / "products/b-0.txt")}
-    assert run_elements(moved, None, "key", workers=1) == 0
+    assert run_elements(moved, None, Running("key")) == 0
     sides.collect("work/b")
     for index in range(3):
         said = Result.model_validate_json(storage.read_bytes(batch.result_uri(index, 1)))
@@ -244,12 +244,14 @@ def test_new_and_grown_files_come_back(sides: Sides):
     sides.write("work/b/progress/0/1.json", '{"fraction": 0.1}')
     sides.write("work/b/logs/0/1.log", "first\n")
     sides.write("work/b/slurm/a b_1.out", "slurm's\n")
+    sides.write("work/b/slurm/key/started.3", "17\n")
     sides.write("work/b/unasked/x.json", "{}")
     sides.collect("work/b")
     here = sides.here / "work" / "b"
     assert (here / "progress/0/1.json").read_text() == '{"fraction": 0.1}'
     assert (here / "logs/0/1.log").read_text() == "first\n"
     assert (here / "slurm/a b_1.out").read_text() == "slurm's\n"
+    assert (here / "slurm/key/started.3").read_text() == "17\n", "that a task has begun is news"
     assert not (here / "unasked").exists()
     inode = (here / "logs/0/1.log").stat().st_ino
     with (sides.there / "work/b/logs/0/1.log").open("a") as log:
