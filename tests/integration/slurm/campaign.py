@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import os
 import shlex
 import subprocess
@@ -38,31 +39,37 @@ if TYPE_CHECKING:
 QUICK = BackOff(first_s=0.01, longest_s=0.02)
 PATIENCE_S = 280.0
 
-# Writes what a runner writes, without its start: for tests of the scheduler's side alone.
+# Writes what a runner writes, without its start, for elements that do well; else it is the runner.
 QUICK_RUNNER = """\
 import datetime, json, os, sys
-work, key, batch = os.environ["MUSTER_WORK"], os.environ["MUSTER_JOB"], sys.argv[4]
+work, key = os.environ["MUSTER_WORK"], os.environ["MUSTER_JOB"]
 node = os.environ["SLURMD_NODENAME"]
+with open(sys.argv[4]) as file:
+    elements = json.load(file)["elements"]
 for index in [word for before, word in zip(sys.argv, sys.argv[1:]) if before == "--index"]:
     with open(f"{work}/fence/{index}") as file:
         order = json.load(file)
     if order["submission"] != key:
         continue
-    with open(os.environ["LEDGER"], "a") as file:
+    element, attempt = elements[int(index)], order["attempt"]
+    inputs, out = element["inputs"], element["outputs"]["out"]
+    if inputs["acts"][min(attempt, len(inputs["acts"])) - 1] != "fine":
+        os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+    with open(inputs["ledger"], "a") as file:
         for word in ("begin", "done"):
-            file.write(f"{word} {index} {order['attempt']} {node}\\n")
+            file.write(f"{word} {inputs['name']} {attempt} {node}\\n")
     result = {
-        "submission": key, "index": int(index), "attempt": order["attempt"],
+        "submission": key, "index": int(index), "attempt": attempt,
         "outcome": "succeeded", "exit_code": 0, "seconds": 0.01, "max_rss_mib": 1.0,
         "started_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
         "host": node, "pid": os.getpid(),
     }
-    folder = f"{work}/results/{index}"
-    os.makedirs(folder, exist_ok=True)
-    path = f"{folder}/{order['attempt']}.json"
-    with open(path + ".part", "w") as file:
-        json.dump(result, file)
-    os.rename(path + ".part", path)
+    told = f"{work}/results/{index}/{attempt}.json"
+    for path, text in ((out, inputs["name"]), (told, json.dumps(result))):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path + ".part", "w") as file:
+            file.write(text)
+        os.rename(path + ".part", path)
 """
 
 
@@ -103,7 +110,7 @@ class Campaign:
         return Cluster.model_validate({**said, **self.settings})
 
     def use_quick_runner(self) -> None:
-        """Run jobs with a stand-in for the runner that takes no time to start."""
+        """Run what does well with a stand-in for the runner, which takes no time to start."""
         script = self.folder / "runner.py"
         script.parent.mkdir(parents=True, exist_ok=True)
         script.write_text(QUICK_RUNNER)
@@ -238,16 +245,14 @@ class Campaign:
             cursor.execute("SELECT count(*) FROM submission")
             return cursor.fetchone()[0]
 
-    def check_once(
-        self, batch: Batch, names: Sequence[str] | None = None, *, interrupted: bool = False
-    ) -> None:
+    def check_once(self, batch: Batch, *, interrupted: bool = False) -> None:
         """Make sure that no element was lost, and that none ran to success twice.
 
         With ``interrupted``, an attempt that was cut off may have come to its own end, as long as
         nothing of it was published.
         """
         done = Counter(line.split()[1] for line in self.lines() if line.startswith("done "))
-        names = names or [str(e.inputs["name"]) for e in batch.elements]
+        names = [str(e.inputs["name"]) for e in batch.elements]
         elements = batches.read_elements(self.db, batch.id)
         for name, element in zip(names, elements, strict=True):
             assert all(a.outcome is not None for a in element.attempts), name
@@ -322,6 +327,29 @@ def kill_node(campaign: Campaign, node: str) -> None:
             process.kill()
 
 
+def start_bare(
+    make: Callable[..., SlurmCluster],
+    home: Path,
+    settings: Mapping[str, str] | None = None,
+    **options: object,
+) -> SlurmCluster:
+    """Start a cluster whose jobs log in without this user's own start-up files.
+
+    Those take time, twice a job, and locks (pyenv does) that a killed job leaves for all others.
+    """
+    prolog = home / "prolog"
+    home.mkdir(parents=True, exist_ok=True)
+    prolog.write_text(f"#!/bin/sh\necho 'export HOME={home}'\n")
+    prolog.chmod(0o755)
+    bare = {"TaskProlog": str(prolog), "GetEnvTimeout": "0", **(settings or {})}
+    slurm = make(start=False, settings=bare, **options)
+    known = slurm.folder / "state" / "env_cache"
+    known.mkdir(parents=True)
+    (known / getpass.getuser()).write_text(f"HOME={home}\nPATH=/usr/bin:/bin\nLANG=C.UTF-8\n")
+    slurm.start()
+    return slurm
+
+
 def start_supervisor(
     campaign: Campaign, batch: Batch, how: str = "well"
 ) -> subprocess.Popen[bytes]:
@@ -346,4 +374,12 @@ def wave_keys(db: Database) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
-__all__ = ["PATIENCE_S", "QUICK", "Campaign", "kill_node", "start_supervisor", "wave_keys"]
+__all__ = [
+    "PATIENCE_S",
+    "QUICK",
+    "Campaign",
+    "kill_node",
+    "start_bare",
+    "start_supervisor",
+    "wave_keys",
+]
