@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from muster.store.database import Database
 
+# The first call of all is made before anybody has looked at the cluster.
 _RECORD_CALL = """
+    WITH known AS (INSERT INTO cluster (name) VALUES (%(name)s) ON CONFLICT (name) DO NOTHING)
     INSERT INTO cluster_call (cluster, command, calls, failures, seconds)
-    VALUES (%s, %s, 1, %s, %s)
+    VALUES (%(name)s, %(command)s, 1, %(failed)s, %(seconds)s)
     ON CONFLICT (cluster, command) DO UPDATE SET
         calls = cluster_call.calls + 1, failures = cluster_call.failures + excluded.failures,
         seconds = cluster_call.seconds + excluded.seconds, last_at = now()
@@ -160,7 +162,10 @@ def reserve_submission(db: Database, name: str, every_s: float) -> float:
 def record_call(db: Database, name: str, command: str, seconds: float, *, answered: bool) -> None:
     """Count a call of a command on a cluster."""
     with db.transaction() as cursor:
-        cursor.execute(_RECORD_CALL, (name, command, int(not answered), seconds))
+        cursor.execute(
+            _RECORD_CALL,
+            {"name": name, "command": command, "failed": int(not answered), "seconds": seconds},
+        )
 
 
 def read_calls(db: Database, name: str) -> list[Calls]:
