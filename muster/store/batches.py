@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import lru_cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
+from weakref import WeakValueDictionary
 
 from psycopg2.extras import execute_values
 
@@ -32,11 +36,12 @@ _ELEMENTS = """
     SELECT id, index, name, state FROM element WHERE batch_id = %s ORDER BY index
 """
 
+# By the elements' ids, each looked up in an index: joined, the attempts of all batches are read.
 _ATTEMPTS = """
-    SELECT a.element_id, a.id, a.submission_id, a.number, a.generation, a.state, a.outcome,
-           a.resources, a.host, a.missing_since, a.ended_at, a.message, a.log_told
-    FROM attempt a JOIN element e ON e.id = a.element_id
-    WHERE e.batch_id = %s ORDER BY a.element_id, a.number
+    SELECT element_id, id, submission_id, number, generation, state, outcome,
+           resources::text, host, missing_since, ended_at, message, log_told
+    FROM attempt WHERE element_id = ANY(ARRAY(SELECT id FROM element WHERE batch_id = %s))
+    ORDER BY element_id, number
 """
 
 _SUBMISSIONS = """
@@ -47,16 +52,22 @@ _SUBMISSIONS = """
 
 _END_ATTEMPTS = """
     UPDATE attempt SET
-        state = 'ended', ended_at = now(), outcome = v.outcome, exit_code = v.exit_code::int,
-        signal = v.signal::int, host = coalesce(v.host, attempt.host),
-        seconds = v.seconds::float8, max_rss_mib = v.max_rss_mib::float8,
-        error_class = v.error_class, message = v.message, facts = v.facts::jsonb,
-        started_at = coalesce(v.started_at::timestamptz, attempt.started_at), eta_at = NULL,
+        state = 'ended', ended_at = now(), outcome = v.outcome, exit_code = v.exit_code,
+        signal = v.signal, host = coalesce(v.host, attempt.host), seconds = v.seconds,
+        max_rss_mib = v.max_rss_mib, error_class = v.error_class, message = v.message,
+        facts = v.facts, started_at = coalesce(v.started_at, attempt.started_at), eta_at = NULL,
         progress = CASE WHEN v.outcome = 'succeeded' THEN 1 ELSE attempt.progress END
-    FROM (VALUES %s) AS v (id, outcome, exit_code, signal, host, seconds, max_rss_mib,
-                           error_class, message, facts, started_at)
+    FROM json_to_recordset(%s) AS v (
+        id bigint, outcome text, exit_code int, signal int, host text, seconds float8,
+        max_rss_mib float8, error_class text, message text, facts jsonb, started_at timestamptz)
     WHERE attempt.id = v.id AND attempt.state <> 'ended'
     RETURNING attempt.id
+"""
+
+_INSERT_ARTIFACTS = """
+    INSERT INTO artifact (attempt_id, name, uri, sha256, bytes, media_type)
+    SELECT * FROM json_to_recordset(%s) AS v (
+        attempt_id bigint, name text, uri text, sha256 text, bytes bigint, media_type text)
 """
 
 # An element's state is that of its newest attempt in its newest generation.
@@ -69,14 +80,21 @@ _SETTLE_ELEMENTS = """
 """
 
 
+_NUL = re.compile(r"(\\\\)|\\u0000")
+"""A NUL in JSON; a backslash that is one itself is passed over, whatever follows it."""
+
+_KNOWN: WeakValueDictionary[tuple[str, str], Batch] = WeakValueDictionary()
+"""Batches that somebody in this process holds, by their ids and fingerprints."""
+
+
 def read_spec(db: Database, batch_id: str) -> Batch:
     """Read what a batch was frozen with."""
     with db.transaction() as cursor:
-        cursor.execute("SELECT spec FROM batch WHERE id = %s", (batch_id,))
+        cursor.execute("SELECT fingerprint FROM batch WHERE id = %s", (batch_id,))
         row = cursor.fetchone()
-    if row is None:
-        raise no_such_batch(batch_id)
-    return Batch.model_validate(row[0])
+        if row is None:
+            raise no_such_batch(batch_id)
+        return _read_frozen(cursor, batch_id, row[0])
 
 
 def read_batch(db: Database, claim: Claim) -> BatchRecord:
@@ -89,15 +107,16 @@ def read_batch(db: Database, claim: Claim) -> BatchRecord:
     """
     with holding(db, claim) as cursor:
         cursor.execute(
-            "UPDATE batch SET heartbeat_at = now() WHERE id = %s RETURNING spec, generation,"
+            "UPDATE batch SET heartbeat_at = now() WHERE id = %s RETURNING fingerprint, generation,"
             " generation_started_at, cancel_requested_at IS NOT NULL, degraded, now()",
             (claim.batch_id,),
         )
-        spec, generation, started_at, cancel_requested, degraded, now = one_row(cursor)
+        fingerprint, generation, started_at, cancel_requested, degraded, now = one_row(cursor)
+        batch = _read_frozen(cursor, claim.batch_id, fingerprint)
         submissions = _read_submissions(cursor, claim.batch_id)
         elements = _read_elements(cursor, claim.batch_id)
     return BatchRecord(
-        batch=Batch.model_validate(spec),
+        batch=batch,
         generation=generation,
         generation_started_at=started_at,
         cancel_requested=cancel_requested,
@@ -222,34 +241,17 @@ def record_endings(db: Database, claim: Claim, endings: Sequence[Ending]) -> Non
     if not endings:
         return
     with holding(db, claim) as cursor:
-        ended = execute_values(
-            cursor,
-            _END_ATTEMPTS,
-            [
-                (
-                    e.attempt_id, e.outcome.value, e.exit_code, e.signal, e.host, e.seconds,
-                    e.max_rss_mib, e.error_class, e.message, _json_text(e.facts or {}),
-                    e.started_at,
-                )
-                for e in endings
-            ],
-            page_size=len(endings),
-            fetch=True,
-        )  # fmt: skip
-        ids = {row[0] for row in ended}
+        # One text of all of them: a parameter a value costs more than the rest.
+        cursor.execute(_END_ATTEMPTS, (_json_text([_ending_row(e) for e in endings]),))
+        ids = {row[0] for row in cursor.fetchall()}
         artifacts = [
-            (e.attempt_id, a.name, a.uri, a.sha256, a.bytes, a.media_type)
+            {"attempt_id": e.attempt_id, **vars(a)}
             for e in endings
             if e.attempt_id in ids
             for a in e.artifacts
         ]
         if artifacts:
-            execute_values(
-                cursor,
-                "INSERT INTO artifact (attempt_id, name, uri, sha256, bytes, media_type) VALUES %s",
-                artifacts,
-                page_size=len(artifacts),
-            )
+            cursor.execute(_INSERT_ARTIFACTS, (_json_text(artifacts),))
         cursor.execute(_SETTLE_ELEMENTS, (list(ids),))
         cursor.execute(
             "UPDATE submission SET state = 'ended', ended_at = now() WHERE batch_id = %s"
@@ -314,6 +316,33 @@ def record_told(db: Database, claim: Claim, told: Mapping[int, int]) -> None:
         )
 
 
+def _read_frozen(cursor: Cursor, batch_id: str, fingerprint: str) -> Batch:
+    """Read a batch, unless it is held here: of 200 elements it takes longer than all else."""
+    batch = _KNOWN.get((batch_id, fingerprint))
+    if batch is None:
+        cursor.execute("SELECT spec FROM batch WHERE id = %s", (batch_id,))
+        batch = Batch.model_validate(one_row(cursor)[0])
+        _KNOWN[batch_id, fingerprint] = batch
+    return batch
+
+
+def _ending_row(ending: Ending) -> dict[str, Any]:
+    """Say by name what is recorded of an ending, as _END_ATTEMPTS reads it."""
+    return {
+        "id": ending.attempt_id,
+        "outcome": ending.outcome.value,
+        "exit_code": ending.exit_code,
+        "signal": ending.signal,
+        "host": ending.host,
+        "seconds": _finite(ending.seconds),
+        "max_rss_mib": _finite(ending.max_rss_mib),
+        "error_class": ending.error_class,
+        "message": ending.message,
+        "facts": ending.facts or {},
+        "started_at": ending.started_at and ending.started_at.isoformat(),
+    }
+
+
 def _read_submissions(cursor: Cursor, batch_id: str) -> tuple[Submission, ...]:
     cursor.execute(_SUBMISSIONS, (batch_id,))
     return tuple(
@@ -343,7 +372,7 @@ def _attempt(columns: Sequence[Any]) -> Attempt:
         generation=generation,
         state=AttemptState(state),
         outcome=Outcome(outcome) if outcome else None,
-        resources=Resources.model_validate(resources),
+        resources=_parse_resources(resources),
         host=host,
         missing_since=missing,
         ended_at=ended,
@@ -352,10 +381,21 @@ def _attempt(columns: Sequence[Any]) -> Attempt:
     )
 
 
+@lru_cache(maxsize=1024)
+def _parse_resources(text: str) -> Resources:
+    """Parse what attempts had; most of them had the same."""
+    return Resources.model_validate_json(text)
+
+
 def _json(resources: Resources) -> str:
     return json.dumps(resources.model_dump(mode="json"))
 
 
 def _json_text(value: Any) -> str:
     """Render JSON that Postgres takes: it has no character for a NUL."""
-    return json.dumps(value).replace("\\u0000", "")
+    return _NUL.sub(lambda found: found[1] or "", json.dumps(value))
+
+
+def _finite(value: float | None) -> float | None:
+    """Leave out what is no number: JSON has no word for it."""
+    return value if value is not None and isfinite(value) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,9 @@ _UPSERT_ELEMENT = """
                      THEN element.state ELSE excluded.state END,
         reason = excluded.reason, updated_at = now()
 """
+
+PAGE = 1000
+"""Elements in one statement: fewer are slower, more only make its text longer."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +118,14 @@ def create_batches(
 
     A batch that is there already and unchanged keeps its record, unless it is to run ``again``.
     """
+    rows = []
+    for group, b in batches:
+        spec = b.to_json()  # rendered once: it takes longer than all else
+        fingerprint = hashlib.sha256(spec.encode()).hexdigest()
+        rows.append((b.id, b.run, b.step, group, b.backend, b.pool, spec, fingerprint))
     with db.transaction() as cursor:
         changed = execute_values(
-            cursor,
-            cursor.mogrify(_UPSERT_BATCH, {"again": again}).decode(),
-            [
-                (b.id, b.run, b.step, group, b.backend, b.pool, b.to_json(), b.fingerprint)
-                for group, b in batches
-            ],
-            fetch=True,
+            cursor, cursor.mogrify(_UPSERT_BATCH, {"again": again}).decode(), rows, fetch=True
         )
         _upsert_elements(
             cursor,
@@ -353,7 +356,7 @@ def read_log_uris(db: Database, run_id: str, name: str) -> list[tuple[str, int, 
 
 def _upsert_elements(cursor: Any, rows: Sequence[tuple[Any, ...]], changed: list[str]) -> None:
     sql = cursor.mogrify(_UPSERT_ELEMENT, {"changed": changed}).decode()
-    execute_values(cursor, sql, rows)
+    execute_values(cursor, sql, rows, page_size=PAGE)
 
 
 def _run(row: tuple[Any, ...]) -> Run:

@@ -52,6 +52,38 @@ def test_an_attempt_that_ended_stays_as_it_ended(db: Database, claim: Claim) -> 
     assert (element.state, element.attempts[0].outcome) == ("succeeded", Outcome.SUCCEEDED)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("a\0b", "ab"), (r"a\u0000b", r"a\u0000b"), ("a\\\0b", "a\\b"), ("“é” \U0001f600\n%s", None)],
+)
+def test_any_text_of_a_job_is_recorded(db: Database, claim: Claim, said: str, kept: str) -> None:
+    _, attempts = intend(db, claim)
+    ending = Ending(attempts[0], Outcome.SOFTWARE_ERROR, message=said, facts={"said": said})
+    batches.record_endings(db, claim, [ending])
+    with db.transaction() as cursor:
+        cursor.execute("SELECT message, facts ->> 'said' FROM attempt WHERE state = 'ended'")
+        assert cursor.fetchall() == [(kept or said, kept or said)]
+
+
+def test_a_number_that_is_none_keeps_no_end_from_the_record(db: Database, claim: Claim) -> None:
+    _, attempts = intend(db, claim)
+    ending = Ending(attempts[0], Outcome.SUCCEEDED, seconds=float("nan"), max_rss_mib=1.5)
+    batches.record_endings(db, claim, [ending])
+    with db.transaction() as cursor:
+        cursor.execute("SELECT seconds, max_rss_mib FROM attempt WHERE state = 'ended'")
+        assert cursor.fetchall() == [(None, 1.5)]
+
+
+def test_a_batch_that_is_frozen_anew_is_read_anew(db: Database, tmp_path: Path) -> None:
+    batch = store_batch(db, make_batch(tmp_path, [{"text": "a"}]))
+    claim = claims.take_claim(db, batch.id)
+    held = batches.read_batch(db, claim).batch
+    assert batches.read_batch(db, claim).batch is held
+    runs.create_batches(db, [("group", make_batch(tmp_path, [{"text": "another"}]))])
+    assert batches.read_batch(db, claim).batch.elements[0].inputs == {"text": "another"}
+    assert batches.read_spec(db, batch.id).elements[0].inputs == {"text": "another"}
+
+
 def test_an_attempt_never_goes_back(db: Database, claim: Claim) -> None:
     submission, attempts = intend(db, claim)
     batches.record_submitted(db, claim, submission, "ref")
