@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,6 +44,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LONGEST_WAIT_S = 30.0
+
+# Of their own: where files are slow, what is asked of the store must not wait behind them.
+_FILES = ThreadPoolExecutor(max_workers=8, thread_name_prefix="muster-files")
 
 
 async def patiently(
@@ -112,6 +117,7 @@ class Supervisor:
         self.backend = backend
         self.claim = claim
         self.back_off = back_off or BackOff()
+        self._batch: Batch | None = None  # held, so that no pass has to parse it again
         self._progress = ProgressFollower(db, claim, every_s=progress_every_s)
         self._logs = LogFollower(db, claim, backend) if tell_logs else None
 
@@ -204,10 +210,10 @@ class Supervisor:
 
     async def _pass(self) -> BatchEnd | None:
         record: BatchRecord = await self._store(batches.read_batch)
+        self._batch = record.batch
         if record.submissions and self._why_over(record):
             record = await self._cancel_open(record)
-        if record.submissions:
-            await self._follow_all(record)
+        if record.submissions and await self._follow_all(record):
             record = await self._store(batches.read_batch)
         end = await self._submit_or_end(record)
         if record.degraded != self.backend.trouble:
@@ -220,29 +226,33 @@ class Supervisor:
 
     # -- what is open ------------------------------------------------------------------------
 
-    async def _follow_all(self, record: BatchRecord) -> None:
+    async def _follow_all(self, record: BatchRecord) -> bool:
+        """Look at all that is open; tell whether anything was recorded."""
         silent: Transient | None = None
+        news = False
         for submission in record.submissions:
             try:
-                await self._follow(record, submission)
+                news |= await self._follow(record, submission)
             except Transient as error:  # one that cannot be asked must not hide the others
                 silent = error
         if silent is not None:
             raise silent
+        return news
 
-    async def _follow(self, record: BatchRecord, submission: Submission) -> None:
-        """Look at one open submission and record what has become of it."""
+    async def _follow(self, record: BatchRecord, submission: Submission) -> bool:
+        """Look at one open submission and record what has become of it, if anything has."""
         wave = wave_of(record, submission)
         reference = submission.reference
         if not submission.submitted:
             reference = await self.backend.find(wave)
             if reference is None:
                 await self._submit_again(record, submission, wave)
-                return
+                return True
             log.info("found %s again after an interruption", submission.key)
             await self._store(batches.record_submitted, submission.id, reference)
         seen = await self.backend.observe(wave, reference or "")
-        await self._record(record, submission, open_attempts(record, submission), seen)
+        attempts = open_attempts(record, submission)
+        return await self._record(record, submission, attempts, seen) or not submission.submitted
 
     async def _submit_again(self, record: BatchRecord, submission: Submission, wave: Wave) -> None:
         """Deal with what was intended and, as its key shows, was not submitted.
@@ -267,7 +277,7 @@ class Supervisor:
         submission: Submission,
         attempts: Mapping[int, Attempt],
         seen: Mapping[int, Observation],
-    ) -> None:
+    ) -> bool:
         endings: list[Ending] = []
         running: dict[int, str | None] = {}
         back: list[int] = []
@@ -276,6 +286,7 @@ class Supervisor:
         looks = {i: seen.get(i, Observation(Sighting.UNKNOWN)) for i in attempts}
         ended = {i: a for i, a in attempts.items() if looks[i].sighting not in ALIVE}
         results = await self._in_thread(read_results, record.batch, submission.key, ended)
+        fingerprint = record.batch.fingerprint if ended else None  # of the whole batch, so once
         for index, attempt in attempts.items():
             look = looks[index]
             if look.sighting in ALIVE:
@@ -293,7 +304,7 @@ class Supervisor:
                 missing_for_s=(record.now - since).total_seconds() if since else 0.0,
                 grace_s=self.backend.result_grace_s,
             )
-            if outcome is Outcome.SUCCEEDED and submission.fingerprint != record.batch.fingerprint:
+            if outcome is Outcome.SUCCEEDED and submission.fingerprint != fingerprint:
                 outcome = Outcome.SUPERSEDED  # the batch was planned anew while it ran
             if outcome is not None:
                 ending = make_ending(attempt, outcome, look, result)
@@ -309,6 +320,7 @@ class Supervisor:
         names = {a.id: e.name for e in record.elements for a in e.attempts}
         for ending in endings:
             tell_ending(f"{record.batch.step} {names[ending.attempt_id]}", ending)
+        return bool(running or back or missing or endings)
 
     async def _cancel_open(self, record: BatchRecord) -> BatchRecord:
         """Cancel what is open, having said so in the store first; every pass until it has ended."""
@@ -412,4 +424,5 @@ class Supervisor:
         return await asyncio.to_thread(call, self.db, self.claim, *arguments)
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.to_thread(call, *arguments)
+        run = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(_FILES, run, call, *arguments)
