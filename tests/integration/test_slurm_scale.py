@@ -1,0 +1,118 @@
+"""Many batches on one Slurm cluster: how often it is asked, and that every element is told once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from muster.jobs.workflow import freeze_plan
+from tests.scripted_campaign import (
+    RUN,
+    Pace,
+    ScriptedBackends,
+    make_site,
+    plan_elements,
+    supervise,
+    write_plan,
+)
+from tests.scripted_cluster import ScaledClock, Script, ScriptedCluster
+from tests.scripted_slurm import ScriptedSlurm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from muster.store.database import Database
+
+BATCHES, SIZE = 6, 50
+PACE = Pace(speed=30.0)
+
+
+def run_campaign(db: Database, folder: Path, script: Script) -> ScriptedSlurm:
+    """Plan a campaign and supervise it to its end."""
+    site = make_site(folder, PACE, script.slots)
+    write_plan(db, site, plan_elements(folder, BATCHES * SIZE, SIZE))
+    ids = [b for group in freeze_plan(db, site, RUN) for b in group.batches.values()]
+    assert len(ids) == BATCHES
+    slurm = ScriptedSlurm(ScriptedCluster(script, ScaledClock(PACE.speed)))
+
+    async def follow() -> None:
+        backends = ScriptedBackends(db, slurm)
+        try:
+            async with asyncio.timeout(120):
+                await supervise(db, ids, backends, PACE)
+        finally:
+            await backends.close()
+
+    asyncio.run(follow())
+    assert slurm.refused == []
+    return slurm
+
+
+def read(db: Database, question: str) -> list[tuple]:
+    with db.transaction() as cursor:
+        cursor.execute(question)
+        return cursor.fetchall()
+
+
+def calls_of(slurm: ScriptedSlurm) -> Counter[str]:
+    return Counter(call.command for call in slurm.calls)
+
+
+def test_a_wave_is_one_submission_a_batch_and_a_look_is_two_calls_for_all(
+    db: Database, tmp_path: Path
+) -> None:
+    script = Script(slots=100, runs_s=(20, 60), min_job_age_s=20)
+    slurm = run_campaign(db, tmp_path, script)
+    assert calls_of(slurm)["sbatch"] == BATCHES
+    # what had left the queue between two looks was asked of the accounting
+    assert calls_of(slurm)["sacct"] > 0
+    assert max(slurm.status_calls(PACE.poll_every_s)) <= 2
+    assert read(db, "SELECT state, count(*) FROM element GROUP BY 1") == [
+        ("succeeded", BATCHES * SIZE)
+    ]
+    assert read(db, "SELECT count(*), count(DISTINCT attempt_id) FROM artifact") == [
+        (BATCHES * SIZE, BATCHES * SIZE)
+    ]
+    assert set(slurm.cluster.begun.values()) == {1}
+
+
+def test_what_failed_is_tried_again_and_every_end_is_recorded_once(
+    db: Database, tmp_path: Path
+) -> None:
+    script = Script(
+        slots=150,
+        runs_s=(20, 60),
+        min_job_age_s=20,
+        shares={
+            "transient": 0.05, "software_error": 0.04, "out_of_memory": 0.02, "timed_out": 0.02,
+            "node_failed": 0.01, "invalid_input": 0.02,
+        },
+    )  # fmt: skip
+    slurm = run_campaign(db, tmp_path, script)
+    assert read(db, "SELECT count(*) FROM attempt WHERE state <> 'ended'") == [(0,)]
+    assert read(db, "SELECT count(*) FROM submission WHERE state <> 'ended'") == [(0,)]
+    states = dict(read(db, "SELECT state, count(*) FROM element GROUP BY 1"))
+    assert sum(states.values()) == BATCHES * SIZE
+    assert states["succeeded"] > 0.9 * BATCHES * SIZE
+    assert set(states) <= {"succeeded", "invalid_input", "software_error", "transient"}
+    # attempts in the store are exactly what the cluster has run, each under its own submission
+    ran = read(
+        db,
+        "SELECT s.key, e.index, a.outcome FROM attempt a"
+        " JOIN submission s ON s.id = a.submission_id JOIN element e ON e.id = a.element_id",
+    )
+    assert len(ran) > BATCHES * SIZE
+    assert Counter((key, index) for key, index, _ in ran) == slurm.cluster.begun
+    acted = {
+        (task.job.name, index): task.kind
+        for job in slurm.cluster.jobs.values()
+        for task in job.tasks
+        for index in task.elements
+    }
+    for key, index, outcome in ran:
+        kind = acted[key, index]
+        expected = {"TIMEOUT": "timed_out", "OUT_OF_MEMORY": "out_of_memory",
+                    "NODE_FAIL": "node_failed"}.get(kind.state, kind.outcome)  # fmt: skip
+        assert outcome == expected, (key, index)
+    assert max(slurm.status_calls(PACE.poll_every_s)) <= 2
