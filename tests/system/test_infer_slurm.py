@@ -10,12 +10,12 @@ import pytest
 
 from tests.integration.slurm.conftest import slurm_cluster
 from tests.system.conftest import TRAITS
-from tests.system.desk import Desk
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.laptop.slurm.cluster import SlurmCluster
+    from tests.system.desk import Desk
 
 __all__ = ["slurm_cluster"]
 

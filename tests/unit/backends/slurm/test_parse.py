@@ -265,7 +265,7 @@ def test_a_node_that_does_not_see_the_folder_has_failed() -> None:
 def test_a_dependency_that_can_never_be_is_seen() -> None:
     rows = {row.job_id: row for row in parse_queue(read("queue.txt"))}
     assert [job for job, row in rows.items() if is_orphaned(row)] == [99, 98]
-    assert sight(rows[99]).sighting is Sighting.CANCELLED
+    assert sight(rows[99]).sighting is Sighting.ORPHANED
     assert sight(rows[98]).sighting is Sighting.WAITING
 
 
