@@ -317,10 +317,11 @@ class Campaign:
 def kill_node(campaign: Campaign, node: str) -> None:
     """Let a node die with all that runs on it."""
     campaign.slurm.kill(f"slurmd.{node}")
-    jobs = [psutil.Process(pid) for pid in campaign.pids_of(node)]
-    steps = {}
-    for job in jobs:
+    jobs, steps = [], {}
+    for pid in campaign.pids_of(node):
         with contextlib.suppress(psutil.Error):
+            job = psutil.Process(pid)
+            jobs.append(job)
             steps.update({p.pid: p for p in job.parents() if p.name() == "slurmstepd"})
     for process in [*steps.values(), *jobs]:  # first who would tell the controller
         with contextlib.suppress(psutil.Error):
