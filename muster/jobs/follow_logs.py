@@ -121,13 +121,14 @@ class LogFollower:
     async def _tell(self, record: BatchRecord, found: _Log, most: int) -> int:
         """Tell what is new of one log; return how many bytes that was."""
         attempt = found.attempt
-        most = min(most, ATTEMPT_BYTES - attempt.log_told)
+        rest = ATTEMPT_BYTES - attempt.log_told
+        most = min(most, rest)
         new = await self._backend.read_log(
             record.batch, found.element.index, attempt.number, attempt.log_told, most
         )
         if found.ended and len(new) < most:
             self._whole.add(attempt.id)
-        else:  # a line is told when it is whole
+        elif len(new) < rest:  # a line is told when it is whole, except where the telling ends
             new = new[: new.rfind(b"\n") + 1] or (new if len(new) == most else b"")
         if not new:
             return 0

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from muster.errors import MissingInput
 from muster.store import batches, runs
 from tests.batches import make_batch
 
@@ -86,8 +87,12 @@ class ClusterRun:
         return Counter(task.state for task in tasks if task.task_id == self.task_id)
 
     def task_log(self, number: int = 0, try_number: int | None = None) -> str:
+        """Return what the page shows; nothing as long as the task is not there."""
         address = (self.task_id, number)
-        return self.muster.api.task_log("slurm_batches", self.run_id, address, try_number)
+        try:
+            return self.muster.api.task_log("slurm_batches", self.run_id, address, try_number)
+        except MissingInput:
+            return ""
 
     def wait_deferred(self) -> None:
         wanted = Counter(deferred=len(self.batches))
