@@ -50,18 +50,29 @@ _SUBMISSIONS = """
     FROM submission WHERE batch_id = %s AND state <> 'ended' ORDER BY wave
 """
 
+# An element's state is that of its newest attempt in its newest generation.
 _END_ATTEMPTS = """
-    UPDATE attempt SET
-        state = 'ended', ended_at = now(), outcome = v.outcome, exit_code = v.exit_code,
-        signal = v.signal, host = coalesce(v.host, attempt.host), seconds = v.seconds,
-        max_rss_mib = v.max_rss_mib, error_class = v.error_class, message = v.message,
-        facts = v.facts, started_at = coalesce(v.started_at, attempt.started_at), eta_at = NULL,
-        progress = CASE WHEN v.outcome = 'succeeded' THEN 1 ELSE attempt.progress END
-    FROM json_to_recordset(%s) AS v (
-        id bigint, outcome text, exit_code int, signal int, host text, seconds float8,
-        max_rss_mib float8, error_class text, message text, facts jsonb, started_at timestamptz)
-    WHERE attempt.id = v.id AND attempt.state <> 'ended'
-    RETURNING attempt.id
+    WITH ended AS (
+        UPDATE attempt SET
+            state = 'ended', ended_at = now(), outcome = v.outcome, exit_code = v.exit_code,
+            signal = v.signal, host = coalesce(v.host, attempt.host), seconds = v.seconds,
+            max_rss_mib = v.max_rss_mib, error_class = v.error_class, message = v.message,
+            facts = v.facts, started_at = coalesce(v.started_at, attempt.started_at), eta_at = NULL,
+            progress = CASE WHEN v.outcome = 'succeeded' THEN 1 ELSE attempt.progress END
+        FROM json_to_recordset(%s) AS v (
+            id bigint, outcome text, exit_code int, signal int, host text, seconds float8,
+            max_rss_mib float8, error_class text, message text, facts jsonb,
+            started_at timestamptz)
+        WHERE attempt.id = v.id AND attempt.state <> 'ended'
+        RETURNING attempt.id, element_id, number, v.outcome, v.message
+    ), settled AS (
+        UPDATE element SET state = ended.outcome, reason = ended.message, updated_at = now()
+        FROM ended
+        WHERE element.id = ended.element_id
+          AND NOT EXISTS (SELECT 1 FROM attempt newer
+                          WHERE newer.element_id = ended.element_id AND newer.number > ended.number)
+    )
+    SELECT id FROM ended
 """
 
 _INSERT_ARTIFACTS = """
@@ -69,16 +80,6 @@ _INSERT_ARTIFACTS = """
     SELECT * FROM json_to_recordset(%s) AS v (
         attempt_id bigint, name text, uri text, sha256 text, bytes bigint, media_type text)
 """
-
-# An element's state is that of its newest attempt in its newest generation.
-_SETTLE_ELEMENTS = """
-    UPDATE element SET state = a.outcome, reason = a.message, updated_at = now()
-    FROM attempt a
-    WHERE a.id = ANY(%s) AND element.id = a.element_id
-      AND NOT EXISTS (SELECT 1 FROM attempt newer
-                      WHERE newer.element_id = a.element_id AND newer.number > a.number)
-"""
-
 
 _NUL = re.compile(r"(\\\\)|\\u0000")
 """A NUL in JSON; a backslash that is one itself is passed over, whatever follows it."""
@@ -252,7 +253,6 @@ def record_endings(db: Database, claim: Claim, endings: Sequence[Ending]) -> Non
         ]
         if artifacts:
             cursor.execute(_INSERT_ARTIFACTS, (_json_text(artifacts),))
-        cursor.execute(_SETTLE_ELEMENTS, (list(ids),))
         cursor.execute(
             "UPDATE submission SET state = 'ended', ended_at = now() WHERE batch_id = %s"
             " AND state <> 'ended' AND NOT EXISTS (SELECT 1 FROM attempt"
@@ -393,7 +393,8 @@ def _json(resources: Resources) -> str:
 
 def _json_text(value: Any) -> str:
     """Render JSON that Postgres takes: it has no character for a NUL."""
-    return _NUL.sub(lambda found: found[1] or "", json.dumps(value))
+    text = json.dumps(value)
+    return _NUL.sub(lambda found: found[1] or "", text) if "\\u0000" in text else text
 
 
 def _finite(value: float | None) -> float | None:
