@@ -72,6 +72,15 @@ def parse_config(text: str) -> dict[str, str]:
     return {match[1]: match[2].strip() for match in matches if match}
 
 
+def parse_config_time(text: str) -> int | None:
+    """Parse the controller's clock out of ``scontrol show config``, in seconds since 1970.
+
+    None where it was not asked for as a number (SLURM_TIME_FORMAT=%s).
+    """
+    match = re.match(r"Configuration data as of (\d+)$", text, re.MULTILINE)
+    return int(match[1]) if match else None
+
+
 def parse_associations(text: str) -> list[Association]:
     """Parse what ``sacctmgr`` with ASSOCIATION_ARGUMENTS prints.
 

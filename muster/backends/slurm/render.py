@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from muster.backends.contract import Wave
     from muster.backends.slurm.place import SlurmPlace
+    from muster.jobs.model import Caps, Resources
 
 ENVIRONMENT_FILE = "environment"
 ELEMENTS_FILE = "elements"
@@ -86,13 +87,20 @@ def render_script(wave: Wave, *, slots: int) -> str:
     lines = ["#!/bin/bash -l"]
     words = f"Muster: {wave.batch.step}, batch {wave.batch.id}, submission {wave.key}"
     lines.append(f"# {one_line(words)}")
-    for name, value in _directives(wave, place, slots):
-        lines.append(f"#SBATCH --{name}" if value is None else f"#SBATCH --{name}={value}")
+    lines += [f"#SBATCH {option}" for option in render_options(wave, slots=slots)]
     lines += ["", _BEGIN]
     if place.cluster.prelude:
         lines += [*place.cluster.prelude, ""]
     command = ["exec", *map(shlex.quote, place.cluster.container), _COMMAND]
     return "\n".join([*lines, " ".join(command), ""])
+
+
+def render_options(wave: Wave, *, slots: int) -> list[str]:
+    """Render what the script tells sbatch, as arguments of sbatch; else as render_script."""
+    return [
+        f"--{name}" if value is None else f"--{name}={value}"
+        for name, value in _directives(wave, _place(wave), slots)
+    ]
 
 
 def render_environment(variables: Mapping[str, str]) -> str:
@@ -205,11 +213,15 @@ def _sizes(wave: Wave, place: SlurmPlace, longest: int) -> Iterator[tuple[str, s
     yield "cpus-per-task", str(wants.cpus)
     if wants.memory_mib is not None:
         yield "mem", f"{wants.memory_mib}M"
-    most_s = wave.batch.caps.time_limit_s
-    times_s = [most_s, wants.time_limit_s and wants.time_limit_s * longest]
-    time_s = min((t for t in times_s if t is not None), default=None)
+    time_s = job_time_s(wants, wave.batch.caps, longest)
     if time_s is not None:
         yield "time", render_time(time_s) if time_s >= 86400 else f"0-{render_time(time_s)}"
+
+
+def job_time_s(wants: Resources, caps: Caps, elements: int) -> int | None:
+    """Say how long a job may take that runs so many elements, in seconds; None: nobody says."""
+    times_s = [caps.time_limit_s, wants.time_limit_s and wants.time_limit_s * elements]
+    return min((time_s for time_s in times_s if time_s is not None), default=None)
 
 
 def _gres(pool_gres: str | None, gpus: int) -> str:

@@ -1,0 +1,135 @@
+"""The small job that a doctor sends to a pool: what is asked of it, and what its report says."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from muster import __version__, storage
+from muster.check import Check, bad, doubtful
+from muster.jobs.model import Batch, Element, Resources
+
+if TYPE_CHECKING:
+    from muster.backends.slurm.place import SlurmPlace
+    from muster.site import Pool, Site
+
+LONGEST_SKEW_S = 30.0
+"""Clocks that differ by more make times that are compared wrong."""
+
+
+def make_probe(
+    site: Site, name: str, pool: Pool, resources: Resources, slurm: SlurmPlace | None = None
+) -> Batch:
+    """Make a batch of one small element, as a plan would freeze it."""
+    folder = storage.join(site.work_uri, "doctor", uuid.uuid4().hex)
+    return Batch(
+        id=f"doctor-{uuid.uuid4().hex[:10]}.{name}",
+        run="doctor",
+        step="site.probe",
+        backend=pool.backend,
+        pool=name,
+        slots=pool.slots,
+        resources=resources,
+        caps=pool.caps,
+        elements=(
+            Element(index=0, name="probe", outputs={"report": storage.join(folder, "probe.json")}),
+        ),
+        work_uri=folder,
+        pool_uri=storage.join(site.work_uri, "pools", name),
+        slurm=slurm,
+    )
+
+
+def read_report(batch: Batch) -> dict[str, Any]:
+    """Read what the job has found where it ran."""
+    report: dict[str, Any] = json.loads(storage.read_text(batch.elements[0].outputs["report"]))
+    return report
+
+
+def check_software(label: str, facts: dict[str, Any]) -> list[Check]:
+    """Say what of the software there is not as it is here."""
+    checks = []
+    if facts["muster"] != __version__:
+        checks.append(
+            bad(
+                label,
+                "another version of Muster there",
+                where=facts["executable"],
+                got=facts["muster"],
+                expected=f"{__version__}, as here",
+                do="install the same version",
+            )
+        )
+    if facts["missing_packages"]:
+        missing = ", ".join(facts["missing_packages"])
+        checks.append(
+            bad(
+                label,
+                f"lacks {missing}",
+                where=facts["executable"],
+                do="install the extra 'compute' there",
+            )
+        )
+    return checks
+
+
+def check_gpus(label: str, facts: dict[str, Any], gpus: int) -> list[Check]:
+    """Say which GPUs a job has found that asked for some."""
+    if not gpus:
+        return []
+    visible, listed = facts.get("cuda_visible_devices"), facts.get("gpus", [])
+    if not visible and not listed:
+        return [
+            bad(
+                label,
+                "the job asked for a GPU and sees none",
+                where=facts["host"],
+                got="no CUDA_VISIBLE_DEVICES, nothing from nvidia-smi",
+                do="ask the administrators for gres.conf of that node",
+            )
+        ]
+    if not listed:
+        return [
+            doubtful(
+                label,
+                f"the job was given a GPU (CUDA_VISIBLE_DEVICES={visible}), and nvidia-smi is not "
+                f"there or finds none on {facts['host']}",
+                do="see that the driver is loaded there, and a container is started with --nv",
+            )
+        ]
+    return [Check(label, True, f"the job was given {'; '.join(listed)}")]
+
+
+def ahead_s(told_s: float, earliest_s: float, latest_s: float, resolution_s: float = 0.0) -> float:
+    """Say by how much a clock is surely ahead of this machine's, in seconds; negative: behind.
+
+    Parameters
+    ----------
+    told_s : float
+        What it told, in seconds since 1970, cut off to ``resolution_s``.
+    earliest_s, latest_s : float
+        Between which moments of this machine's clock it was read.
+    """
+    if told_s > latest_s:
+        return told_s - latest_s
+    return min(0.0, told_s + resolution_s - earliest_s)
+
+
+def check_clocks(label: str, ahead: dict[str, float]) -> Check:
+    """Compare clocks with one another: whose → by how much it is ahead of this machine's, in s."""
+    clocks = {"this machine": 0.0, **ahead}
+    first, last = min(clocks, key=lambda w: clocks[w]), max(clocks, key=lambda w: clocks[w])
+    apart_s = clocks[last] - clocks[first]
+    if apart_s > LONGEST_SKEW_S:
+        return doubtful(
+            label,
+            f"the clock of {last} is {apart_s:.0f} s ahead of that of {first}: times of jobs, "
+            "which are compared, are wrong by as much",
+            do="have both keep time by NTP",
+        )
+    names = [*clocks]
+    said = f"{', '.join(names[:-1])} and {names[-1]}"
+    return Check(label, True, f"the clocks of {said} agree" + (
+        f" within {apart_s:.0f} s" if apart_s >= 1 else ""
+    ))  # fmt: skip
