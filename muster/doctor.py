@@ -3,56 +3,68 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster import storage
 from muster.backends import Backends
 from muster.backends.contract import Wave
+from muster.check import Check
 from muster.errors import MusterError
-from muster.jobs.model import Batch, Element, Resources, Result
+from muster.jobs.model import Batch, Resources, Result
 from muster.jobs.orders import write_orders
 from muster.jobs.outcome import ALIVE, Outcome, Sighting
+from muster.probing import check_software, make_probe, read_report
+from muster.site import SlurmPool
 from muster.store.schema import read_versions
 
 if TYPE_CHECKING:
-    from muster.site import Pool, Site
+    from collections.abc import AsyncIterator
+
+    from muster.site import LocalPool, Site
     from muster.store.database import Database
 
 PROBE_PATIENCE_S = 120.0
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was tried.
+async def examine_site(
+    site: Site, db: Database, patience_s: float = PROBE_PATIENCE_S
+) -> AsyncIterator[Check]:
+    """Try everything a run on this site needs, and tell each finding as it is made.
 
-    Attributes
+    Parameters
     ----------
-    name : str
-        What.
-    good : bool
-        Whether it is as it should be.
-    finding : str
-        What was found, in a line.
+    site : Site
+        Which.
+    db : Database
+        The store; it need not answer.
+    patience_s : float
+        How long a job may wait before it is given up, in seconds.
     """
-
-    name: str
-    good: bool
-    finding: str
-
-
-async def examine_site(site: Site, db: Database) -> list[Check]:
-    """Try everything a run on this site needs."""
-    checks = [
-        await asyncio.to_thread(_check_store, db.url),
-        await asyncio.to_thread(_check_work, site),
-    ]
+    store = await asyncio.to_thread(_check_store, db.url)
+    yield store
+    work = await asyncio.to_thread(_check_work, site)
+    yield work
+    clusters: dict[str, dict[str, SlurmPool]] = {}
     for name, pool in site.pools.items():
-        checks.extend(await _check_pool(db, site, name, pool))
-    return checks
+        if isinstance(pool, SlurmPool):
+            clusters.setdefault(site.find_cluster(pool).name, {})[name] = pool
+        else:
+            for check in await _check_pool(db, site, name, pool, patience_s):
+                yield check
+    missing = next((check.name for check in (store, work) if not check.good), None)
+    for cluster, pools in clusters.items():
+        if missing is not None:
+            yield Check(f"cluster {cluster}", False, f"not tried: see {missing}")
+            continue
+        from muster.backends.slurm.examine import ClusterExaminer
+
+        try:
+            async for check in ClusterExaminer(db, site, pools, patience_s).examine():
+                yield check
+        except MusterError as error:
+            yield Check(f"cluster {cluster}", False, str(error))
 
 
 def _check_store(url: str) -> Check:
@@ -76,48 +88,35 @@ def _check_work(site: Site) -> Check:
     return Check("work directory", same, f"{site.work_uri} can be written and read")
 
 
-async def _check_pool(db: Database, site: Site, name: str, pool: Pool) -> list[Check]:
+async def _check_pool(
+    db: Database, site: Site, name: str, pool: LocalPool, patience_s: float
+) -> list[Check]:
     """Send one small element through the pool's backend, as a batch would."""
-    folder = storage.join(site.work_uri, "doctor", uuid.uuid4().hex)
-    report = storage.join(folder, "probe.json")
-    batch = Batch(
-        id=f"doctor-{uuid.uuid4().hex[:10]}.{name}",
-        run="doctor",
-        step="site.probe",
-        backend=pool.backend,
-        pool=name,
-        slots=pool.slots,
-        resources=Resources(cpus=1),
-        elements=(Element(index=0, name="probe", outputs={"report": report}),),
-        work_uri=folder,
-        pool_uri=storage.join(site.work_uri, "pools", name),
-    )
+    batch = make_probe(site, name, pool, Resources())
     label = f"pool {name}"
     started = time.monotonic()
     try:
-        result = await _run_probe(db, batch)
+        result = await _run_probe(db, batch, patience_s)
     except MusterError as error:
         return [Check(label, False, str(error))]
     if result is None:
-        return [Check(label, False, f"no result within {PROBE_PATIENCE_S:.0f} s; see {folder}")]
+        missing = f"no result within {patience_s:.0f} s; see {batch.work_uri}"
+        return [Check(label, False, missing)]
     if result.outcome != Outcome.SUCCEEDED:
-        return [Check(label, False, f"{result.outcome}: {result.message}; see {folder}")]
-    facts = json.loads(storage.read_text(report))
+        return [Check(label, False, f"{result.outcome}: {result.message}; see {batch.work_uri}")]
+    facts = read_report(batch)
     took_s = time.monotonic() - started
-    checks = [
+    return [
         Check(
             label,
             True,
             f"{pool.backend}, {pool.slots} slots; a job on {facts['host']} took {took_s:.1f} s: "
             f"Python {facts['python']}, Muster {facts['muster']}, {facts['cpus']} CPUs, "
             f"{facts['memory_mib']} MiB of memory, {facts['free_mib_at_work']} MiB free at work",
-        )
+        ),
+        *check_software(label, facts),
+        *_check_placements(site, name, facts["cpus"], facts["memory_mib"]),
     ]
-    if facts["missing_packages"]:
-        missing = ", ".join(facts["missing_packages"])
-        checks.append(Check(label, False, f"lacks {missing}: install the extra 'compute' there"))
-    checks.extend(_check_placements(site, name, facts["cpus"], facts["memory_mib"]))
-    return checks
 
 
 def _check_placements(site: Site, name: str, cpus: int, memory_mib: int) -> list[Check]:
@@ -135,13 +134,13 @@ def _check_placements(site: Site, name: str, cpus: int, memory_mib: int) -> list
     return [Check(f"pool {name}", False, problem) for problem in problems]
 
 
-async def _run_probe(db: Database, batch: Batch) -> Result | None:
+async def _run_probe(db: Database, batch: Batch, patience_s: float) -> Result | None:
     backends = Backends(db)
     backend = backends.open(batch)
     wave = Wave(batch, f"{batch.id}.w1", {0: 1}, batch.resources)
     await asyncio.to_thread(write_orders, wave)
     reference = await backend.submit(wave)
-    deadline = time.monotonic() + PROBE_PATIENCE_S
+    deadline = time.monotonic() + patience_s
     try:
         while time.monotonic() < deadline:
             seen = (await backend.observe(wave, reference))[0]

@@ -1,8 +1,8 @@
 """Which tests go together, and which come first, where several processes run them (``-n 2``).
 
 A file's tests stay in one process, as they share what its fixtures start, and so do all files that
-share a live Airflow or a cluster.  What takes minutes starts at once, so that only short files are left for the
-end, when no process may be left waiting for another.
+share a live Airflow or a cluster.  What takes minutes starts at once, so that only short files are
+left for the end, when no process may be left waiting for another.
 """
 
 from __future__ import annotations

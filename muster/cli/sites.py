@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from muster.site import read_site, render_pools
+
+if TYPE_CHECKING:
+    from muster.check import Check
 
 
 @click.command()
@@ -21,19 +24,33 @@ def pools(site: str | None) -> None:
 
 @click.command()
 @click.argument("site", required=False)
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a job may wait before it is cancelled, and its reason told.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def doctor(site: str | None, *, as_json: bool) -> int:
-    """Try a SITE: the store, the work directory, and a small job in every pool."""
+def doctor(site: str | None, *, patience: float, as_json: bool) -> int:
+    """Try a SITE: the store, the work directory, each cluster, and a small job in every pool."""
+    from muster.cli.following import run_until_told
     from muster.cli.session import open_database
     from muster.doctor import examine_site
 
     found = read_site(site)
-    checks = asyncio.run(examine_site(found, open_database()))
+    checks: list[Check] = []
+
+    async def examine() -> None:
+        async for check in examine_site(found, open_database(), patience):
+            checks.append(check)
+            if not as_json:
+                click.echo(f"{check.mark:4} {check.name}: {check.finding}")
+
+    run_until_told(examine())
     good = all(check.good for check in checks)
     if as_json:
         report = {"site": found.name, "good": good, "checks": [asdict(c) for c in checks]}
         click.echo(json.dumps(report, indent=1))
-    else:
-        for check in checks:
-            click.echo(f"{'ok ' if check.good else 'BAD'}  {check.name}: {check.finding}")
     return os.EX_OK if good else 1

@@ -14,4 +14,6 @@ governor.py   how much may be submitted, and how fast
 seen.py       what a look has seen, as it is asked for and handed on
 poller.py     one look for all batches, by whoever of several processes is elected
 backend.py    the contract of all backends, made of these
+examine.py    what a doctor asks of a cluster: inventory.py reads partitions and nodes, probe_job.py
+              runs one small job, findings.py says what all that means for a site
 """

@@ -52,12 +52,13 @@ log = logging.getLogger(__name__)
 
 def open_slurm(db: Database, place: SlurmPlace) -> SlurmBackend:
     """Open the cluster of a batch, the way it was frozen with."""
-    transport, files = _open_transport(place)
+    transport, files = open_transport(place)
     client = CommandClient(transport, db, place.cluster.name, place.account)
     return SlurmBackend(db, place.cluster, client, files, transport)
 
 
-def _open_transport(place: SlurmPlace) -> tuple[Transport, WorkFiles]:
+def open_transport(place: SlurmPlace) -> tuple[Transport, WorkFiles]:
+    """Open the way of a batch to its cluster, and of its files there and back."""
     from muster.backends.slurm.transport import SharedFiles
 
     if place.cluster.transport == "local":
@@ -151,7 +152,7 @@ class SlurmBackend:
             rows = [row for row in await self._look_for(wave) if _fits(row, wave)]
             if rows:
                 return str(min(row.job_id for row in rows))
-            begun = await asyncio.to_thread(_read_begun, _folder(wave))
+            begun = await asyncio.to_thread(_read_begun, submission_folder(wave))
             if begun is not None:
                 return begun
             await asyncio.sleep(pause_s)
@@ -250,7 +251,7 @@ class SlurmBackend:
             return dict.fromkeys(tasks, Sighting.UNKNOWN)
         if not seen.knows(wave.key, reference):
             return dict.fromkeys(tasks, Sighting.GONE)
-        folder = _folder(wave)
+        folder = submission_folder(wave)
         begun = {task for task in tasks if (folder / f"{STARTED_FILE}.{task}").exists()}
         return {task: Sighting.GONE if task in begun else Sighting.CANCELLED for task in tasks}
 
@@ -288,7 +289,7 @@ class SlurmBackend:
 
     def _write(self, wave: Wave) -> Path:
         """Write what is submitted, for people to read and for the job to use."""
-        folder = _folder(wave)
+        folder = submission_folder(wave)
         variables = job_variables(wave, self._files.there)
         files = {
             "job.sh": render_script(wave, slots=wave.batch.slots),
@@ -308,7 +309,7 @@ class SlurmBackend:
         return folder
 
 
-def _folder(wave: Wave) -> Path:
+def submission_folder(wave: Wave) -> Path:
     """Return the submission's own folder, which its jobs run in."""
     return local_work_path(wave.batch.work_uri) / "slurm" / wave.key
 
