@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from muster.backends.slurm.parse import LOST_FOLDER_SIGNAL
+from muster.backends.slurm.parse import LOST_FOLDER_SIGNAL, is_stuck
 from muster.backends.slurm.render import job_time_s
 from muster.check import Check, bad, doubtful
 from muster.config import render_time
@@ -275,10 +275,11 @@ def explain_wait(row: JobRow, waited_s: float, start: str | None) -> MusterError
     """Say why a job waits, and what there is to do."""
     reason = row.reason or "None"
     advice = next((do for words, do in _ADVICE if re.match(words, reason)), None)
+    never = is_stuck(row)
     expects = f" (Slurm expects to start it {start})" if start else ""
     return MusterError(
-        "the job did not start, and was cancelled",
-        got=f"{reason}, after {waited_s:.0f} s{expects}",
+        f"the job {'would never' if never else 'did not'} start, and was cancelled",
+        got=reason if never else f"{reason}, after {waited_s:.0f} s{expects}",
         do=advice or f"see what 'man squeue' says of {reason}",
     )
 

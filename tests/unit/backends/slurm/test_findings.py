@@ -171,18 +171,30 @@ def test_why_slurm_would_refuse_a_job(
     [
         ("Resources", "--patience"),
         ("Priority", "--patience"),
-        ("PartitionTimeLimit", "max_time"),
         ("ReqNodeNotAvail, UnavailableNodes:cpu1", "sinfo -R"),
-        ("InvalidAccount", "correct 'account'"),
-        ("QOSMaxWallDurationPerJobLimit", "ask for less"),
         ("AssocGrpCpuLimit", "squeue --me"),
         ("Mystery", "man squeue"),
     ],
 )
 def test_why_a_job_waits(reason: str, advice: str) -> None:
     said = str(explain_wait(row("PENDING", reason=reason), 120.0, "on Monday"))
+    assert said.startswith("the job did not start, and was cancelled; got: ")
     assert f"got: {reason}, after 120 s (Slurm expects to start it on Monday)" in said
     assert advice in said.partition("; do: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("PartitionTimeLimit", "max_time"),
+        ("InvalidAccount", "correct 'account'"),
+        ("QOSMaxWallDurationPerJobLimit", "ask for less"),
+    ],
+)
+def test_what_time_alone_does_not_bring(reason: str, advice: str) -> None:
+    said = str(explain_wait(row("PENDING", reason=reason), 1.0, None))
+    assert said.startswith(f"the job would never start, and was cancelled; got: {reason}; do: ")
+    assert advice in said
 
 
 @pytest.mark.parametrize(
