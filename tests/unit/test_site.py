@@ -177,7 +177,7 @@ SLURM_KEYS = (
          "pool 'slurm' does not say which cluster; there are ['far', 'near']"),
         ("[clusters.near]", "[clusters.near]\nname = 'x'", "got: clusters.near.name; expected: "
          "container, environment, host, key, known_hosts, poll_every, port, prelude, python, "
-         "submissions_per_s, transport, user, work"),
+         "result_grace, submissions_per_s, transport, user, work"),
         ("[clusters.near]", '[clusters.near]\ntransport = "ftp"', "clusters.near.transport"),
         ("[clusters.near]", '[clusters.near]\ntransport = "ssh"', "transport ssh needs a host"),
         ("[clusters.near]", "[clusters.'a b']", "cluster name 'a b' may hold"),
