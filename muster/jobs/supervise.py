@@ -14,6 +14,7 @@ import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from muster.backends.contract import Wave
@@ -23,7 +24,7 @@ from muster.jobs.endings import make_ending, read_results, tell_ending
 from muster.jobs.follow_logs import LogFollower
 from muster.jobs.follow_progress import READ_INTERVAL_S, ProgressFollower
 from muster.jobs.orders import write_orders
-from muster.jobs.outcome import ALIVE, Observation, Outcome, Sighting, decide_outcome
+from muster.jobs.outcome import ALIVE, TERMINATED, Observation, Outcome, Sighting, decide_outcome
 from muster.jobs.retry import BackOff
 from muster.jobs.waves import find_due, name_elements, next_number, open_attempts, wave_of
 from muster.store import batches, claims
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from muster.backends import Backends
     from muster.backends.contract import Backend
-    from muster.jobs.model import Batch
+    from muster.jobs.model import Batch, Result
     from muster.jobs.waves import Due
     from muster.store.database import Database
     from muster.store.records import Attempt, BatchRecord, Claim, Submission
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LONGEST_WAIT_S = 30.0
+END_TOLD_S = 60.0
+"""A scheduler that has not noticed the end of an attempt so long after its result never may."""
 
 # Of their own: where files are slow, what is asked of the store must not wait behind them.
 _FILES = ThreadPoolExecutor(max_workers=8, thread_name_prefix="muster-files")
@@ -284,18 +287,17 @@ class Supervisor:
         missing: list[int] = []
         over = self._why_over(record)
         looks = {i: seen.get(i, Observation(Sighting.UNKNOWN)) for i in attempts}
-        ended = {i: a for i, a in attempts.items() if looks[i].sighting not in ALIVE}
-        results = await self._in_thread(read_results, record.batch, submission.key, ended)
-        fingerprint = record.batch.fingerprint if ended else None  # of the whole batch, so once
+        begun = {i: a for i, a in attempts.items() if looks[i].sighting is not Sighting.WAITING}
+        results = await self._in_thread(read_results, record.batch, submission.key, begun)
+        fingerprint = record.batch.fingerprint if begun else None  # of the whole batch, so once
         for index, attempt in attempts.items():
-            look = looks[index]
-            if look.sighting in ALIVE:
+            look, result = looks[index], results.get(index)
+            if look.sighting in ALIVE and not self._has_long_ended(record, result):
                 if look.sighting is Sighting.RUNNING and attempt.state is not AttemptState.RUNNING:
                     running[attempt.id] = look.host
                 if attempt.missing_since is not None:
                     back.append(attempt.id)
                 continue
-            result = results[index]
             since = attempt.missing_since
             outcome = decide_outcome(
                 look,
@@ -321,6 +323,17 @@ class Supervisor:
         for ending in endings:
             tell_ending(f"{record.batch.step} {names[ending.attempt_id]}", ending)
         return bool(running or back or missing or endings)
+
+    def _has_long_ended(self, record: BatchRecord, result: Result | None) -> bool:
+        """Tell whether an attempt has ended that the scheduler calls alive.
+
+        A controller that is killed soon after it was told forgets that, and is told by nobody.
+        """
+        if result is None or result.outcome == TERMINATED:
+            return False
+        ended_at = result.started_at + timedelta(seconds=result.seconds)
+        patience_s = max(self.backend.result_grace_s, END_TOLD_S)
+        return (record.now - ended_at).total_seconds() > patience_s
 
     async def _cancel_open(self, record: BatchRecord) -> BatchRecord:
         """Cancel what is open, having said so in the store first; every pass until it has ended."""

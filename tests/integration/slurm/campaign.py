@@ -22,7 +22,7 @@ from muster.backends.slurm.client import CommandClient
 from muster.backends.slurm.local_commands import LocalCommands
 from muster.backends.slurm.place import Cluster, SlurmPlace
 from muster.backends.slurm.transport import SharedFiles
-from muster.jobs.retry import FREE, BackOff
+from muster.jobs.retry import BackOff
 from muster.jobs.supervise import Supervisor
 from muster.store import batches, claims, clusters, history
 from tests.batches import STEPS_FOLDER, make_batch, store_batch
@@ -251,15 +251,17 @@ class Campaign:
         With ``interrupted``, an attempt that was cut off may have come to its own end, as long as
         nothing of it was published.
         """
-        done = Counter(line.split()[1] for line in self.lines() if line.startswith("done "))
+        done, begun = (
+            Counter(line.split()[1] for line in self.lines() if line.startswith(f"{word} "))
+            for word in ("done", "begin")
+        )
         names = [str(e.inputs["name"]) for e in batch.elements]
         elements = batches.read_elements(self.db, batch.id)
         for name, element in zip(names, elements, strict=True):
             assert all(a.outcome is not None for a in element.attempts), name
             succeeded = [a for a in element.attempts if a.outcome == "succeeded"]
             assert len(succeeded) == (element.state == "succeeded"), name
-            free = sum(a.outcome in FREE for a in element.attempts) if interrupted else 0
-            most = len(succeeded) + free
+            most = begun[name] if interrupted else len(succeeded)
             assert len(succeeded) <= done[name] <= most, (name, done[name], element)
             published = Path(batch.elements[element.index].outputs["out"])
             if batch.step == "test.perform":

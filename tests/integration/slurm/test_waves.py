@@ -116,6 +116,9 @@ def test_two_hundred_elements_each_come_to_their_own_end(
     killed, runner_killed, cancelled, waiting = 1, 2, 3, (196, 197, 198, 199)
     for index in (killed, runner_killed, cancelled):
         acts[index] = ["sleep", "fine"]
+    victims = range(61, 140, 12)  # some of them sleep where the node dies
+    for index in victims:
+        acts[index] = ["sleep", "fine"]
     resources = Resources(cpus=4, memory_mib=200, time_limit_s=60)  # 12 on each node
     caps = Caps(memory_mib=250, time_limit_s=90)
     batch = campaign.batch(acts, resources=resources, caps=caps, slots=24)
@@ -134,12 +137,8 @@ def test_two_hundred_elements_each_come_to_their_own_end(
         os.kill(psutil.Process(pid).ppid() if runner else pid, signal.SIGKILL)
 
     async def node_dies() -> None:
-        await campaign.until(
-            lambda: (
-                sum(line.startswith("begin") and line.endswith("cpu2") for line in campaign.lines())
-                > 5
-            )
-        )
+        doomed = {f"begin b-e{index} 1 cpu2" for index in victims}
+        await campaign.until(lambda: doomed & set(campaign.lines()))
         kill_node(campaign, "cpu2")
 
     async def meanwhile() -> None:
@@ -154,6 +153,7 @@ def test_two_hundred_elements_each_come_to_their_own_end(
     end = campaign.run(batch, meanwhile)
     expected = {index: PLANTED[word][1] for index, word in planted.items()}
     expected |= {i: ["transient", "succeeded"] for i in (killed, runner_killed)}
+    expected |= {i: ["timed_out", "succeeded"] for i in victims}
     expected |= {i: ["cancelled"] for i in (cancelled, *waiting)}
     failed_on_node = 0
     for element in batches.read_elements(db, batch.id):
