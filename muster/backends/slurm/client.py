@@ -12,7 +12,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from muster.backends.slurm.limits import ASSOCIATION_ARGUMENTS, parse_limits
+from muster.backends.slurm.limits import ASSOCIATION_ARGUMENTS, parse_config, parse_limits
 from muster.backends.slurm.parse import (
     ACCOUNTING_ARGUMENTS,
     QUEUE_ARGUMENTS,
@@ -161,7 +161,7 @@ class CommandClient:
         """Read the limits by scontrol, and by sacctmgr where there is accounting."""
         config = (await self._ask("scontrol", "show", "config")).stdout
         limits = parse_limits(config, "")
-        if not limits.accounting:
+        if not limits.accounting or not _enforces_limits(config):
             return limits
         user = await self._whoami()
         answer = await self._call(
@@ -206,6 +206,12 @@ class CommandClient:
     def _silent(self, command: str, answer: Answer) -> Transient:
         line = refusal_line(answer.stderr) or f"exit code {answer.exit_code}"
         return Transient(f"{command} was not answered", where=self._cluster, got=line)
+
+
+def _enforces_limits(config: str) -> bool:
+    """Tell whether an account's limits hold; elsewhere they are anything, also nought."""
+    enforced = parse_config(config).get("AccountingStorageEnforce", "").split(",")
+    return not {"limits", "safe"}.isdisjoint(enforced)
 
 
 def _output_options(folder: str) -> list[str]:
