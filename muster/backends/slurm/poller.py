@@ -35,7 +35,7 @@ STALE = 3
 """A look that is so many intervals old is made again, whoever was elected to make it."""
 LONGEST_BACK_OFF_S = 300.0
 FLOOR = 10
-"""Nobody looks again before so many times what the last look took."""
+"""Nobody looks again before so many times what the last look took, or so many intervals."""
 IDLE = 5
 """After so many intervals without a question nobody looks any more."""
 
@@ -156,7 +156,9 @@ class ClusterPoller:
 
     @property
     def _interval_s(self) -> float:
-        return max(float(self._cluster.poll_every), FLOOR * self._took_s)
+        every_s = float(self._cluster.poll_every)
+        # A look that hung until the controller was back is no reason to be blind for long.
+        return max(every_s, FLOOR * min(self._took_s, every_s))
 
     async def _step(self) -> float:
         """Look, or learn what another process has seen; return how long to wait, in seconds."""
