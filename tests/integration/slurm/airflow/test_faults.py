@@ -20,7 +20,7 @@ from tests.integration.airflow.conftest import REPOSITORY
 from tests.integration.slurm.airflow.cluster_run import ClusterRun, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.integration.slurm.airflow.conftest import OnSlurm
@@ -168,7 +168,9 @@ def test_the_worker_ends_inside_execute(muster: OnSlurm, tmp_path: Path) -> None
 
 @pytest.mark.slurm_faults
 @pytest.mark.parametrize("seed", range(5))
-def test_four_moments_of_a_run(muster: OnSlurm, tmp_path: Path, seed: int) -> None:
+def test_four_moments_of_a_run(
+    muster: OnSlurm, tmp_path: Path, seed: int, record_property: Callable[[str, str], None]
+) -> None:
     """Twenty in all: something is killed at a moment that the seed draws, and again, and again."""
     chance = random.Random(seed)
     run = ClusterRun(
@@ -178,18 +180,23 @@ def test_four_moments_of_a_run(muster: OnSlurm, tmp_path: Path, seed: int) -> No
         slots=2,
     )
     run.start()
+    killed: list[str] = []
     for _ in range(4):
         time.sleep(chance.uniform(0.0, 12.0))
         victim = chance.choice(("triggerer", "triggerer", "TERM", "scheduler", "worker"))
+        if victim == "worker" and not kill_worker(muster, run):
+            victim = "triggerer"  # no task executes now: each moment ends something
+        killed.append(victim)
         if victim == "worker":
-            kill_worker(muster, run)
-        elif victim == "TERM":
+            continue
+        if victim == "TERM":
             os.kill(muster.live.pid("triggerer"), signal.SIGTERM)
             muster.wait(lambda: "triggerer" not in muster.live.services.running(), 60)
             muster.live.restart("triggerer")
         else:
             muster.live.kill(victim)
             muster.live.restart(victim)
+    record_property("killed", " ".join(killed))
     assert run.end(600) == "success", run.outcomes()
     run.check_whole()
 
