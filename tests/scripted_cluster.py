@@ -134,6 +134,8 @@ class Task:
     begun_s: float | None = None
     ended_s: float | None = None
     node: str = ""
+    shown: tuple[str, str] = ("", "")
+    """Its state, and its row in the queue, when it was last shown."""
 
     @property
     def state(self) -> str:
@@ -206,7 +208,8 @@ class ScriptedCluster:
 
     def alive(self) -> int:
         """Count the tasks that wait or run."""
-        return sum(task.ended_s is None for job in self.jobs.values() for task in job.tasks)
+        waiting = sum(len(job.waiting) for job in self._waiting.values())
+        return waiting + self.script.slots - self._free
 
     def advance(self) -> float:
         """Let happen what has happened by now; return the cluster's time."""

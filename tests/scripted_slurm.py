@@ -14,6 +14,7 @@ import re
 import shlex
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,15 +169,24 @@ class ScriptedSlurm:
         if not {"-h", "-r"} <= options.keys() or options.get("-t") != "all":
             raise Refused(f"squeue: error: this script answers -h -r -t all only: {words!r}")
         self._check_user("squeue", options.get("-u"))
-        fields = [_queue_field(field) for field in options.get("-O", "").split(",")]
+        fields = _queue_fields(options.get("-O", ""))
         names = set(options["-n"].split(",")) if "-n" in options else None
+        now_s, remembered_s = self.cluster.clock.now_s(), self.cluster.script.min_job_age_s
         return "".join(
-            f"{''.join(f'{_QUEUE[name](self, task)}{end}' for name, end in fields)}\n"
+            self._row(task, fields)
             for job in self.cluster.jobs.values()
             if names is None or job.name in names
             for task in job.tasks
-            if self._is_queued(task)
+            if task.ended_s is None or now_s - task.ended_s < remembered_s
         )
+
+    def _row(self, task: Task, fields: Sequence[tuple[str, str]]) -> str:
+        """Show a task; its row is the same until its state is another."""
+        state = f"{task.state} {id(fields)}"
+        if task.shown[0] != state:
+            values = (f"{_QUEUE[name](self, task)}{end}" for name, end in fields)
+            task.shown = (state, f"{''.join(values)}\n")
+        return task.shown[1]
 
     def _sacct(self, words: Sequence[str]) -> str:
         options = _options(
@@ -241,10 +251,6 @@ class ScriptedSlurm:
         """Tell a time of the cluster in whole seconds since 1970."""
         assert at_s is not None
         return str(int(self.cluster.clock.wall_s(at_s)))
-
-    def _is_queued(self, task: Task) -> bool:
-        remembered_s = self.cluster.script.min_job_age_s
-        return task.ended_s is None or self.cluster.clock.now_s() - task.ended_s < remembered_s
 
     def _check_user(self, command: str, user: str | None) -> None:
         if user != self._user:
@@ -354,12 +360,16 @@ def _options(
     return found
 
 
-def _queue_field(field: str) -> tuple[str, str]:
-    """Read ``Name:0X``: a field as wide as it is, and what ends it."""
-    match = re.fullmatch(r"(\w+):0(.?)", field, re.DOTALL)
-    if match is None or match[1] not in _QUEUE:
-        raise Refused(f"squeue: error: Unrecognized field: {field!r}")
-    return match[1], match[2]
+@lru_cache(maxsize=8)
+def _queue_fields(text: str) -> tuple[tuple[str, str], ...]:
+    """Read fields of ``Name:0X``: as wide as they are, and what ends each."""
+    fields = []
+    for field in text.split(","):
+        match = re.fullmatch(r"(\w+):0(.?)", field, re.DOTALL)
+        if match is None or match[1] not in _QUEUE:
+            raise Refused(f"squeue: error: Unrecognized field: {field!r}")
+        fields.append((match[1], match[2]))
+    return tuple(fields)
 
 
 def _directives(script: str) -> Iterator[tuple[str, str]]:
