@@ -316,6 +316,23 @@ class Campaign:
         return [pid for pid in found if pid != os.getpid()]
 
 
+def count_jobs(key: str) -> int:
+    """Count the runners of a submission that live, wherever they were started."""
+    count = 0
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+            count += (
+                environment.get("MUSTER_JOB") == key
+                and "MUSTER_ROLE" not in environment
+                and process.status() != psutil.STATUS_ZOMBIE
+                and "muster" in process.cmdline()
+            )
+        except psutil.Error:
+            continue
+    return count
+
+
 def kill_node(campaign: Campaign, node: str) -> None:
     """Let a node die with all that runs on it."""
     campaign.slurm.kill(f"slurmd.{node}")
@@ -381,6 +398,7 @@ __all__ = [
     "PATIENCE_S",
     "QUICK",
     "Campaign",
+    "count_jobs",
     "kill_node",
     "start_bare",
     "start_supervisor",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from muster.backends.slurm.backend import SlurmBackend
@@ -15,6 +14,7 @@ from muster.backends.slurm.place import Cluster, SlurmPlace
 from muster.backends.slurm.transport import SharedFiles
 from tests.backend_contract import BackendContract
 from tests.batches import STEPS_FOLDER
+from tests.integration.slurm.campaign import count_jobs
 
 if TYPE_CHECKING:
     from muster.backends.contract import Backend
@@ -51,16 +51,4 @@ class TestSlurmBackend(BackendContract):
         return batch.model_copy(update={"backend": "slurm", "slurm": place})
 
     def count_jobs(self, key: str) -> int:
-        count = 0
-        for process in psutil.process_iter():
-            try:
-                environment = process.environ()
-                count += (
-                    environment.get("MUSTER_JOB") == key
-                    and "MUSTER_ROLE" not in environment
-                    and process.status() != psutil.STATUS_ZOMBIE
-                    and "muster" in process.cmdline()
-                )
-            except psutil.Error:
-                continue
-        return count
+        return count_jobs(key)
