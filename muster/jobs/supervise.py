@@ -13,29 +13,28 @@ import contextvars
 import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from muster.backends.contract import Wave
 from muster.errors import InvalidInput, Transient
 from muster.jobs.batch_end import BatchEnd, end_of
-from muster.jobs.endings import make_ending, read_results, tell_ending
+from muster.jobs.endings import read_results, tell_ending
 from muster.jobs.follow_logs import LogFollower
 from muster.jobs.follow_progress import READ_INTERVAL_S, ProgressFollower
+from muster.jobs.judge import judge_attempts
 from muster.jobs.orders import write_orders
-from muster.jobs.outcome import ALIVE, TERMINATED, Observation, Outcome, Sighting, decide_outcome
+from muster.jobs.outcome import Observation, Outcome, Sighting
 from muster.jobs.retry import BackOff
 from muster.jobs.waves import find_due, name_elements, next_number, open_attempts, wave_of
 from muster.store import batches, claims
-from muster.store.records import AttemptState, Ending
+from muster.store.records import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from muster.backends import Backends
     from muster.backends.contract import Backend
-    from muster.jobs.model import Batch, Result
+    from muster.jobs.model import Batch
     from muster.jobs.waves import Due
     from muster.store.database import Database
     from muster.store.records import Attempt, BatchRecord, Claim, Submission
@@ -45,9 +44,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LONGEST_WAIT_S = 30.0
-END_TOLD_S = 60.0
-"""A scheduler that has not noticed the end of an attempt so long after its result never may."""
-
 # Of their own: where files are slow, what is asked of the store must not wait behind them.
 _FILES = ThreadPoolExecutor(max_workers=8, thread_name_prefix="muster-files")
 
@@ -281,59 +277,25 @@ class Supervisor:
         attempts: Mapping[int, Attempt],
         seen: Mapping[int, Observation],
     ) -> bool:
-        endings: list[Ending] = []
-        running: dict[int, str | None] = {}
-        back: list[int] = []
-        missing: list[int] = []
-        over = self._why_over(record)
         looks = {i: seen.get(i, Observation(Sighting.UNKNOWN)) for i in attempts}
         begun = {i: a for i, a in attempts.items() if looks[i].sighting is not Sighting.WAITING}
         results = await self._in_thread(read_results, record.batch, submission.key, begun)
-        fingerprint = record.batch.fingerprint if begun else None  # of the whole batch, so once
-        for index, attempt in attempts.items():
-            look, result = looks[index], results.get(index)
-            if look.sighting in ALIVE and not self._has_long_ended(record, result):
-                if look.sighting is Sighting.RUNNING and attempt.state is not AttemptState.RUNNING:
-                    running[attempt.id] = look.host
-                if attempt.missing_since is not None:
-                    back.append(attempt.id)
-                continue
-            since = attempt.missing_since
-            outcome = decide_outcome(
-                look,
-                result,
-                cancelled_by_us=submission.cancelled,
-                missing_for_s=(record.now - since).total_seconds() if since else 0.0,
-                grace_s=self.backend.result_grace_s,
-            )
-            if outcome is Outcome.SUCCEEDED and submission.fingerprint != fingerprint:
-                outcome = Outcome.SUPERSEDED  # the batch was planned anew while it ran
-            if outcome is not None:
-                ending = make_ending(attempt, outcome, look, result)
-                if outcome is Outcome.CANCELLED and over is not None:
-                    ending = replace(ending, outcome=over[0], message=over[1])
-                endings.append(ending)
-            elif look.sighting is not Sighting.UNKNOWN:
-                missing.append(attempt.id)
-        await self._store(batches.record_running, running)
-        await self._store(batches.record_seen, back)
-        await self._store(batches.record_missing, missing)
-        await self._store(batches.record_endings, endings)
+        found = judge_attempts(
+            record,
+            submission,
+            looks,
+            results,
+            over=self._why_over(record),
+            grace_s=self.backend.result_grace_s,
+        )
+        await self._store(batches.record_running, found.running)
+        await self._store(batches.record_seen, found.back)
+        await self._store(batches.record_missing, found.missing)
+        await self._store(batches.record_endings, found.endings)
         names = {a.id: e.name for e in record.elements for a in e.attempts}
-        for ending in endings:
+        for ending in found.endings:
             tell_ending(f"{record.batch.step} {names[ending.attempt_id]}", ending)
-        return bool(running or back or missing or endings)
-
-    def _has_long_ended(self, record: BatchRecord, result: Result | None) -> bool:
-        """Tell whether an attempt has ended that the scheduler calls alive.
-
-        A controller that is killed soon after it was told forgets that, and is told by nobody.
-        """
-        if result is None or result.outcome == TERMINATED:
-            return False
-        ended_at = result.started_at + timedelta(seconds=result.seconds)
-        patience_s = max(self.backend.result_grace_s, END_TOLD_S)
-        return (record.now - ended_at).total_seconds() > patience_s
+        return found.any
 
     async def _cancel_open(self, record: BatchRecord) -> BatchRecord:
         """Cancel what is open, having said so in the store first; every pass until it has ended."""

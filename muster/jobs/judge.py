@@ -1,0 +1,114 @@
+"""What a look at a submission means for its attempts: a pure judgement, recorded by who asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from muster.jobs.endings import make_ending
+from muster.jobs.outcome import ALIVE, TERMINATED, Outcome, Sighting, decide_outcome
+from muster.jobs.waves import open_attempts
+from muster.store.records import AttemptState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from muster.jobs.model import Result
+    from muster.jobs.outcome import Observation
+    from muster.store.records import BatchRecord, Ending, Submission
+
+END_TOLD_S = 60.0
+"""A scheduler that has not noticed the end of an attempt so long after its result never may."""
+
+
+@dataclass
+class Findings:
+    """What is to be recorded of a submission's attempts.
+
+    Attributes
+    ----------
+    running : dict of int to str or None
+        Attempts that were first seen running: id → host.
+    back : list of int
+        Attempts that seemed to be gone and are not.
+    missing : list of int
+        Attempts that have ended or gone without a result so far.
+    endings : list of Ending
+        How attempts have ended.
+    """
+
+    running: dict[int, str | None] = field(default_factory=dict)
+    back: list[int] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is to be recorded."""
+        return bool(self.running or self.back or self.missing or self.endings)
+
+
+def judge_attempts(
+    record: BatchRecord,
+    submission: Submission,
+    looks: Mapping[int, Observation],
+    results: Mapping[int, Result | None],
+    *,
+    over: tuple[Outcome, str] | None,
+    grace_s: float,
+) -> Findings:
+    """Judge the open attempts of a submission.
+
+    Parameters
+    ----------
+    looks : mapping of int to Observation
+        What was seen of each element.
+    results : mapping of int to Result or None
+        The results that there are, by element.
+    over : tuple of Outcome and str, or None
+        Why nothing more of the batch may run, where that is so.
+    grace_s : float
+        How long a result may lag behind the end of its job, in seconds.
+    """
+    found = Findings()
+    fingerprint: str | None = None  # of the whole batch, so once at most
+    for index, attempt in open_attempts(record, submission).items():
+        look, result = looks[index], results.get(index)
+        if look.sighting in ALIVE and not _has_long_ended(record, result, grace_s):
+            if look.sighting is Sighting.RUNNING and attempt.state is not AttemptState.RUNNING:
+                found.running[attempt.id] = look.host
+            if attempt.missing_since is not None:
+                found.back.append(attempt.id)
+            continue
+        since = attempt.missing_since
+        outcome = decide_outcome(
+            look,
+            result,
+            cancelled_by_us=submission.cancelled,
+            missing_for_s=(record.now - since).total_seconds() if since else 0.0,
+            grace_s=grace_s,
+        )
+        if outcome is Outcome.SUCCEEDED:
+            fingerprint = fingerprint or record.batch.fingerprint
+            if submission.fingerprint != fingerprint:
+                outcome = Outcome.SUPERSEDED  # the batch was planned anew while it ran
+        if outcome is not None:
+            ending = make_ending(attempt, outcome, look, result)
+            if outcome is Outcome.CANCELLED and over is not None:
+                ending = replace(ending, outcome=over[0], message=over[1])
+            found.endings.append(ending)
+        elif look.sighting is not Sighting.UNKNOWN:
+            found.missing.append(attempt.id)
+    return found
+
+
+def _has_long_ended(record: BatchRecord, result: Result | None, grace_s: float) -> bool:
+    """Tell whether an attempt has ended that the scheduler calls alive.
+
+    A controller that is killed soon after it was told forgets that, and is told by nobody.
+    """
+    if result is None or result.outcome == TERMINATED:
+        return False
+    ended_at = result.started_at + timedelta(seconds=result.seconds)
+    return (record.now - ended_at).total_seconds() > max(grace_s, END_TOLD_S)
