@@ -28,6 +28,9 @@ SHORTEST_S = 10.0
 ASK_PATIENCE_S = 20.0
 """Airflow takes some ten seconds for the first question of a triggerer."""
 
+MOST_UNANSWERED = 20
+"""Jobs of hours are not ended because Airflow is slow, but when it never says anything of them."""
+
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """Airflow's states in which a task stays."""
 
@@ -91,7 +94,7 @@ class BatchTrigger(BaseTrigger):
         """Wait until whoever has taken the batch over has ended it."""
         while True:
             end = await patiently(lambda: asyncio.to_thread(read_end, db, self.batch_id))
-            if end.settled:
+            if end.over:
                 return end
             await asyncio.sleep(WATCH_INTERVAL_S)
 
@@ -111,9 +114,13 @@ class BatchTrigger(BaseTrigger):
         thing than that of one that was marked failed.
         """
         told = False
+        unanswered = 0
         try:
-            while await self._will_run_again():
-                if not told:
+            while (runs_again := await self._will_run_again()) is not False:
+                unanswered = unanswered + 1 if runs_again is None else 0
+                if unanswered > MOST_UNANSWERED:
+                    break
+                if runs_again and not told:
                     self.log.info("%s goes on: its task is to run again", self.batch_id)
                     told = True
                 await patiently(supervisor.look)
@@ -122,8 +129,8 @@ class BatchTrigger(BaseTrigger):
         except ClaimLost:
             self.log.info("%s was taken over: nothing is cancelled", self.batch_id)
 
-    async def _will_run_again(self) -> bool:
-        """Ask Airflow whether the task has not ended; if it does not answer, it has."""
+    async def _will_run_again(self) -> bool | None:
+        """Ask Airflow whether the task has not ended; None where it does not answer."""
         task = self.task_instance
         if task is None:
             return False
@@ -138,6 +145,6 @@ class BatchTrigger(BaseTrigger):
                 )
         except Exception as error:  # whatever Airflow has: nobody is to wait for it
             self.log.warning("Airflow does not say what became of the task: %r", error)
-            return False
+            return None
         found = [state for tasks in states.values() for state in tasks.values()]
         return any(state not in ENDED_STATES for state in found)

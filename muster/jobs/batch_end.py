@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from muster.jobs.outcome import Outcome
@@ -30,12 +30,26 @@ class ElementEnd:
     log_told: int = 0
 
 
+LONGEST_SILENCE_S = 150.0
+"""Who supervises a batch is not silent for so long."""
+
+
 @dataclass(frozen=True)
 class BatchEnd:
-    """How a batch stands when nothing of it is left to be run."""
+    """How a batch stands when nothing of it is left to be run.
+
+    ``silent_s`` is since when nobody has given a sign of life, for who did not supervise it.
+    """
 
     batch_id: str
     elements: tuple[ElementEnd, ...]
+    silent_s: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody goes on with it: an element between two attempts has ended, too."""
+        silent = self.silent_s is None or self.silent_s > LONGEST_SILENCE_S
+        return self.settled and (self.succeeded or silent)
 
     @property
     def succeeded(self) -> bool:
@@ -64,7 +78,8 @@ class BatchEnd:
 
 def read_end(db: Database, batch_id: str) -> BatchEnd:
     """Read how a batch stands, for who did not supervise it."""
-    return end_of(batch_id, batches.read_elements(db, batch_id))
+    end = end_of(batch_id, batches.read_elements(db, batch_id))
+    return replace(end, silent_s=batches.read_silence_s(db, batch_id))
 
 
 def end_of(batch_id: str, elements: Sequence[ElementRecord]) -> BatchEnd:

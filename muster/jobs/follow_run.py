@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost
 from muster.jobs.batch_end import read_end
-from muster.jobs.outcome import Outcome
 from muster.jobs.supervise import Supervisor
+from muster.store import claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     Told = Callable[[str, str, str], None]
 
-_ORPHANED = (Outcome.MISSING_INPUT, Outcome.CANCELLED)
 TAKEN_OVER_PATIENCE_S = 60.0
 TAKEN_OVER_POLL_S = 0.5
 
@@ -100,7 +99,9 @@ class RunFollower:
             log.warning("%s", error)
             end = await self._watch_other(batch_id)
         except asyncio.CancelledError:
-            if not self._leave:
+            if self._leave:
+                await asyncio.to_thread(claims.detach, self._db, supervisor.claim)
+            else:
                 await supervisor.cancel("person")
             raise
         self._tell(group, step, "succeeded" if end.succeeded else end.failures[0].state)
@@ -113,26 +114,31 @@ class RunFollower:
                 for step in stage:
                     if step in group.batches:
                         batch_id = group.batches[step]
-                        again = fresh or (number > 0 and await self._was_orphaned(batch_id))
-                        tasks.create_task(self.supervise(group.name, step, batch_id, fresh=again))
+                        await self._make_stale(group, number, batch_id)
+                        tasks.create_task(self.supervise(group.name, step, batch_id, fresh=fresh))
                     elif step in group.skipped:
                         self._tell(group.name, step, group.skipped[step].partition(":")[0])
 
-    async def _was_orphaned(self, batch_id: str) -> bool:
-        """Tell whether a batch was given up for a failure before it, which has been mended since.
+    async def _make_stale(self, group: Group, number: int, batch_id: str) -> None:
+        """Let a batch of a later stage run again where what it came from was mended since.
 
-        A job that was submitted to wait for others is cancelled by the scheduler when one of them
-        fails; when that one was tried again and did well, there is work for the job after all.
+        A job that waited for others is cancelled by the scheduler when one of them fails, and one
+        that did without a band has made less than there could be.  When those before it were
+        tried again and did well, there is work for it after all.
         """
-        end = await asyncio.to_thread(read_end, self._db, batch_id)
-        return end.settled and any(e.state in _ORPHANED for e in end.failures)
+        earlier = [s for stage in self._workflow.stages[:number] for s in stage]
+        before = [group.batches[s] for s in earlier if s in group.batches]
+        if not before:
+            return
+        needed = [group.batches[s] for s in self._workflow.needs if s in group.batches]
+        await asyncio.to_thread(claims.renew_overtaken, self._db, batch_id, before, needed)
 
     async def _watch_other(self, batch_id: str) -> BatchEnd:
         """Wait a while for whoever has taken a batch over to end it."""
         deadline = time.monotonic() + TAKEN_OVER_PATIENCE_S
         while True:
             end = await asyncio.to_thread(read_end, self._db, batch_id)
-            if end.settled or time.monotonic() > deadline:
+            if end.over or time.monotonic() > deadline:
                 return end
             await asyncio.sleep(TAKEN_OVER_POLL_S)
 

@@ -13,6 +13,7 @@ import contextvars
 import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from muster.backends.contract import Wave
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LONGEST_WAIT_S = 30.0
+SIGN_OF_LIFE_S = 60.0
 # Of their own: where files are slow, what is asked of the store must not wait behind them.
 _FILES = ThreadPoolExecutor(max_workers=8, thread_name_prefix="muster-files")
 
@@ -169,7 +171,9 @@ class Supervisor:
             end = await patiently(self._pass, self._tell_degraded)
             if end is not None:
                 return end
-            await self.backend.news()
+            with contextlib.suppress(TimeoutError):  # a sign of life now and then
+                async with asyncio.timeout(SIGN_OF_LIFE_S):
+                    await self.backend.news()
 
     async def cancel(self, by: str) -> BatchEnd:
         """End everything the batch has open, verified and recorded.
@@ -263,6 +267,9 @@ class Supervisor:
         if submission.claim == self.claim.id and not submission.cancelled:
             await self.hand_over(submission.id, wave)
             return
+        # Should it arrive, its fences must not name it any more.
+        nobody = replace(wave, key=f"{wave.key}.given-up")
+        await self._in_thread(write_orders, nobody)
         outcome = Outcome.CANCELLED if submission.cancelled else Outcome.SUPERSEDED
         message = f"intended as {submission.key}, and never submitted"
         attempts = open_attempts(record, submission).values()
@@ -381,7 +388,7 @@ class Supervisor:
         """
         try:
             await self._in_thread(write_orders, wave)
-            await self.backend.turn()
+            await self._wait_for_turn()
             await self._store(claims.check_claim)  # the turn may have taken its time to come
             reference = await self.backend.submit(wave)
         except InvalidInput as error:
@@ -392,6 +399,16 @@ class Supervisor:
         batch = wave.batch
         job = "" if batch.backend == "local" else f", job {reference}"  # what a person asks for
         log.info("submitted %s to pool %s as %s%s", name_elements(wave), batch.pool, wave.key, job)
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until this wave may be submitted, and tell meanwhile that somebody is there."""
+        turn = asyncio.ensure_future(self.backend.turn())
+        try:
+            while not (await asyncio.wait({turn}, timeout=SIGN_OF_LIFE_S))[0]:
+                await self._store(claims.leave_sign)
+        finally:
+            turn.cancel()
+        await turn
 
     # -- calls that block ----------------------------------------------------------------------
 

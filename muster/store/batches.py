@@ -134,6 +134,16 @@ def read_elements(db: Database, batch_id: str) -> tuple[ElementRecord, ...]:
         return _read_elements(cursor, batch_id)
 
 
+def read_silence_s(db: Database, batch_id: str) -> float | None:
+    """Read for how many seconds a batch's supervisor has given no sign of life."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM now() - heartbeat_at) FROM batch WHERE id = %s", (batch_id,)
+        )
+        (silent_s,) = one_row(cursor)
+    return None if silent_s is None else float(silent_s)
+
+
 def intend_submission(
     db: Database, claim: Claim, attempts: Mapping[int, tuple[int, Resources, str]]
 ) -> tuple[int, str]:

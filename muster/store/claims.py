@@ -16,7 +16,7 @@ from muster.errors import ClaimLost, MissingInput
 from muster.store.records import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from psycopg2.extensions import cursor as Cursor
 
@@ -46,6 +46,23 @@ _FRESH_ELEMENTS = """
     WHERE batch_id = %(batch)s AND (state <> 'succeeded' OR EXISTS (
         SELECT 1 FROM batch WHERE id = %(batch)s AND (spec ->> 'looks')::boolean))
 """
+
+# A batch that has ended, and an earlier one of which an attempt did well since its last began.
+_OVERTAKEN = """
+    SELECT 1 FROM batch b
+    WHERE b.id = %(batch)s AND b.cancel_requested_at IS NULL
+      AND NOT EXISTS (SELECT 1 FROM submission WHERE batch_id = b.id AND state <> 'ended')
+      AND EXISTS (
+        SELECT 1 FROM attempt a JOIN element e ON e.id = a.element_id
+        WHERE e.batch_id = ANY(%(before)s) AND a.outcome = 'succeeded' AND a.ended_at > (
+            SELECT max(coalesce(mine.started_at, mine.submitted_at, mine.planned_at))
+            FROM attempt mine JOIN element own ON own.id = mine.element_id
+            WHERE own.batch_id = b.id))
+    FOR UPDATE
+"""
+
+FOLLOWED_S = 120.0
+"""Who has given a sign of life so lately follows a batch."""
 
 _EVENT = """
     INSERT INTO event (run_id, batch_id, kind, message)
@@ -131,22 +148,92 @@ def request_cancel(db: Database, claim: Claim, by: str) -> None:
         cursor.execute(_EVENT, ("cancel", f"asked for by {by}", claim.batch_id))
 
 
-def detach(db: Database, claim: Claim, *, detached: bool = True) -> None:
-    """Record whether what a batch has submitted is meant to run without a supervisor."""
+def renew_overtaken(
+    db: Database, batch_id: str, before: Sequence[str], needed: Sequence[str]
+) -> bool:
+    """Start a new generation of a batch that ended before those that it comes after.
+
+    Its elements run again, those too that have succeeded, where an attempt of an earlier batch did
+    well after its own last attempt began, and all that it needs has succeeded.  What a person
+    cancelled stays so.
+
+    Parameters
+    ----------
+    before, needed : sequence of str
+        Batches that it comes after, and those of them without which it has nothing to do.
+    """
+    with db.transaction() as cursor:
+        cursor.execute(_OVERTAKEN, {"batch": batch_id, "before": list(before)})
+        overtaken = cursor.fetchone() is not None
+        cursor.execute(
+            "SELECT EXISTS (SELECT 1 FROM element WHERE batch_id = ANY(%s)"
+            " AND state <> 'succeeded')",
+            (list(needed),),
+        )
+        if not overtaken or one_row(cursor)[0]:
+            return False
+        cursor.execute(
+            "UPDATE batch SET generation = generation + 1, generation_started_at = now()"
+            " WHERE id = %s RETURNING generation",
+            (batch_id,),
+        )
+        generation = one_row(cursor)[0]
+        cursor.execute(
+            "UPDATE element SET generation = %s, state = 'pending', reason = NULL,"
+            " updated_at = now() WHERE batch_id = %s",
+            (generation, batch_id),
+        )
+        cursor.execute(_EVENT, ("overtaken", "what it came from was made anew", batch_id))
+    return True
+
+
+def detach(db: Database, claim: Claim) -> None:
+    """Record that what a batch has submitted is meant to run without a supervisor."""
     with holding(db, claim) as cursor:
-        cursor.execute("UPDATE batch SET detached = %s WHERE id = %s", (detached, claim.batch_id))
+        cursor.execute("UPDATE batch SET detached = true WHERE id = %s", (claim.batch_id,))
 
 
 def find_detached(db: Database, run_id: str | None = None) -> list[str]:
-    """List batches with something open that is meant to run without a supervisor."""
+    """List batches with something submitted that is meant to run without a supervisor.
+
+    Those that somebody follows all the same are left out.
+    """
     with db.transaction() as cursor:
         cursor.execute(
             "SELECT DISTINCT b.id FROM batch b JOIN submission s ON s.batch_id = b.id"
-            " WHERE s.state <> 'ended' AND b.detached AND b.run_id = coalesce(%s, b.run_id)"
+            " WHERE s.state = 'submitted' AND b.detached AND b.run_id = coalesce(%s, b.run_id)"
+            " AND (s.submitted_at >= b.heartbeat_at"
+            "      OR b.heartbeat_at < now() - make_interval(secs => %s))"
             " ORDER BY b.id",
-            (run_id,),
+            (run_id, FOLLOWED_S),
         )
         return [row[0] for row in cursor.fetchall()]
+
+
+def is_followed(db: Database, run_id: str) -> bool:
+    """Tell whether somebody has lately given a sign of life for something open of a run."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT 1 FROM batch b WHERE b.run_id = %s"
+            " AND b.heartbeat_at > now() - make_interval(secs => %s)"
+            " AND EXISTS (SELECT 1 FROM submission s WHERE s.batch_id = b.id"
+            "             AND s.state <> 'ended' AND coalesce(s.submitted_at, now())"
+            "                 < b.heartbeat_at))",
+            (run_id, FOLLOWED_S),
+        )
+        return bool(one_row(cursor)[0])
+
+
+def leave_sign(db: Database, claim: Claim) -> None:
+    """Leave a sign of life.
+
+    Raises
+    ------
+    ClaimLost
+        When somebody else has taken the batch over.
+    """
+    with holding(db, claim) as cursor:
+        cursor.execute("UPDATE batch SET heartbeat_at = now() WHERE id = %s", (claim.batch_id,))
 
 
 def find_unattended(db: Database, silent_for_s: float) -> list[str]:
