@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from muster import storage
 from muster.backends.slurm.client import ClusterFull, CommandClient
 from muster.backends.slurm.governor import Governor
 from muster.backends.slurm.parse import is_alive, is_refusal, is_stuck, sight
@@ -152,6 +153,7 @@ class SlurmBackend:
             rows = [row for row in await self._look_for(wave) if _fits(row, wave)]
             if rows:
                 return str(min(row.job_id for row in rows))
+            await self._files.collect([str(local_work_path(wave.batch.work_uri))])
             begun = await asyncio.to_thread(_read_begun, submission_folder(wave))
             if begun is not None:
                 return begun
@@ -194,7 +196,8 @@ class SlurmBackend:
         tasks = {index: place // pack for place, index in enumerate(wave.order)}
         open_tasks = tuple(sorted({tasks[index] for index in wave.attempts}))
         job = OpenJob(wave.key, reference, since, open_tasks)
-        self._poller.ask(job, str(local_work_path(wave.batch.work_uri)))
+        batch_folder = str(local_work_path(wave.batch.work_uri))
+        self._poller.ask(job, batch_folder)
         if self._poller.silent is not None:
             raise Transient("the cluster does not answer", where=self.cluster.name,
                             got=self._poller.silent)  # fmt: skip
@@ -205,9 +208,13 @@ class SlurmBackend:
         for row in rows.values():
             if row is not None and is_stuck(row):
                 self._warn_of_stuck(row)
+        late: dict[int, Observation] = {}
+        if not self._poller.has_come(batch_folder):
+            rows = await asyncio.to_thread(_leave_out_late, wave, rows)
+            late = dict.fromkeys(set(wave.attempts) - set(rows), Observation(Sighting.UNKNOWN))
         gone = {tasks[index] for index, row in rows.items() if row is None}
         gone_as = await asyncio.to_thread(self._explain_gone, seen, wave, reference, gone)
-        return {
+        return late | {
             index: _observe(row) if row is not None else Observation(gone_as[tasks[index]])
             for index, row in rows.items()
         }
@@ -312,6 +319,16 @@ class SlurmBackend:
 def submission_folder(wave: Wave) -> Path:
     """Return the submission's own folder, which its jobs run in."""
     return local_work_path(wave.batch.work_uri) / "slurm" / wave.key
+
+
+def _leave_out_late(wave: Wave, rows: Mapping[int, JobRow | None]) -> dict[int, JobRow | None]:
+    """Leave out what has ended, where its result is still to come from the cluster."""
+    return {
+        index: row
+        for index, row in rows.items()
+        if (row is not None and is_alive(row))
+        or storage.exists(wave.batch.result_uri(index, wave.attempts[index]))
+    }
 
 
 def _read_begun(folder: Path) -> str | None:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 CHUNK = 1 << 20
 OVERLAP = 256
 ABANDONED_S = 86400
+STARTED = "started."
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -33,18 +34,37 @@ class Collector:
         self.share = request["share"]
         self.folders = request["folders"]
         self.problems: list[str] = []
+        self.waiting: set[int] = set()
         self.sent: dict[str, bool] = {}
         self.withheld = 0
 
     def run(self) -> None:
-        """Send ended elements first, whole; then how far the others are."""
+        """Send what has begun, then ended elements, whole; then how far the others are."""
         for number, folder in enumerate(self.folders):
+            self.send_begun(number, folder)
+        left = self.left
+        for number, folder in enumerate(self.folders):  # what one leaves, the others may take
+            given = self.left = max(left // (len(self.folders) - number), 1)
             self.send_ended(number, folder)
+            left -= given - self.left
+        self.left = left
         for number, folder in enumerate(self.folders):
             self.send_running(number, folder)
-        end = {"end": True, "withheld": self.withheld, "problems": self.problems[:5]}
+        end = {
+            "end": True,
+            "withheld": self.withheld,
+            "waiting": sorted(self.waiting),
+            "problems": self.problems[:5],
+        }
         self.out.write(json.dumps(end).encode() + b"\n")
         self.out.flush()
+
+    def send_begun(self, number: int, folder: "dict[str, Any]") -> None:
+        """Send the notes of tasks that have begun: where there is none, nothing has run."""
+        for name, status in self.scan(number, folder["path"], "slurm"):
+            is_note = name.rpartition("/")[2].startswith(STARTED)
+            if is_note and not is_known(folder["known"].get(name), status):
+                self.send_whole(number, folder, name)
 
     def send_ended(self, number: int, folder: "dict[str, Any]") -> None:
         """Send each new result behind its log, its progress and its outputs."""
@@ -52,7 +72,7 @@ class Collector:
         for place, output in enumerate(folder["outputs"]):
             outputs.setdefault(str(output["index"]), []).append((place, output))
         new = []
-        for name, status in self.scan(folder["path"], "results"):
+        for name, status in self.scan(number, folder["path"], "results"):
             if name.endswith(".json") and not is_known(folder["known"].get(name), status):
                 new.append((status.st_mtime_ns, name))
         for _, name in sorted(new):
@@ -66,18 +86,19 @@ class Collector:
             if all(parts) and self.send_whole(number, folder, name):
                 continue
             self.withheld += 1
+            self.waiting.add(number)
 
     def send_running(self, number: int, folder: "dict[str, Any]") -> None:
         """Send what is new of progress and logs, the least known log first."""
         known = folder["known"]
-        for name, status in self.scan(folder["path"], "progress"):
+        for name, status in self.scan(number, folder["path"], "progress"):
             if name.endswith(".json") and not is_known(known.get(name), status):
                 self.send_whole(number, folder, name)
         logs = [
             name
             for sub in ("logs", "slurm")
-            for name, status in self.scan(folder["path"], sub)
-            if is_told(name) and not is_known(known.get(name), status)
+            for name, status in self.scan(number, folder["path"], sub)
+            if name.endswith((".log", ".out")) and not is_known(known.get(name), status)
         ]
         for name in sorted(logs, key=lambda name: known.get(name, [0])[0]):
             self.send_grown(number, folder, name)
@@ -114,7 +135,7 @@ class Collector:
         except OSError as error:
             whole = error.errno in GONE
             if not whole:
-                self.problems.append(f"{path}: {error.strerror}")
+                self.tell(about["f"], f"{path}: {error.strerror}")
         self.sent[path] = whole
         return whole
 
@@ -138,7 +159,7 @@ class Collector:
             if at >= stop:
                 return bool(at == size)
 
-    def scan(self, folder: str, sub: str) -> "list[tuple[str, os.stat_result]]":
+    def scan(self, number: int, folder: str, sub: str) -> "list[tuple[str, os.stat_result]]":
         """List the regular files below a folder, hidden ones left out."""
         found: list[tuple[str, os.stat_result]] = []
         waiting = [sub]
@@ -156,13 +177,13 @@ class Collector:
                             found.append((name, item.stat(follow_symlinks=False)))
             except OSError as error:
                 if error.errno not in GONE:
-                    self.problems.append(f"{below}: {error.strerror}")
+                    self.tell(number, f"{below}: {error.strerror}")
         return found
 
-
-def is_told(name: str) -> bool:
-    """Tell what a job writes for others from what it was given: logs, and that it has begun."""
-    return name.endswith((".log", ".out")) or os.path.basename(name).startswith("started.")
+    def tell(self, number: int, problem: str) -> None:
+        """Note what could not be read of a folder."""
+        self.problems.append(problem)
+        self.waiting.add(number)
 
 
 def is_known(known: "list[Any] | None", status: os.stat_result) -> bool:

@@ -25,6 +25,7 @@ from muster.backends.slurm import login_node
 from muster.backends.slurm.mirror_arrivals import Arrivals
 from muster.backends.slurm.mirror_paths import WorkPaths, is_translated
 from muster.backends.slurm.ssh_login import import_asyncssh
+from muster.backends.slurm.transport import NotAllCame
 from muster.errors import ConfigError, InvalidInput, MissingInput, Transient
 from muster.storage.files import PART_SUFFIX, os_errors_at
 
@@ -80,6 +81,8 @@ class MirroredFiles:
         How much one look brings at most, about; four looks where results wait.
     """
 
+    shared = False
+
     def __init__(
         self, ssh: SshCommands, here: str, there: str, *, limit_bytes: int = 64 << 20
     ) -> None:
@@ -130,26 +133,28 @@ class MirroredFiles:
 
         Raises
         ------
+        NotAllCame
+            When results of some folders wait for their files, or could not be read.
         Transient
-            When it is not known whether all results have come; what came is here, whole.
+            When nobody knows; what came is here, whole.
         """
         async with self._collecting:
             arrivals = Arrivals(self.paths, list(folders))
             for _ in range(ROUNDS):
                 end = await self._collect(arrivals)
-                if end["problems"]:
-                    raise Transient(
-                        "not all could be read on the cluster",
-                        where=self._ssh.cluster.host,
-                        got="; ".join(end["problems"]),
-                    )
-                if not end["withheld"] and not arrivals.unsound:
-                    return
-        raise Transient(
-            "more has come than one look brings back; the next goes on",
-            where=self._ssh.cluster.host,
-            got=f"{end['withheld']} results wait for their files",
-        )
+                problems = end["problems"]
+                late = arrivals.unsound | set(end["waiting"])
+                if problems or not late:
+                    break
+        if late:
+            raise NotAllCame(
+                "not all could be read on the cluster"
+                if problems
+                else "more has come than one look brings back; the next goes on",
+                where=str(self._ssh.cluster.host),
+                got="; ".join(problems) or f"{end['withheld']} results wait for their files",
+                folders=[folders[number] for number in late],
+            )
 
     async def _collect(self, arrivals: Arrivals) -> dict[str, Any]:
         request = {

@@ -49,9 +49,9 @@ class Arrivals:
     _unsound: set[tuple[int, str]] = field(default_factory=set)
 
     @property
-    def unsound(self) -> bool:
-        """Whether a log was another one than the one that is known, so that it has to come anew."""
-        return bool(self._unsound)
+    def unsound(self) -> set[int]:
+        """Folders with a log that was another one than is known, so that it has to come anew."""
+        return {number for number, _ in self._unsound}
 
     def describe(self) -> list[dict[str, Any]]:
         """Describe what is known, for the program on the login node."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from muster.backends.slurm.seen import Seen, pack_seen, unpack_seen
+from muster.backends.slurm.transport import NotAllCame
 from muster.errors import StoreUnavailable, Transient
 from muster.store import clusters
 
@@ -97,6 +98,7 @@ class ClusterPoller:
         self._governor = governor
         self._files = files
         self._asked: dict[str, _Asked] = {}
+        self._come: frozenset[str] = frozenset()
         self._task: asyncio.Task[None] | None = None
         self._next = asyncio.Event()
         self._wanted_s = 0.0
@@ -125,6 +127,10 @@ class ClusterPoller:
         """
         self._asked[job.key] = _Asked(job, folder)
         self._want()  # who is told that the cluster is silent asks again, and waits for no news
+
+    def has_come(self, folder: str) -> bool:
+        """Tell whether all that the newest look knows to have ended has its result on this side."""
+        return self._files.shared or folder in self._come
 
     async def close(self) -> None:
         """Look no more."""
@@ -216,10 +222,10 @@ class ClusterPoller:
             return
         at, packed = found
         seen = await asyncio.to_thread(unpack_seen, at, packed)
-        await self._collect()
+        late = await self._collect()
         # What this process submitted since the look began is not in it.
         self.looked_s = time.monotonic() - max(0.0, (look.now - at).total_seconds())
-        self._succeed(seen, None)
+        self._succeed(seen, late)
 
     async def _look(self) -> None:
         """Ask the cluster, once for all."""
@@ -246,7 +252,7 @@ class ClusterPoller:
                 # It must not slow down the looks at the queue, which answers.
                 silent_s = FLOOR * (time.monotonic() - asked_s)
                 self._others_due_s = time.monotonic() + min(silent_s, LONGEST_BACK_OFF_S)
-        await self._collect()
+        trouble = await self._collect() or trouble
         seen = Seen.of_rows(at, queue, others, unanswered)
         packed = await asyncio.to_thread(pack_seen, seen, {job.key for job in wanted})
         await asyncio.to_thread(clusters.record_seen, self._db, self._cluster.name, at, packed)
@@ -274,7 +280,16 @@ class ClusterPoller:
             return await self._client.read_completions(limits.job_completions, keys)
         return []
 
-    async def _collect(self) -> None:
+    async def _collect(self) -> str | None:
+        """Bring back what is new; say what keeps some of it from coming."""
         folders = sorted({asked.folder for asked in self._asked.values()})
-        if folders:
+        self._come = frozenset()
+        if not folders:
+            return None
+        try:
             await self._files.collect(folders)
+        except NotAllCame as error:  # must not hide what has become of the others
+            self._come = frozenset(folders) - error.folders
+            return str(error)
+        self._come = frozenset(folders)
+        return None

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from muster.errors import InvalidInput
+from muster.errors import InvalidInput, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,20 @@ def check_arguments(arguments: Sequence[str]) -> None:
         raise InvalidInput("an argument holds a NUL", where=arguments[0])
 
 
+class NotAllCame(Transient):
+    """Of some folders not all has come: the next time goes on; of the others all is here.
+
+    Attributes
+    ----------
+    folders : frozenset of str
+        Of which something is still to come, on this side.
+    """
+
+    def __init__(self, what: str, *, where: str, got: str, folders: Iterable[str]) -> None:
+        super().__init__(what, where=where, got=got)
+        self.folders = frozenset(folders)
+
+
 class Transport(Protocol):
     """A way to run commands on the cluster."""
 
@@ -74,7 +88,15 @@ class Transport(Protocol):
 
 
 class WorkFiles(Protocol):
-    """How the files of a work directory get to the cluster and back."""
+    """How the files of a work directory get to the cluster and back.
+
+    Attributes
+    ----------
+    shared : bool
+        Whether both sides see the same files, so that nothing has to come.
+    """
+
+    shared: bool
 
     def there(self, path: str) -> str:
         """Return the path on the cluster of a path on this side."""
@@ -95,6 +117,8 @@ class WorkFiles(Protocol):
 
         Raises
         ------
+        NotAllCame
+            When of some of them more is to come.
         Transient
             When it is not known whether all has come.
         """
@@ -103,6 +127,8 @@ class WorkFiles(Protocol):
 
 class SharedFiles:
     """Both sides see the same work directory: nothing travels."""
+
+    shared = True
 
     def there(self, path: str) -> str:
         """Return the path itself."""

@@ -23,6 +23,7 @@ from muster.backends.slurm.mirror import MirroredFiles
 from muster.backends.slurm.mirror_arrivals import Arrivals
 from muster.backends.slurm.mirror_paths import WorkPaths
 from muster.backends.slurm.ssh import SshCommands
+from muster.backends.slurm.transport import NotAllCame
 from muster.errors import ConfigError, InvalidInput, MissingInput, SoftwareError, Transient
 from muster.jobs.model import Result
 from muster.jobs.orders import read_batch_file, write_orders
@@ -372,6 +373,42 @@ def test_one_look_is_bounded_and_results_wait_for_their_logs(sides: Sides):
             assert (here / log).read_bytes() == (sides.there / "work/b" / log).read_bytes()
     assert looks > 1
     assert len(list(here.glob("results/*/1.json"))) == 6
+
+
+def test_one_batch_that_waits_does_not_keep_another_from_its_results(sides: Sides):
+    for index in range(6):
+        sides.write(f"work/a/logs/{index}/1.log", os.urandom(100_000))
+        sides.write(f"work/a/results/{index}/1.json", "{}")
+    sides.write("work/a/slurm/key/started.0", "7\n")
+    sides.write("work/b/results/0/1.json", "{}")
+    with pytest.raises(NotAllCame) as caught:
+        sides.collect("work/a", "work/b", limit_bytes=20_000)
+    assert caught.value.folders == {str(sides.here / "work/a")}
+    assert (sides.here / "work/b/results/0/1.json").exists()
+    assert (sides.here / "work/a/slurm/key/started.0").read_text() == "7\n"
+    assert not (sides.here / "work/a/results").exists()
+
+
+def test_what_cannot_be_read_keeps_no_other_batch_waiting(sides: Sides):
+    sides.write("work/a/results/0/1.json", "{}").parent.chmod(0)
+    sides.write("work/b/results/0/1.json", "{}")
+    if os.access(sides.there / "work/a/results/0", os.R_OK):  # as root may
+        shutil.rmtree(sides.there / "work/a/results")
+        pytest.skip("this user may read everything")
+    with pytest.raises(NotAllCame, match="could be read on the cluster.*Permission") as caught:
+        sides.collect("work/a", "work/b")
+    assert caught.value.folders == {str(sides.here / "work/a")}
+    assert (sides.here / "work/b/results/0/1.json").exists()
+
+
+def test_notes_of_what_has_begun_come_at_once_and_once(sides: Sides):
+    sides.write("work/b/slurm/key/started.0", "7\n")
+    sides.write("work/b/logs/0/1.log", os.urandom(300_000))
+    sides.collect("work/b", limit_bytes=1_000)
+    assert (sides.here / "work/b/slurm/key/started.0").read_text() == "7\n"
+    before = files_below(sides.here / "work/b/slurm")
+    sides.collect("work/b")
+    assert files_below(sides.here / "work/b/slurm") == before
 
 
 def test_log_of_what_runs_does_not_keep_results_waiting(sides: Sides):
