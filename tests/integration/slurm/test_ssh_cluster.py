@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,18 @@ import pytest
 
 from muster.backends.slurm import poller
 from muster.backends.slurm.place import SlurmPlace
+from muster.store import batches
 from tests import backend_contract
 from tests.backend_contract import BackendContract
+from tests.batches import make_batch
 from tests.integration.backends.sshd import Sshd, sshd
 from tests.integration.slurm.campaign import count_jobs
-from tests.integration.slurm.login import PYTHONPATH, make_backend, open_login_node
+from tests.integration.slurm.login import (
+    PYTHONPATH,
+    LoginCampaign,
+    make_backend,
+    open_login_node,
+)
 
 if TYPE_CHECKING:
     from muster.backends.contract import Backend
@@ -119,3 +127,96 @@ class TestWholeContractOverSshMirrored(OverSsh):
     """All of it, with a work directory that the cluster has elsewhere."""
 
     mirrored = True
+
+
+@pytest.fixture(params=["shared", "mirrored"])
+def campaign(
+    request: pytest.FixtureRequest,
+    db: Database,
+    tmp_path: Path,
+    slurm_cluster: SlurmCluster,
+    sshd: Sshd,
+) -> LoginCampaign:
+    open_login_node(sshd, slurm_cluster)
+    (tmp_path / "here").mkdir()
+    work = tmp_path / "there" / "work" if request.param == "mirrored" else None
+    return LoginCampaign(db, slurm_cluster, tmp_path / "here", server=sshd, work=work)
+
+
+def logs_of(campaign: LoginCampaign, batch: Batch) -> list[str]:
+    """What each element's last attempt has said."""
+    elements = batches.read_elements(campaign.db, batch.id)
+    return [Path(batch.log_uri(e.index, e.attempts[-1].number)).read_text() for e in elements]
+
+
+def test_every_break_of_the_connection_costs_no_element_anything(campaign: LoginCampaign) -> None:
+    """While submitting, on either side of the cluster's answer; while polling; and for a while."""
+    batch = campaign.batch([["fine"], ["raise", "fine"], ["fine"], ["fine"]], seconds=3.0)
+    server = campaign.server
+    said: list[str] = []
+
+    async def cut_submission(when: str) -> None:
+        await campaign.until(lambda: campaign.is_held(when))
+        server.cut()
+        await campaign.until(lambda: campaign.degraded(batch))
+        said.append(campaign.degraded(batch) or "")
+        campaign.let_go(when)
+
+    async def meanwhile() -> None:
+        await cut_submission("before")  # what is held may still submit, and have a twin then
+        campaign.hold("after")
+        await campaign.until(lambda: campaign.count("begin") >= 4)
+        server.cut()
+        server.stop()
+        await campaign.until(lambda: campaign.degraded(batch))
+        said.append(campaign.degraded(batch) or "")
+        await campaign.until(lambda: campaign.count("done") >= 3)
+        server.start()
+        await cut_submission("after")  # the second wave, of the element that has failed
+
+    campaign.hold("before")
+    campaign.run(batch, meanwhile)
+    assert campaign.outcomes(batch) == [
+        ["succeeded"],
+        ["software_error", "succeeded"],
+        ["succeeded"],
+        ["succeeded"],
+    ]
+    assert all("connection" in text or "cannot be reached" in text for text in said), said
+    campaign.check_once(batch)
+    campaign.check_record(batch)
+    assert all("succeeded in" in text for text in logs_of(campaign, batch))
+    assert campaign.submissions() == 2
+
+
+def test_what_lies_in_the_work_directory_comes_back_and_products_stay(
+    campaign: LoginCampaign, tmp_path: Path
+) -> None:
+    """Both are recorded by where they are and what is in them; names are taken literally."""
+    there = tmp_path / "cluster's disk" / "$(id) ü;&|*?"
+    outputs = [
+        str(campaign.work_root / "bands" / "a b'$(id)`id`\n%j.txt"),
+        str(there / "product.txt"),
+        str(campaign.folder / "products" / "beside.txt"),
+    ]
+    inputs = [
+        {"name": f"n{index}", "acts": ["fine"], "ledger": str(campaign.ledger)}
+        for index in range(3)
+    ]
+    batch = make_batch(campaign.folder, inputs, step="test.perform")
+    elements = [
+        element.model_copy(update={"outputs": {"out": output}})
+        for element, output in zip(batch.elements, outputs, strict=True)
+    ]
+    batch = campaign.store(batch.model_copy(update={"elements": tuple(elements)}))
+    assert campaign.run(batch).succeeded
+    digests = {uri: hashlib.sha256(f"n{i}".encode()).hexdigest() for i, uri in enumerate(outputs)}
+    with campaign.db.transaction() as cursor:
+        cursor.execute("SELECT uri, sha256 FROM artifact")
+        assert dict(cursor.fetchall()) == digests
+    for uri, digest in digests.items():
+        assert hashlib.sha256(Path(uri).read_bytes()).hexdigest() == digest
+    if campaign.work:
+        names = [path.name for path in (campaign.work / "bands").iterdir()]
+        assert names == [Path(outputs[0]).name]
+        assert not list(campaign.work.rglob("product.txt"))
