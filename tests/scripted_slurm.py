@@ -332,13 +332,15 @@ def _label(job: Job, place: str) -> str:
 
 def _take_environment(words: Sequence[str]) -> list[str]:
     """Take env and its variables off; times must be asked for in seconds, lists uncut."""
-    if not words or words[0] != "env":
-        raise Refused("this script is called by way of env", 127)
-    count = next((i for i, word in enumerate(words[1:], 1) if "=" not in word), len(words))
-    given = set(words[1:count])
-    if given != {"SLURM_TIME_FORMAT=%s", "SLURM_BITSTR_LEN=0"} or count == len(words):
+    given: set[str] = set()
+    rest = list(words)
+    if rest[:1] == ["env"]:
+        count = next((i for i, word in enumerate(rest[1:], 1) if "=" not in word), len(rest))
+        given, rest = set(rest[1:count]), rest[count:]
+    needed = {"SLURM_TIME_FORMAT=%s", "SLURM_BITSTR_LEN=0"} if rest[0] in STATUS_COMMANDS else set()
+    if given != needed:
         raise Refused(f"env: not what this script answers to: {sorted(given)}", 125)
-    return list(words[count:])
+    return rest
 
 
 def _options(

@@ -29,7 +29,7 @@ from muster.backends.slurm.render import (
 from muster.jobs.model import Batch, Element, Resources, Result
 from muster.jobs.orders import write_orders
 from tests.scripted_cluster import ScaledClock, Script, ScriptedCluster
-from tests.scripted_slurm import Latency, ScriptedSlurm
+from tests.scripted_slurm import STATUS_COMMANDS, Latency, ScriptedSlurm
 
 if TYPE_CHECKING:
     from muster.backends.slurm.transport import Answer
@@ -53,8 +53,9 @@ def make_slurm(script: Script) -> tuple[ScriptedSlurm, Clock]:
     return ScriptedSlurm(ScriptedCluster(script, clock), NO_TIME), clock
 
 
-def call(slurm: ScriptedSlurm, *arguments: str, env: tuple[str, ...] = TIMES) -> Answer:
-    return asyncio.run(slurm.call(["env", *env, *arguments], timeout_s=5))
+def call(slurm: ScriptedSlurm, *arguments: str) -> Answer:
+    env = ("env", *TIMES) if arguments[0] in STATUS_COMMANDS else ()
+    return asyncio.run(slurm.call([*env, *arguments], timeout_s=5))
 
 
 def user(slurm: ScriptedSlurm) -> str:
@@ -171,8 +172,10 @@ def test_what_it_does_not_know_it_refuses_and_tells(arguments: tuple[str, ...]) 
 
 def test_times_must_be_asked_for_in_seconds() -> None:
     slurm, _ = make_slurm(Script())
-    assert call(slurm, "id", "-un", env=("TZ=UTC",)).exit_code == 125
-    assert asyncio.run(slurm.call(["id", "-un"], timeout_s=5)).exit_code == 127
+    asked = ("squeue", *QUEUE_ARGUMENTS, "-u", user(slurm))
+    for env in ((), ("env", "TZ=UTC"), ("env", TIMES[0])):
+        assert asyncio.run(slurm.call([*env, *asked], timeout_s=5)).exit_code == 125
+    assert asyncio.run(slurm.call(["env", *TIMES, *asked], timeout_s=5)).exit_code == 0
 
 
 def test_a_full_cluster_takes_no_more(tmp_path: Path) -> None:
