@@ -109,6 +109,7 @@ def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
         print_dry_run(db, site, workflow, data)
         return os.EX_OK
     if options["no_wait"]:
+        click.echo(f"run {run_id}", err=True)  # so that what was submitted can be found again
         run = LocalRun(db, site, workflow, run_id, lambda *_: None)
         done = run_until_told(run.submit(data, interval))
         if isinstance(done, list):
@@ -155,8 +156,5 @@ def _check_locations(params: InferParams) -> None:
 def _with_slots(site: Site, slots: int | None) -> Site:
     if slots is None:
         return site
-    pools = {
-        name: pool.model_copy(update={"slots": slots}) if pool.backend == "local" else pool
-        for name, pool in site.pools.items()
-    }
+    pools = {name: pool.model_copy(update={"slots": slots}) for name, pool in site.pools.items()}
     return site.model_copy(update={"pools": pools})

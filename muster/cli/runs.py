@@ -28,9 +28,14 @@ def wait(run: str, *, as_json: bool) -> int:
     judged.  Ctrl-C leaves its jobs alone.
     """
     from muster.store import runs
+    from muster.store.records import RunState
 
     db = open_database()
     found = _find_planned(db, run)
+    if found.state is not RunState.PLANNED:
+        raise InvalidInput(
+            "the run is over", got=f"{found.id}: {found.state}", do="'muster retry' tries again"
+        )
     return _follow(db, found, runs.read_groups(db, found.id), fresh=False, as_json=as_json)
 
 
@@ -50,26 +55,27 @@ def retry(run: str, *, no_wait: bool, as_json: bool) -> int:
     db = open_database()
     found = _find_planned(db, run)
     workflow = WORKFLOWS[found.workflow]
-    if ".cli__" not in found.id:
-        raise InvalidInput("the run is Airflow's", got=found.id, do="clear its failed tasks there")
     if found.state not in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED):
         raise InvalidInput(
             "the run is not over", got=f"{found.id}: {found.state}", do="'muster wait' follows it"
         )
     groups = runs.read_groups(db, found.id)
-    runs.reopen_run(db, found.id)
     if not no_wait:
+        runs.reopen_run(db, found.id)
         return _follow(db, found, groups, fresh=True, as_json=as_json)
+    wanted = [
+        Group(name, found.id, missing, {})
+        for name, steps in groups.items()
+        if workflow.inspect not in steps and (missing := _missing(db, steps))
+    ]
+    if not wanted:
+        raise InvalidInput("nothing is missing", got=f"{found.id}: {found.state}")
 
     async def submit() -> int:
         backends = Backends(db)
         try:
-            wanted = [
-                Group(name, found.id, await asyncio.to_thread(_missing, db, steps), {})
-                for name, steps in groups.items()
-                if workflow.inspect not in steps
-            ]
             await check_detachable(db, wanted)
+            await asyncio.to_thread(runs.reopen_run, db, found.id)
             done = await submit_detached(db, backends, workflow, wanted, fresh=True)
         finally:
             await backends.close()
@@ -94,11 +100,18 @@ def cancel(run: str) -> int:
 
 def _find_planned(db: Database, text: str) -> Run:
     from muster.store import runs
+    from muster.store.claims import is_followed
 
     found = runs.find_run(db, text)
     if found.planned_at is None:
         raise InvalidInput(
             "the run has no plan", got=f"{found.id}: {found.state}", do="start it anew"
+        )
+    if ".cli__" not in found.id:
+        raise InvalidInput("the run is Airflow's", got=found.id, do="follow or clear it there")
+    if is_followed(db, found.id):
+        raise InvalidInput(
+            "somebody follows the run already", got=found.id, do="'muster status' shows it"
         )
     return found
 
@@ -118,6 +131,8 @@ def _follow(
     from muster.jobs.freeze import Group
     from muster.jobs.verdict import give_verdict
     from muster.jobs.workflow import WORKFLOWS
+    from muster.store import runs
+    from muster.store.records import RunState
 
     workflow = WORKFLOWS[run.workflow]
     wanted: list[Group] = [
@@ -136,6 +151,8 @@ def _follow(
 
     with telling_progress(sum(len(group.batches) for group in wanted)) as tell:
         run_until_told(follow())
+    if runs.read_run(db, run.id).state is RunState.CANCELLED:
+        raise InvalidInput("the run was cancelled meanwhile", got=run.id)
     verdict = give_verdict(db, run.id)
     report_run(db, run.id, verdict, as_json=as_json)
     return os.EX_OK if verdict.good else 1

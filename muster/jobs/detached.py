@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost, ConfigError, Transient
 from muster.jobs.supervise import Supervisor, patiently
+from muster.jobs.verdict import give_verdict
 from muster.jobs.waves import find_due
-from muster.store import batches, claims
+from muster.store import batches, claims, runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,6 +105,8 @@ async def submit_detached(
 async def look_at_detached(db: Database, backends: Backends, run_id: str | None = None) -> int:
     """Record what has become of what was left alone, of one run or of all; count the batches.
 
+    A run of which everything has ended is judged.
+
     Raises
     ------
     Transient
@@ -116,11 +119,14 @@ async def look_at_detached(db: Database, backends: Backends, run_id: str | None 
             await supervisor.look()  # to say what is wanted of the cluster: all are looked at once
             await supervisor.backend.news()
             await supervisor.look()
+            await asyncio.to_thread(claims.detach, db, supervisor.claim)
         except ClaimLost as error:
             log.info("left alone: %s", error)
 
     found = await asyncio.to_thread(claims.find_detached, db, run_id)
     await asyncio.gather(*(look(batch_id) for batch_id in found))
+    for over in await asyncio.to_thread(runs.find_settled_detached, db, run_id):
+        await asyncio.to_thread(give_verdict, db, over)
     return len(found)
 
 
@@ -149,6 +155,8 @@ async def _submit_batch(
     await asyncio.to_thread(claims.detach, db, supervisor.claim)
     while True:
         record = await asyncio.to_thread(batches.read_batch, db, supervisor.claim)
+        if record.cancel_requested:
+            return Submitted(group.name, step, (), "cancelled")
         due, _ = find_due(record, supervisor.back_off)
         if not due:
             break
@@ -158,6 +166,7 @@ async def _submit_batch(
             await supervisor.backend.news()
             continue
         await _bring(supervisor, *intended)
+    await asyncio.to_thread(claims.detach, db, supervisor.claim)  # and nobody follows it now
     references = tuple(s.reference for s in record.submissions if s.reference is not None)
     refused = [e.attempts[-1].message for e in record.elements if e.attempts and not references]
     return Submitted(group.name, step, references, refused[0] if refused else None)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.backends import Backends
-from muster.errors import ClaimLost, Transient
+from muster.errors import ClaimLost, MusterError
 from muster.jobs.detached import look_at_detached
 from muster.jobs.supervise import Supervisor
 from muster.store import claims, runs
@@ -19,6 +18,10 @@ if TYPE_CHECKING:
     from muster.store.database import Database
 
 log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 8
+PATIENCE_S = 900.0
+"""How long one batch is tried to be ended: its cluster may be down for days."""
 
 SILENT_FOR_S = 600.0
 """How long somebody who supervises may be silent, unless one who asks says otherwise."""
@@ -60,15 +63,30 @@ async def reconcile_unattended(db: Database, silent_for_s: float) -> list[BatchE
     silent_for_s : float
         Seconds without a sign of life.
     """
-    ends: list[BatchEnd] = []
     backends = Backends(db)
-    with contextlib.suppress(Transient):  # what was left alone waits for another time, too
-        await look_at_detached(db, backends)
-    for batch_id in await asyncio.to_thread(claims.find_unattended, db, silent_for_s):
-        supervisor = await Supervisor.take_over(db, batch_id, backends)
+    at_once = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def end(batch_id: str) -> BatchEnd | None:
         try:
-            ends.append(await supervisor.cancel("reconcile"))
+            async with at_once, asyncio.timeout(PATIENCE_S):
+                supervisor = await Supervisor.take_over(db, batch_id, backends)
+                return await supervisor.cancel("reconcile")
         except ClaimLost as error:
             log.info("left alone: %s", error)
-    await backends.close()
-    return ends
+        except TimeoutError:
+            log.warning("%s does not end; another time", batch_id)
+        except MusterError as error:  # of one batch, and no reason to leave the others
+            log.error("%s: %s", batch_id, error)  # noqa: TRY400 - one line for people
+        return None
+
+    try:
+        unattended = await asyncio.to_thread(claims.find_unattended, db, silent_for_s)
+        ends = await asyncio.gather(*(end(batch_id) for batch_id in unattended))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await look_at_detached(db, backends)
+        except (MusterError, TimeoutError) as error:
+            log.warning("what was left alone waits for another time: %s", error)
+    finally:
+        await backends.close()
+    return [found for found in ends if found is not None]

@@ -188,9 +188,12 @@ def renew_overtaken(
 
 
 def detach(db: Database, claim: Claim) -> None:
-    """Record that what a batch has submitted is meant to run without a supervisor."""
+    """Record that what a batch has submitted is meant to run without a supervisor, from now on."""
     with holding(db, claim) as cursor:
-        cursor.execute("UPDATE batch SET detached = true WHERE id = %s", (claim.batch_id,))
+        cursor.execute(
+            "UPDATE batch SET detached = true, heartbeat_at = NULL WHERE id = %s",
+            (claim.batch_id,),
+        )
 
 
 def find_detached(db: Database, run_id: str | None = None) -> list[str]:
@@ -202,8 +205,7 @@ def find_detached(db: Database, run_id: str | None = None) -> list[str]:
         cursor.execute(
             "SELECT DISTINCT b.id FROM batch b JOIN submission s ON s.batch_id = b.id"
             " WHERE s.state = 'submitted' AND b.detached AND b.run_id = coalesce(%s, b.run_id)"
-            " AND (s.submitted_at >= b.heartbeat_at"
-            "      OR b.heartbeat_at < now() - make_interval(secs => %s))"
+            " AND coalesce(b.heartbeat_at < now() - make_interval(secs => %s), true)"
             " ORDER BY b.id",
             (run_id, FOLLOWED_S),
         )
@@ -216,9 +218,7 @@ def is_followed(db: Database, run_id: str) -> bool:
         cursor.execute(
             "SELECT EXISTS (SELECT 1 FROM batch b WHERE b.run_id = %s"
             " AND b.heartbeat_at > now() - make_interval(secs => %s)"
-            " AND EXISTS (SELECT 1 FROM submission s WHERE s.batch_id = b.id"
-            "             AND s.state <> 'ended' AND coalesce(s.submitted_at, now())"
-            "                 < b.heartbeat_at))",
+            " AND EXISTS (SELECT 1 FROM submission WHERE batch_id = b.id AND state <> 'ended'))",
             (run_id, FOLLOWED_S),
         )
         return bool(one_row(cursor)[0])

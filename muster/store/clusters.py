@@ -47,14 +47,15 @@ class Look:
     ----------
     now : datetime
         The store's clock.
-    at : datetime or None
-        When the newest look that was answered began.
+    at, asked_at : datetime or None
+        When the newest look that was answered began, and the newest one of all.
     trouble : str or None
         Why the last one was not.
     """
 
     now: datetime
     at: datetime | None
+    asked_at: datetime | None
     trouble: str | None
 
 
@@ -99,8 +100,20 @@ def know_cluster(db: Database, name: str) -> None:
 def read_look(db: Database, name: str) -> Look:
     """Read when a cluster was last looked at."""
     with db.transaction() as cursor:
-        cursor.execute("SELECT now(), looked_at, trouble FROM cluster WHERE name = %s", (name,))
+        cursor.execute(
+            "SELECT now(), looked_at, asked_at, trouble FROM cluster WHERE name = %s", (name,)
+        )
         return Look(*one_row(cursor))
+
+
+def record_asked(db: Database, name: str) -> datetime:
+    """Record that a look at a cluster begins, and return when that is."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "UPDATE cluster SET asked_at = now() WHERE name = %s RETURNING asked_at", (name,)
+        )
+        at: datetime = one_row(cursor)[0]
+    return at
 
 
 def read_seen(db: Database, name: str) -> tuple[datetime, bytes] | None:

@@ -102,21 +102,24 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Cursor]:
-        """Yield a cursor whose statements are transactions of their own, on one connection.
+        """Yield a cursor whose statements are transactions of their own, on a new connection.
+
+        It is none of the few, which nobody may hold while he waits for another.
 
         Raises
         ------
         StoreUnavailable
             When Postgres does not answer.
         """
-        with self._connection() as connection:
-            connection.autocommit = True
-            try:
+        try:
+            with contextlib.closing(self._open()) as connection:
+                connection.autocommit = True
                 with connection.cursor() as cursor:
                     yield cursor
-            finally:
-                if not connection.closed:
-                    connection.autocommit = False
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            raise StoreUnavailable(
+                "the store does not answer", got=error, do="is Postgres running?"
+            ) from error
 
     def close(self) -> None:
         """Close what is idle; the next transaction connects again."""
@@ -154,6 +157,9 @@ class Database:
                 connection = self._idle.pop()
                 if not connection.closed:
                     return connection
+        return self._open()
+
+    def _open(self) -> Connection:
         opened: Connection = psycopg2.connect(
             self.url, application_name="muster", options=_OPTIONS, **_TIMEOUTS
         )

@@ -221,6 +221,19 @@ def read_degraded(db: Database, run_id: str) -> list[Degraded]:
         return [Degraded(*row) for row in cursor.fetchall()]
 
 
+def find_settled_detached(db: Database, run_id: str | None = None) -> list[str]:
+    """List runs that were submitted to be left alone and of which everything has ended."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT r.id FROM run r WHERE r.state = 'planned' AND r.id = coalesce(%s, r.id)"
+            " AND EXISTS (SELECT 1 FROM batch WHERE run_id = r.id AND detached)"
+            " AND NOT EXISTS (SELECT 1 FROM element WHERE run_id = r.id"
+            "                 AND state IN ('pending', 'running')) ORDER BY r.id",
+            (run_id,),
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
 def reopen_run(db: Database, run_id: str) -> None:
     """Record that somebody goes on with a run that was over."""
     with db.transaction() as cursor:
@@ -266,6 +279,7 @@ def end_abandoned(db: Database, silent_for_s: float) -> list[str]:
                            FROM batch WHERE run_id = run.id)) < now() - make_interval(secs => %s)
               AND NOT EXISTS (SELECT 1 FROM submission s JOIN batch b ON b.id = s.batch_id
                               WHERE b.run_id = run.id AND s.state <> 'ended')
+              AND NOT EXISTS (SELECT 1 FROM batch WHERE run_id = run.id AND detached)
             RETURNING id
             """,
             (silent_for_s,),

@@ -163,6 +163,9 @@ class SlurmBackend:
     async def submit(self, wave: Wave) -> str:
         """Submit the wave by one sbatch."""
         await self._know_cluster()
+        if self._governor.full:
+            self._untaken.add(wave.key)
+            raise ClusterFull("Slurm took no more jobs a while ago", where=self.cluster.name)
         self._untaken.discard(wave.key)
         folder = await asyncio.to_thread(self._write, wave)
         batch = wave.batch
@@ -172,6 +175,7 @@ class SlurmBackend:
         try:
             job_id = await self._client.submit(there, f"{there}/job.sh")
         except ClusterFull:
+            self._governor.note_full()
             self._untaken.add(wave.key)
             raise
         except InvalidInput as error:

@@ -23,7 +23,7 @@ from muster.backends.slurm.parse import (
     parse_queue,
 )
 from muster.backends.slurm.refusal import classify_refusal, refusal_line
-from muster.errors import InvalidInput, StoreUnavailable, Transient
+from muster.errors import InvalidInput, SoftwareError, StoreUnavailable, Transient
 from muster.store.clusters import record_call
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class CommandClient:
         options = ["--parsable", f"--chdir={folder}", *_output_options(folder)]
         answer = await self._call("sbatch", *options, script, timeout_s=SUBMIT_TIMEOUT_S)
         if answer.exit_code == 0:
-            return parse_job_id(answer.stdout)
+            return _read_job_id(answer.stdout)
         line = refusal_line(answer.stderr)
         match classify_refusal(answer):
             case "refused":
@@ -232,3 +232,12 @@ def _output_options(folder: str) -> list[str]:
 def _program(arguments: Sequence[str]) -> str:
     """Name the program of a command, behind the variables that it is called with."""
     return next(word for word in arguments if word != "env" and "=" not in word)
+
+
+def _read_job_id(text: str) -> int:
+    """Read the id that sbatch has printed, behind what a site's wrapper may have put before it."""
+    said = text.strip().splitlines()
+    try:
+        return parse_job_id(said[-1] if said else "")
+    except SoftwareError as error:  # it was taken, and is found by its name
+        raise Transient("sbatch did not say the job's id", got=error) from error

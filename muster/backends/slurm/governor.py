@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from muster.store.database import Database
 
 LIMITS_KEPT_S = 3600.0
+FIRST_FULL_S, LONGEST_FULL_S = 15.0, 300.0
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class Governor:
         self._read_s = 0.0
         self._lock = asyncio.Lock()
         self._taken: list[tuple[float, int]] = []  # when (monotonic), and how many array tasks
+        self._full_until_s = 0.0
+        self._full_s = 0.0
 
     async def limits(self) -> Limits:
         """Return the cluster's limits, read once an hour.
@@ -64,8 +67,19 @@ class Governor:
         wait_s = await asyncio.to_thread(reserve_submission, self._db, self._cluster.name, every_s)
         await asyncio.sleep(wait_s)
 
+    @property
+    def full(self) -> bool:
+        """Whether the cluster said lately that it takes no more."""
+        return time.monotonic() < self._full_until_s
+
+    def note_full(self) -> None:
+        """Remember that the cluster takes no more: it is asked again after a while, ever longer."""
+        self._full_s = min(LONGEST_FULL_S, max(FIRST_FULL_S, 2 * self._full_s))
+        self._full_until_s = time.monotonic() + self._full_s
+
     def count(self, tasks: int) -> None:
         """Remember that so many array tasks were submitted, which no look has shown yet."""
+        self._full_s = 0.0
         self._taken.append((time.monotonic(), tasks))
 
     async def room(self, queued: int, looked_s: float) -> int:
@@ -78,6 +92,8 @@ class Governor:
         looked_s : float
             When that look began, in seconds of the monotonic clock.
         """
+        if self.full:
+            return 0
         limits = await self.limits()
         self._taken = [(at, tasks) for at, tasks in self._taken if at >= looked_s]
         queued += sum(tasks for _, tasks in self._taken)

@@ -177,7 +177,10 @@ class ClusterPoller:
         if due_s <= 0:
             with ExitStack() as stack:
                 won = await asyncio.to_thread(stack.enter_context, clusters.elected(self._db, name))
-                if won or -due_s > (STALE - 1) * self._interval_s:
+                # Who has won while this one asked has said so in the store by now.
+                look = await asyncio.to_thread(clusters.read_look, self._db, name)
+                due_s = self._due_s(look)
+                if (won and due_s <= 0) or -due_s > (STALE - 1) * self._interval_s:
                     try:
                         await self._look()
                     except Transient as error:
@@ -193,9 +196,9 @@ class ClusterPoller:
 
     def _due_s(self, look: Look) -> float:
         """Say in how many seconds the cluster may be looked at again; negative: since when."""
-        if look.at is None:
+        if look.asked_at is None:
             return 0.0
-        due_s = self._interval_s - (look.now - look.at).total_seconds()
+        due_s = self._interval_s - (look.now - look.asked_at).total_seconds()
         return due_s * random.uniform(1.0, 1.1) if due_s > 0 else due_s
 
     def _fail(self, error: Exception) -> float:
@@ -230,7 +233,7 @@ class ClusterPoller:
     async def _look(self) -> None:
         """Ask the cluster, once for all."""
         started_s = time.monotonic()
-        at = (await asyncio.to_thread(clusters.read_look, self._db, self._cluster.name)).now
+        at = await asyncio.to_thread(clusters.record_asked, self._db, self._cluster.name)
         queue = await self._client.read_queue()
         wanted = await self._find_wanted()
         seen = Seen.of_rows(at, queue)

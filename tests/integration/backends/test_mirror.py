@@ -395,7 +395,7 @@ def test_what_cannot_be_read_keeps_no_other_batch_waiting(sides: Sides):
     if os.access(sides.there / "work/a/results/0", os.R_OK):  # as root may
         shutil.rmtree(sides.there / "work/a/results")
         pytest.skip("this user may read everything")
-    with pytest.raises(NotAllCame, match="could be read on the cluster.*Permission") as caught:
+    with pytest.raises(NotAllCame, match=r"could be read on the cluster.*Permission") as caught:
         sides.collect("work/a", "work/b")
     assert caught.value.folders == {str(sides.here / "work/a")}
     assert (sides.here / "work/b/results/0/1.json").exists()

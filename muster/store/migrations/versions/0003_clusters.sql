@@ -3,6 +3,7 @@
 CREATE TABLE cluster (
     name            text PRIMARY KEY,
     looked_at       timestamptz,                   -- when the newest look that was answered began
+    asked_at        timestamptz,                   -- when the newest look began, answered or not
     seen            bytea,                         -- what it saw, compressed
     trouble         text,                          -- why the last look was not answered
     trouble_since   timestamptz,

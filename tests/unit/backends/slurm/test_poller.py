@@ -16,7 +16,7 @@ from muster.backends.slurm.poller import ClusterPoller
 def test_a_slow_look_makes_the_next_one_late_but_not_by_much(
     took_s: float, expected_s: float
 ) -> None:
-    """A look that hangs through an outage is the last slow one; what has ended waits for the next."""
+    """A look that hangs in an outage is the last slow one; what has ended waits for the next."""
     nobody: Any = None
     poller = ClusterPoller(nobody, Cluster(poll_every="00:00:30"), nobody, nobody, nobody)
     poller._took_s = took_s
