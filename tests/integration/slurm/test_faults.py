@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     MakeCluster = Callable[..., SlurmCluster]
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slurm_faults]
+pytestmark = [pytest.mark.slurm, pytest.mark.slurm_faults, pytest.mark.timeout(600)]
 
 ONCE = ["succeeded"]
 LONGER_THAN_ANYBODY_ASKS_S = 75.0
@@ -122,7 +122,7 @@ def test_the_controller_is_away(make_campaign: MakeCampaign, moment: str) -> Non
 
 
 def test_the_controller_is_killed_while_all_goes_on(make_campaign: MakeCampaign) -> None:
-    """More than once; what runs goes on, and what waits is not forgotten."""
+    """More than once; what it has forgotten the end of is known by its result."""
     campaign = make_campaign()
     batch = campaign.batch([["fine"]] * 12, seconds=4.0, slots=4)
 
@@ -134,7 +134,7 @@ def test_the_controller_is_killed_while_all_goes_on(make_campaign: MakeCampaign)
             await bring_back(campaign.slurm, "slurmctld")
 
     campaign.run(batch, meanwhile)
-    campaign.check_once(batch, interrupted=True)
+    campaign.check_once(batch, interrupted=True, ghosts=True)
     assert all(found[-1:] == ONCE for found in campaign.outcomes(batch))
 
 
@@ -466,13 +466,14 @@ def test_a_full_cluster_is_waited_for(make_campaign: MakeCampaign) -> None:
     campaign.check_once(batch)
 
 
+@pytest.mark.timeout(1500)
 def test_two_thousand_elements_in_ten_arrays(
     make_campaign: MakeCampaign, capsys: pytest.CaptureFixture[str]
 ) -> None:
     campaign = make_campaign()
     campaign.use_quick_runner()
     campaign.settings = {**campaign.settings, "submissions_per_s": 2, "poll_every": "00:00:02"}
-    made = [campaign.batch([["fine"]] * 200, name=f"b{i}", slots=200) for i in range(10)]
+    made = [campaign.batch([["fine"]] * 200, name=f"b{i}", slots=5) for i in range(10)]
     started_s = time.monotonic()
 
     async def scenario() -> None:

@@ -102,6 +102,7 @@ def find_step(campaign: Campaign, name: str) -> int | None:
 
 
 @pytest.mark.slurm_faults
+@pytest.mark.timeout(600)
 def test_two_hundred_elements_each_come_to_their_own_end(
     db: Database, tmp_path: Path, make_slurm_cluster: MakeCluster
 ) -> None:
