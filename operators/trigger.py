@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WATCH_INTERVAL_S = 15.0
 SHORTEST_S = 10.0
 """An event sooner than this after the deferral is lost to a race in the scheduler."""
+LOG_DRAINS_S = 5.0
+"""Airflow closes a trigger's log when the trigger ends: what is on its way there is lost to it."""
 ASK_PATIENCE_S = 20.0
 """Airflow takes some ten seconds for the first question of a triggerer."""
 
@@ -87,7 +89,7 @@ class BatchTrigger(BaseTrigger):
             # reconciler has ended it: a return without an event would fail the task either way.
             end = await self._watch(db)
         elapsed_s = asyncio.get_running_loop().time() - started
-        await asyncio.sleep(max(0.0, self.shortest_s - elapsed_s))
+        await asyncio.sleep(max(LOG_DRAINS_S, self.shortest_s - elapsed_s))
         yield TriggerEvent({"batch": self.batch_id, "succeeded": end.succeeded})  # type: ignore[no-untyped-call]
 
     async def _watch(self, db: Database) -> BatchEnd:
