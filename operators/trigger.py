@@ -27,11 +27,9 @@ SHORTEST_S = 10.0
 """An event sooner than this after the deferral is lost to a race in the scheduler."""
 LOG_DRAINS_S = 5.0
 """Airflow closes a trigger's log when the trigger ends: what is on its way there is lost to it."""
-ASK_PATIENCE_S = 20.0
-"""Airflow takes some ten seconds for the first question of a triggerer."""
-
-MOST_UNANSWERED = 20
-"""Jobs of hours are not ended because Airflow is slow, but when it never says anything of them."""
+ASK_PATIENCE_S = 300.0
+ASK_AGAIN_S = 5.0
+"""Airflow takes ten seconds for the first question of a triggerer, a minute on a busy machine."""
 
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """Airflow's states in which a task stays."""
@@ -40,6 +38,9 @@ _SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Database, Backends]]
     WeakKeyDictionary()
 )
 """What all triggers of a triggerer share: a few connections, and one look at each cluster."""
+
+_ASKING = asyncio.Lock()
+"""One question at a time: each occupies a thread, and the store's calls need some."""
 
 _ENDING: set[asyncio.Task[None]] = set()
 """What goes on when Airflow's patience with ``on_kill`` (30 s) is at its end."""
@@ -116,13 +117,9 @@ class BatchTrigger(BaseTrigger):
         thing than that of one that was marked failed.
         """
         told = False
-        unanswered = 0
         try:
-            while (runs_again := await self._will_run_again()) is not False:
-                unanswered = unanswered + 1 if runs_again is None else 0
-                if unanswered > MOST_UNANSWERED:
-                    break
-                if runs_again and not told:
+            while await self._will_run_again():
+                if not told:
                     self.log.info("%s goes on: its task is to run again", self.batch_id)
                     told = True
                 await patiently(supervisor.look)
@@ -131,22 +128,31 @@ class BatchTrigger(BaseTrigger):
         except ClaimLost:
             self.log.info("%s was taken over: nothing is cancelled", self.batch_id)
 
-    async def _will_run_again(self) -> bool | None:
-        """Ask Airflow whether the task has not ended; None where it does not answer."""
+    async def _will_run_again(self) -> bool:
+        """Ask Airflow whether the task has not ended; what is not known is asked again."""
         task = self.task_instance
         if task is None:
             return False
+        told = False
         try:
-            async with asyncio.timeout(ASK_PATIENCE_S):
-                states = await asyncio.to_thread(
-                    RuntimeTaskInstance.get_task_states,
-                    dag_id=task.dag_id,
-                    task_ids=[task.task_id],
-                    run_ids=[task.run_id],
-                    map_index=task.map_index,
-                )
-        except Exception as error:  # whatever Airflow has: nobody is to wait for it
-            self.log.warning("Airflow does not say what became of the task: %r", error)
-            return None
+            async with asyncio.timeout(ASK_PATIENCE_S), _ASKING:
+                while True:
+                    try:
+                        states = await asyncio.to_thread(
+                            RuntimeTaskInstance.get_task_states,
+                            dag_id=task.dag_id,
+                            task_ids=[task.task_id],
+                            run_ids=[task.run_id],
+                            map_index=task.map_index,
+                        )
+                        break
+                    except Exception as error:  # whatever it is, the next answer may be one
+                        if not told:
+                            self.log.warning("Airflow does not say how the task is: %r", error)
+                            told = True
+                        await asyncio.sleep(ASK_AGAIN_S)
+        except TimeoutError:
+            self.log.warning("Airflow has not said how the task is: it is taken to have ended")
+            return False
         found = [state for tasks in states.values() for state in tasks.values()]
         return any(state not in ENDED_STATES for state in found)

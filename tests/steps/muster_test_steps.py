@@ -69,10 +69,11 @@ def report(
     out.write_text("reported")
 
 
-def talk(*, lines: int, name: str, out: Path, seconds: float = 0.0, width: int = 0) -> None:
-    """Say numbered lines, each after a while, on standard output and standard error in turn."""
+def talk(*, lines: int, name: str, out: Path, gate: str = "", width: int = 0) -> None:
+    """Say numbered lines on standard output and standard error in turn; wait halfway at a gate."""
     for number in range(lines):
-        time.sleep(seconds)
+        while gate and number == lines // 2 and not Path(gate).exists():
+            time.sleep(0.05)
         stream = sys.stderr if number % 2 else sys.stdout
         print(f"{name} says {number}".ljust(width, "."), file=stream, flush=True)
     out.write_text("said")

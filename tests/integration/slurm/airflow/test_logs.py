@@ -42,18 +42,20 @@ def test_each_line_is_told_once_while_it_runs(
     muster: OnSlurm, tmp_path: Path, killed: bool
 ) -> None:
     """Also where one triggerer is killed in the middle and the next goes on."""
-    wishes = [{"name": f"e{i}", "lines": 80, "seconds": 0.5} for i in range(3)]
+    gate = tmp_path / "gate"
+    wishes = [{"name": f"e{i}", "lines": 80, "gate": str(gate)} for i in range(3)]
     run = ClusterRun(muster, tmp_path, [wishes], step="test.talk")
     run.start()
     names = [element.name for element in run.batch.elements]
-    muster.wait(lambda: all(told(run, name) for name in names))
+    half = [f"e{i} says 39" for i in range(3)]
+    muster.wait(lambda: [told(run, name)[-1:] for name in names] == [[line] for line in half], 600)
     assert len(run.running()) == 3, "told while they run"
     before = {name: told(run, name) for name in names}
-    assert all(len(lines) < 80 for lines in before.values())
     if killed:
         muster.live.kill("triggerer")
         muster.live.restart("triggerer")
-    assert run.end() == "success"
+    gate.touch()
+    assert run.end(600) == "success"
     for index, name in enumerate(names):
         lines = told(run, name)
         assert lines == written(run, index), "no gap and no double"
@@ -67,7 +69,7 @@ def test_a_flood_is_told_in_part(muster: OnSlurm, tmp_path: Path) -> None:
     wishes = [{"name": "e0", "lines": 5000, "width": 100}]
     run = ClusterRun(muster, tmp_path, [wishes], step="test.talk")
     run.start()
-    assert run.end() == "success"
+    assert run.end(600) == "success"
     name = run.batch.elements[0].name
     log = run.task_log()
     lines = told(run, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -14,7 +14,6 @@ from muster.store.database import MOST_CONNECTIONS
 from tests.integration.slurm.airflow.cluster_run import ClusterRun, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.integration.slurm.airflow.conftest import OnSlurm
@@ -47,9 +46,7 @@ def cpu_s(processes: list[psutil.Process]) -> float:
     return sum(p.cpu_times().user + p.cpu_times().system for p in processes)
 
 
-def test_fifty_batches_share_what_they_can(
-    muster: OnSlurm, tmp_path: Path, record_property: Callable[[str, Any], None]
-) -> None:
+def test_fifty_batches_share_what_they_can(muster: OnSlurm, tmp_path: Path) -> None:
     wishes = [write(tmp_path, 0.0, 1, number) for number in range(BATCHES)]
     run = ClusterRun(muster, tmp_path, wishes, resources=Resources(cpus=12))
     # Nothing starts until all is deferred, so that what is measured is the waiting alone.
@@ -68,11 +65,10 @@ def test_fifty_batches_share_what_they_can(
         made, took_s = looks(muster) - before, time.monotonic() - began_s
         used_s = cpu_s(processes) - used_s
         rss_mib = sum(p.memory_info().rss for p in processes) / 2**20
-        record_property("looks", made)
-        record_property("seconds", round(took_s, 1))
-        record_property("triggerer_cpu_s", round(used_s, 2))
-        record_property("triggerer_rss_mib", round(rss_mib))
-        record_property("connections", most)
+        print(
+            f"{BATCHES} deferred batches for {took_s:.0f} s: {made} looks, {most} connections,"
+            f" triggerer {used_s:.1f} CPU-s and {rss_mib:.0f} MiB"
+        )
         assert 0 < made <= took_s / muster.site.clusters["mini"].poll_every + 2, "one for all"
         assert most <= MOST_CONNECTIONS + 1, "those of the triggerer, and this test's own"
     finally:
