@@ -234,6 +234,17 @@ def find_settled_detached(db: Database, run_id: str | None = None) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
+def read_clusters_elsewhere(db: Database, run_id: str) -> list[str]:
+    """Name the clusters of a run's batches that do not see the work directory of this side."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT spec -> 'slurm' -> 'cluster' ->> 'name' FROM batch"
+            " WHERE run_id = %s AND spec -> 'slurm' ->> 'work_root' IS NOT NULL ORDER BY 1",
+            (run_id,),
+        )
+        return [name for (name,) in cursor.fetchall()]
+
+
 def reopen_run(db: Database, run_id: str) -> None:
     """Record that somebody goes on with a run that was over."""
     with db.transaction() as cursor:

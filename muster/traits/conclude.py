@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from muster.report.write import write_report
+from muster.traits.report import tell_unseen
 from muster.traits.stac_collection import write_collection
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ log = logging.getLogger(__name__)
 
 def conclude_run(db: Database, run: Run, verdict: Verdict) -> None:
     """Bring the catalogue of the products up to date, and write the report of the run."""
+    unseen = tell_unseen(db, run, verdict.groups)
+    if unseen is not None:
+        log.info("%s: no collection is written; report: %s", unseen, write_report(db, run))
+        return
     folders = {uri.rpartition("/")[0] for uri in run.facts.get("products", {}).values()}
     try:
         for folder in sorted(folders):

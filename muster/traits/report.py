@@ -23,11 +23,12 @@ from muster.report.read import read_story
 from muster.report.render import render_report
 from muster.report.sums import list_engines
 from muster.report.write import Report, work_report_uri
+from muster.store import runs
 from muster.traits.params import InferParams
 from muster.traits.stac_collection import item_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from muster.jobs.verdict import GroupVerdict
     from muster.report.read import RunStory
@@ -102,12 +103,15 @@ def make_report(db: Database, run: Run) -> Report:
     story = read_story(db, run)
     output = read_output(run)
     uri = work_report_uri(run)
-    if output is not None and run.planned_at is not None:
+    unseen = tell_unseen(db, run, story.groups)
+    if output is not None and run.planned_at is not None and unseen is None:
         uri = storage.join(output, FOLDER, f"{safe_name(run.id)}.html")
-    traits = read_results(story, output)
+    traits = read_results(story, output, unseen)
     # The store keeps no order of keys; the model's is one for people.
     params = {name: run.params[name] for name in InferParams.model_fields if name in run.params}
-    html = render_report(story, TEMPLATE, traits=traits, output=output, params=params)
+    html = render_report(
+        story, TEMPLATE, traits=traits, output=output, unseen=unseen, params=params
+    )
     return Report(html, uri)
 
 
@@ -119,10 +123,35 @@ def read_output(run: Run) -> str | None:
         return None
 
 
-def read_results(story: RunStory, output: str | None) -> list[TraitResult]:
+def tell_unseen(db: Database, run: Run, groups: Iterable[GroupVerdict]) -> str | None:
+    """Say in a line that a run's products are on a cluster's disk; None where they are seen here.
+
+    Of a cluster with a work directory of its own this machine need not see any disk.  Where it sees
+    none of the products that there should be, it writes nothing beside them.
+    """
+    output = read_output(run)
+    clusters = runs.read_clusters_elsewhere(db, run.id)
+    folder = None if output is None else storage.local_path(output)
+    if folder is None or not clusters:
+        return None
+    products: Mapping[str, str] = run.facts.get("products") or {}
+    built = [products[g.name] for g in groups if _is_built(g) and g.name in products]
+    if any(map(storage.exists, built)) or (not built and folder.is_dir()):
+        return None
+    return f"the products are on {', '.join(clusters)}, in {output}, which is not seen from here"
+
+
+def _is_built(group: GroupVerdict) -> bool:
+    return group.steps.get("traits.build") in GOOD
+
+
+def read_results(
+    story: RunStory, output: str | None, unseen: str | None = None
+) -> list[TraitResult]:
     """Read what lies beside each trait's product.
 
     A trait without a product of this run may have an older one there, of which nothing is told.
+    With ``unseen``, which says why, nothing is looked for.
 
     Raises
     ------
@@ -134,8 +163,13 @@ def read_results(story: RunStory, output: str | None) -> list[TraitResult]:
     results = []
     for group in story.groups:
         product = products.get(group.name)
-        if product is None or group.steps.get("traits.build") not in GOOD:
+        if product is None or not _is_built(group):
             results.append(TraitResult(group.name, group.state, group.reasons))
+            continue
+        if unseen is not None:
+            results.append(
+                TraitResult(group.name, group.state, group.reasons, product, note=unseen)
+            )
             continue
         picture, note, size = _read_picture(_beside(product, ".png"), left)
         left -= size

@@ -8,6 +8,7 @@ that is refused may be an agent or a ticket that has expired, which no batch mus
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,9 @@ def import_asyncssh() -> ModuleType:
             got=error,
             do="pip install 'muster[ssh]'",
         ) from error
+    logger = logging.getLogger("asyncssh")
+    if logger.level == logging.NOTSET:  # it tells of each command, to whoever runs a batch
+        logger.setLevel(logging.WARNING)
     return asyncssh
 
 

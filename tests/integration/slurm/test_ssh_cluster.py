@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,7 +131,10 @@ class TestWholeContractOverSshMirrored(OverSsh):
     mirrored = True
 
 
-@pytest.fixture(params=["shared", "mirrored"])
+@pytest.fixture(
+    params=[pytest.param("shared", marks=pytest.mark.slurm_faults), "mirrored"],
+    ids=["shared", "mirrored"],
+)
 def campaign(
     request: pytest.FixtureRequest,
     db: Database,
@@ -220,3 +225,31 @@ def test_what_lies_in_the_work_directory_comes_back_and_products_stay(
         names = [path.name for path in (campaign.work / "bands").iterdir()]
         assert names == [Path(outputs[0]).name]
         assert not list(campaign.work.rglob("product.txt"))
+
+
+@pytest.mark.slurm_faults
+@pytest.mark.parametrize("seed", range(3))
+def test_a_connection_that_breaks_all_the_time_brings_a_batch_to_its_end(
+    campaign: LoginCampaign, seed: int
+) -> None:
+    """Whatever is under way just then: a submission, a look, a result that comes."""
+    acts = [["fine"]] * 30
+    for index in range(0, 30, 6):
+        acts[index] = ["raise", "fine"]
+    batch = campaign.batch(acts, seconds=0.5)
+    chance = random.Random(seed)
+
+    async def meanwhile() -> None:
+        await campaign.until(lambda: campaign.server.count_connections())
+        for _ in range(12):
+            await asyncio.sleep(chance.uniform(0.05, 2.5))
+            campaign.server.cut()
+        campaign.server.stop()
+        await asyncio.sleep(3)
+        campaign.server.start()
+
+    campaign.run(batch, meanwhile)
+    expected = [["software_error", "succeeded"] if len(a) > 1 else ["succeeded"] for a in acts]
+    assert campaign.outcomes(batch) == expected
+    campaign.check_once(batch)
+    campaign.check_record(batch)

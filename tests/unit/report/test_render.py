@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 OK, OOM = Outcome.SUCCEEDED, Outcome.OUT_OF_MEMORY
 
 
-def show(story: RunStory, *results: TraitResult) -> Document:
-    html = render_report(story, TEMPLATE, traits=list(results), output="/data/maps")
+def show(story: RunStory, *results: TraitResult, unseen: str | None = None) -> Document:
+    html = render_report(story, TEMPLATE, traits=list(results), output="/data/maps", unseen=unseen)
     document = parse_document(html)
     for place in document.points_to:
         assert place.startswith(("data:", "#", "../")), place
@@ -72,6 +72,16 @@ def test_a_trait_is_told_with_its_worth_and_unknown_is_a_dash() -> None:
         "3117", "0.612", "12.3", "–", "–", "12\u202f345", "87.6 %", "GeoTIFF"
     ]  # fmt: skip
     assert document.row("other", "missing input", "–")[3:] == ["–"] * 8
+
+
+def test_products_that_are_not_seen_are_named_and_not_linked() -> None:
+    unseen = "the products are on far, in /far/maps, which is not seen from here"
+    told = TraitResult("leaf_area", "succeeded", product="/far/maps/leaf_area.tif", note=unseen)
+    document = show(make_story({"leaf_area": whole()}), told, unseen=unseen)
+    assert document.row("leaf_area", "/far/maps/leaf_area.tif")
+    assert document.text.count(unseen) == 2
+    assert "The links work" not in document.text
+    assert not any(place.startswith("../") for place in document.points_to)
 
 
 def test_no_name_or_message_becomes_a_tag_or_a_template() -> None:
