@@ -16,6 +16,7 @@ from muster.backends.contract import Backend, Wave
 from muster.jobs.model import Batch, Order, Result
 from muster.jobs.orders import write_orders
 from muster.jobs.outcome import ALIVE, Observation, Sighting
+from muster.jobs.runner import Running, run_elements
 from tests.batches import add_steps_to_path, make_batch
 
 if TYPE_CHECKING:
@@ -252,3 +253,16 @@ class BackendContract:
         self.run(scenario)
         assert self.result(wave.batch).outcome == "superseded"
         assert not (tmp_path / "products" / "b-0.txt").exists()
+
+    def test_an_attempt_that_is_started_again_runs_nothing_again(self, tmp_path: Path) -> None:
+        """A controller that has crashed may start a job a second time."""
+        ledger = tmp_path / "ledger"
+        wave = self.wave(tmp_path, [{"text": "a", "ledger": str(ledger)}])
+
+        async def scenario(backend: Backend) -> None:
+            await self.until_ended(backend, wave, await backend.submit(wave))
+
+        self.run(scenario)
+        again = run_elements(wave.batch.uri, [0], Running(wave.key))
+        assert again == 0
+        assert ledger.read_text() == "done a\n"

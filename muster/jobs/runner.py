@@ -25,8 +25,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from muster import storage
-from muster.errors import InvalidInput, MusterError, SoftwareError, Superseded
+from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Superseded
 from muster.jobs.child import THREAD_VARIABLES
 from muster.jobs.model import Artifact, Batch, Element, Order, Result
 from muster.jobs.orders import read_batch_file, read_order
@@ -117,8 +119,22 @@ class ElementRunner:
         if order is None or order.submission != self.how.submission:
             log.warning("superseded before the start: %s", self.element.name)
             return os.EX_OK
+        former = self._read_former(order)
+        if former is not None:  # a controller that has crashed may start a job again, id and all
+            log.warning("%s has run already: %s", self.element.name, former.outcome)
+            return exit_code_of(former.outcome)
         with self._own_log(order):
             return self._run_and_tell(order)
+
+    def _read_former(self, order: Order) -> Result | None:
+        """Read the result of this very attempt, where it has one; being told to stop is none."""
+        uri = self.batch.result_uri(self.element.index, order.attempt)
+        try:
+            result = Result.model_validate_json(storage.read_bytes(uri))
+        except (MissingInput, ValidationError):
+            return None
+        same = result.submission == order.submission and result.outcome != TERMINATED
+        return result if same else None
 
     @contextmanager
     def _own_log(self, order: Order) -> Iterator[None]:
