@@ -41,6 +41,8 @@ class ClusterSocket:
                 header, body = await self._ask({"arguments": list(arguments)})
         except TimeoutError as error:
             raise Transient("the command did not end in time", where=arguments[0]) from error
+        except (OSError, EOFError) as error:
+            raise Transient("the cluster is not reached", where=arguments[0], got=error) from error
         size = header["stdout"]
         return Answer(header["exit_code"], body[:size].decode(), body[size:].decode())
 

@@ -8,6 +8,7 @@ How long what ended is remembered, and how late the accounting learns of it, is 
 from __future__ import annotations
 
 import heapq
+import json
 import os
 import random
 import time
@@ -16,13 +17,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from muster.jobs.model import Artifact, Batch, Result
-from muster.jobs.orders import read_batch_file, read_order
+from muster.jobs.orders import read_batch_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from muster.jobs.model import Batch
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ KINDS = {
     "node_failed": Kind("NODE_FAIL", 1, "NodeFail", None),
     "superseded": Kind("COMPLETED", 0, "None", None),
 }
+
+
+MOST_S = 0.2
+"""How long the acting of what has happened may take at a time."""
 
 
 @dataclass(frozen=True)
@@ -212,9 +218,13 @@ class ScriptedCluster:
         return waiting + self.script.slots - self._free
 
     def advance(self) -> float:
-        """Let happen what has happened by now; return the cluster's time."""
+        """Let happen what has happened by now; return the cluster's time.
+
+        Where that takes long, the rest is left to the next time: an answer must not wait for it.
+        """
         now_s = self.clock.now_s()
-        while True:
+        patience_s = time.monotonic() + MOST_S
+        while time.monotonic() < patience_s:
             begin_s = self._next_start_s()
             end_s = self._running[0][0] if self._running else float("inf")
             if min(begin_s, end_s) > now_s:
@@ -229,6 +239,7 @@ class ScriptedCluster:
                 task = self.jobs[job_id].tasks[place]
                 if task.ended_s is None:
                     self._end(task, end_s)
+        return now_s
 
     def _next_start_s(self) -> float:
         if not self._free or self._startable() is None:
@@ -270,49 +281,65 @@ class ScriptedCluster:
     def _leave_files(self, task: Task, index: int) -> bool:
         """Leave log and result as a runner would; tell whether there is a result."""
         assert task.begun_s is not None
-        assert task.ended_s is not None
-        batch = _read_batch(task.job.batch_uri)
-        order = read_order(batch, index)
-        if order is None or order.submission != task.job.name:
+        batch, work = _read_batch(task.job.batch_uri)
+        order = _read_order(work / "fence" / str(index))
+        if order.get("submission") != task.job.name:
             task.kind = KINDS["superseded"]
             return False
-        name = batch.elements[index].name
-        _write(batch.log_uri(index, order.attempt), f"INFO {name}: {task.kind.state}\n")
+        attempt = order["attempt"]
+        element = batch.elements[index]
+        said = f"INFO {element.name}: {task.kind.state}\n"
+        _write(work / "logs" / str(index) / f"{attempt}.log", said)
         if task.kind.outcome is None:
             return False
-        done = task.kind.outcome == "succeeded"
-        outputs = batch.elements[index].outputs if done else {}
-        result = Result(
-            submission=order.submission,
-            index=index,
-            attempt=order.attempt,
-            outcome=task.kind.outcome,  # type: ignore[arg-type]
-            exit_code=(task.kind.status >> 8) if task.kind.outcome != "terminated" else None,
-            signal=15 if task.kind.outcome == "terminated" else None,
-            started_at=datetime.fromtimestamp(self.clock.wall_s(task.begun_s), UTC),
-            seconds=round(task.runs_s, 3),
-            max_rss_mib=512.0,
-            host=task.node,
-            pid=4711,
-            artifacts=tuple(
-                Artifact(name=n, uri=uri, sha256="ab" * 32, bytes=1, media_type="text/plain")
-                for n, uri in outputs.items()
-            ),
-            facts={"galaxies": 1000 + index} if done else {},
-            error_class=None if done else "ScriptedFailure",
-            message=None if done else f"{task.kind.outcome}, as the script says",
-        )
-        _write(batch.result_uri(index, order.attempt), result.model_dump_json(indent=1))
+        begun_at = datetime.fromtimestamp(self.clock.wall_s(task.begun_s), UTC)
+        result = _describe(task, begun_at) | {
+            "submission": task.job.name,
+            "index": index,
+            "attempt": attempt,
+        }
+        if task.kind.outcome == "succeeded":
+            result["facts"] = {"galaxies": 1000 + index}
+            result["artifacts"] = [
+                {"name": n, "uri": uri, "sha256": "ab" * 32, "bytes": 1, "media_type": "text/plain"}
+                for n, uri in element.outputs.items()
+            ]
+        _write(work / "results" / str(index) / f"{attempt}.json", json.dumps(result))
         return True
 
 
+def _describe(task: Task, begun_at: datetime) -> dict[str, Any]:
+    """Say how a task ended, in the words of a runner's result."""
+    stopped = task.kind.outcome == "terminated"
+    done = task.kind.outcome == "succeeded"
+    return {
+        "outcome": task.kind.outcome,
+        "exit_code": None if stopped else task.kind.status >> 8,
+        "signal": 15 if stopped else None,
+        "started_at": begun_at.isoformat(),
+        "seconds": round(task.runs_s, 3),
+        "max_rss_mib": 512.0,
+        "host": task.node,
+        "pid": 4711,
+        "error_class": None if done else "ScriptedFailure",
+        "message": None if done else f"{task.kind.outcome}, as the script says",
+    }
+
+
 @lru_cache(maxsize=512)
-def _read_batch(uri: str) -> Batch:
-    return read_batch_file(uri)
+def _read_batch(uri: str) -> tuple[Batch, Path]:
+    return read_batch_file(uri), Path(uri).parent
 
 
-def _write(uri: str, text: str) -> None:
-    path = Path(uri)
+def _read_order(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
