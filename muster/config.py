@@ -69,6 +69,8 @@ def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> 
             expected = problem["ctx"]["expected_tags"].replace("'", "")
             got = repr(problem["ctx"]["tag"])
             raise ConfigError(f"{key}: unknown", where=where, got=got, expected=expected) from None
+        if not path:  # of the whole: what it says may be long, and nobody's business
+            raise ConfigError(_say(problem), where=where) from None
         raise ConfigError(
             f"{key}: {_say(problem)}",
             where=where,

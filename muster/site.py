@@ -140,8 +140,8 @@ class Placement(Frozen):
     """
 
     pool: str
-    cpus: int = 1
-    gpus: int = 0
+    cpus: Annotated[int, Field(ge=1)] = 1
+    gpus: Annotated[int, Field(ge=0)] = 0
     memory: SizeMib | None = None
     time: TimeS | None = None
     deadline: TimeS | None = None

@@ -16,7 +16,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from muster.backends import Backends
 from muster.errors import ClaimLost
 from muster.jobs.batch_end import BatchEnd, read_end
-from muster.jobs.supervise import Supervisor, patiently
+from muster.jobs.patience import patiently
+from muster.jobs.supervise import Supervisor
 from muster.store.database import Database
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from muster.jobs.workflow import Workflow
     from muster.site import Site
     from muster.traits.params import InferParams
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -108,8 +111,8 @@ def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
 
         print_dry_run(db, site, workflow, data)
         return os.EX_OK
+    log.info("run %s", run_id)  # so that what was interrupted can be found again
     if options["no_wait"]:
-        click.echo(f"run {run_id}", err=True)  # so that what was submitted can be found again
         run = LocalRun(db, site, workflow, run_id, lambda *_: None)
         done = run_until_told(run.submit(data, interval))
         if isinstance(done, list):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost, ConfigError, Transient
-from muster.jobs.supervise import Supervisor, patiently
+from muster.jobs.patience import patiently
+from muster.jobs.supervise import Supervisor
 from muster.jobs.verdict import give_verdict
 from muster.jobs.waves import find_due
 from muster.store import batches, claims, runs

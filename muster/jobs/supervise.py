@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,13 +24,14 @@ from muster.jobs.follow_progress import READ_INTERVAL_S, ProgressFollower
 from muster.jobs.judge import judge_attempts
 from muster.jobs.orders import write_orders
 from muster.jobs.outcome import Observation, Outcome, Sighting
+from muster.jobs.patience import patiently
 from muster.jobs.retry import BackOff
 from muster.jobs.waves import find_due, name_elements, next_number, open_attempts, wave_of
 from muster.store import batches, claims
 from muster.store.records import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from muster.backends import Backends
     from muster.backends.contract import Backend
@@ -44,45 +44,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LONGEST_WAIT_S = 30.0
 SIGN_OF_LIFE_S = 60.0
 # Of their own: where files are slow, what is asked of the store must not wait behind them.
 _FILES = ThreadPoolExecutor(max_workers=8, thread_name_prefix="muster-files")
-
-
-async def patiently(
-    act: Callable[[], Awaitable[T]],
-    tell: Callable[[Transient], Awaitable[None]] | None = None,
-) -> T:
-    """Do something, and again after a while as long as something outside does not answer.
-
-    Parameters
-    ----------
-    act : callable
-        What to do.
-    tell : callable, optional
-        Is told each time why it has to be done again.
-    """
-    delay_s = 1.0
-    said: set[str] = set()
-    since_s = asyncio.get_running_loop().time()
-    while True:
-        try:
-            done = await act()
-        except Transient as error:
-            if str(error) not in said:  # an outage may last for days, and is a line of the log
-                log.warning("waiting: %s", error)
-                said.add(str(error))
-            if tell is not None:
-                await tell(error)
-            # Jitter: those who wait for the same thing must not all come back at once.
-            await asyncio.sleep(delay_s * random.uniform(0.75, 1.25))
-            delay_s = min(2 * delay_s, LONGEST_WAIT_S)
-        else:
-            if said:
-                waited_s = asyncio.get_running_loop().time() - since_s
-                log.info("going on after %.0f s", waited_s)
-            return done
 
 
 class Supervisor:
@@ -205,6 +169,8 @@ class Supervisor:
         """
         record = await self._store(batches.read_batch)
         await self._follow_all(record)
+        if record.degraded != self.backend.trouble:
+            await self._store(batches.record_degraded, self.backend.trouble)
 
     async def _tell_degraded(self, error: Transient) -> None:
         """Show in the store what the batch waits for; where that does not answer, nobody sees."""

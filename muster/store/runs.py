@@ -214,8 +214,9 @@ def read_degraded(db: Database, run_id: str) -> list[Degraded]:
     """Read which batches of a run wait for something that does not answer."""
     with db.transaction() as cursor:
         cursor.execute(
-            "SELECT group_name, step, degraded, degraded_since FROM batch"
-            " WHERE run_id = %s AND degraded IS NOT NULL ORDER BY degraded_since, id",
+            "SELECT b.group_name, b.step, b.degraded, b.degraded_since FROM batch b"
+            " JOIN run r ON r.id = b.run_id WHERE r.id = %s AND r.ended_at IS NULL"
+            " AND b.degraded IS NOT NULL ORDER BY b.degraded_since, b.id",
             (run_id,),
         )
         return [Degraded(*row) for row in cursor.fetchall()]

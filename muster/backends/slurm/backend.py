@@ -46,6 +46,8 @@ LOOK_AGAIN_S = 10.0
 """A key that is not found is looked for again after so many seconds: the accounting lags."""
 CLOCK_SKEW_S = 300.0
 END_PATIENCE_S = 120.0
+CANCEL_AGAIN = 4
+"""Of so many looks at what is to end, one asks for it again."""
 END_POLL_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 log = logging.getLogger(__name__)
@@ -227,7 +229,7 @@ class SlurmBackend:
         """Cancel by the key, and return when the queue holds nothing of it that lives."""
         await self._know_cluster()
         deadline_s = time.monotonic() + END_PATIENCE_S
-        for pause_s in (*END_POLL_S, *[END_POLL_S[-1]] * 1000):
+        for number, pause_s in enumerate((*END_POLL_S, *[END_POLL_S[-1]] * 1000)):
             alive = [
                 row
                 for row in await self._client.read_queue(wave.key)
@@ -240,7 +242,8 @@ class SlurmBackend:
                     "jobs do not end", where=self.cluster.name,
                     got=f"{len(alive)} of {wave.key}, {alive[0].state}",
                 )  # fmt: skip
-            await self._client.cancel(wave.key)
+            if number % CANCEL_AGAIN == 0:
+                await self._client.cancel(wave.key)
             await asyncio.sleep(pause_s)
 
     async def read_log(
