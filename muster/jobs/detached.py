@@ -106,7 +106,7 @@ async def submit_detached(
 async def look_at_detached(db: Database, backends: Backends, run_id: str | None = None) -> int:
     """Record what has become of what was left alone, of one run or of all; count the batches.
 
-    A run of which everything has ended is judged.
+    A run of which everything has ended well is judged; of another, who follows it may try again.
 
     Raises
     ------
@@ -126,7 +126,7 @@ async def look_at_detached(db: Database, backends: Backends, run_id: str | None 
 
     found = await asyncio.to_thread(claims.find_detached, db, run_id)
     await asyncio.gather(*(look(batch_id) for batch_id in found))
-    for over in await asyncio.to_thread(runs.find_settled_detached, db, run_id):
+    for over in await asyncio.to_thread(runs.find_done_detached, db, run_id):
         await asyncio.to_thread(give_verdict, db, over)
     return len(found)
 

@@ -222,14 +222,14 @@ def read_degraded(db: Database, run_id: str) -> list[Degraded]:
         return [Degraded(*row) for row in cursor.fetchall()]
 
 
-def find_settled_detached(db: Database, run_id: str | None = None) -> list[str]:
-    """List runs that were submitted to be left alone and of which everything has ended."""
+def find_done_detached(db: Database, run_id: str | None = None) -> list[str]:
+    """List runs that were submitted to be left alone and of which everything has ended well."""
     with db.transaction() as cursor:
         cursor.execute(
             "SELECT r.id FROM run r WHERE r.state = 'planned' AND r.id = coalesce(%s, r.id)"
             " AND EXISTS (SELECT 1 FROM batch WHERE run_id = r.id AND detached)"
             " AND NOT EXISTS (SELECT 1 FROM element WHERE run_id = r.id"
-            "                 AND state IN ('pending', 'running')) ORDER BY r.id",
+            "                 AND state NOT IN ('succeeded', 'reused', 'not_asked')) ORDER BY r.id",
             (run_id,),
         )
         return [row[0] for row in cursor.fetchall()]
