@@ -22,7 +22,12 @@ __all__ = ["desk", "region", "sshd"]
 
 PATIENCE_S = 400.0
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.slow,
+    pytest.mark.slurm_faults,
+    pytest.mark.timeout(900),
+]
 
 SITE = """
 [pools]

@@ -78,7 +78,8 @@ def test_products_that_are_not_seen_are_named_and_not_linked() -> None:
     unseen = "the products are on far, in /far/maps, which is not seen from here"
     told = TraitResult("leaf_area", "succeeded", product="/far/maps/leaf_area.tif", note=unseen)
     document = show(make_story({"leaf_area": whole()}), told, unseen=unseen)
-    assert document.row("leaf_area", "/far/maps/leaf_area.tif")
+    rows = [row for row in document.rows if row[:2] == ["leaf_area", "succeeded"]]
+    assert [row[-1] for row in rows] == ["/far/maps/leaf_area.tif"]
     assert document.text.count(unseen) == 2
     assert "The links work" not in document.text
     assert not any(place.startswith("../") for place in document.points_to)
