@@ -131,8 +131,6 @@ def _follow(
     from muster.jobs.freeze import Group
     from muster.jobs.verdict import give_verdict
     from muster.jobs.workflow import WORKFLOWS
-    from muster.store import runs
-    from muster.store.records import RunState
 
     workflow = WORKFLOWS[run.workflow]
     wanted: list[Group] = [
@@ -151,8 +149,6 @@ def _follow(
 
     with telling_progress(sum(len(group.batches) for group in wanted)) as tell:
         run_until_told(follow())
-    if runs.read_run(db, run.id).state is RunState.CANCELLED:
-        raise InvalidInput("the run was cancelled meanwhile", got=run.id)
-    verdict = give_verdict(db, run.id)
+    verdict = give_verdict(db, run.id, leave_cancelled=True)
     report_run(db, run.id, verdict, as_json=as_json)
     return os.EX_OK if verdict.good else 1

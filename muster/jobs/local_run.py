@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from muster.backends import Backends
-from muster.errors import InvalidInput, MusterError
+from muster.errors import MusterError
 from muster.jobs.detached import check_detachable, submit_detached
 from muster.jobs.follow_run import RunFollower
 from muster.jobs.outcome import Outcome
@@ -68,10 +68,7 @@ class LocalRun:
                 await self._follower.follow(await self._plan(inspection))
         finally:
             await self._backends.close()
-        run = await asyncio.to_thread(runs.read_run, self.db, self.run_id)
-        if run.state is RunState.CANCELLED:
-            raise InvalidInput("the run was cancelled by somebody else", got=self.run_id)
-        return await asyncio.to_thread(give_verdict, self.db, self.run_id)
+        return await asyncio.to_thread(give_verdict, self.db, self.run_id, leave_cancelled=True)
 
     async def submit(
         self, params: Mapping[str, Any], interval: tuple[datetime, datetime] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from muster.errors import MusterError, StoreUnavailable
@@ -111,8 +111,12 @@ def judge(
     return Verdict(good, summary, groups)
 
 
-def give_verdict(db: Database, run_id: str, *, quorum: float = 1.0) -> Verdict:
+def give_verdict(
+    db: Database, run_id: str, *, quorum: float = 1.0, leave_cancelled: bool = False
+) -> Verdict:
     """Judge a run, record how it ended, and do what its workflow does at the end.
+
+    With ``leave_cancelled`` a run that somebody has cancelled meanwhile stays so in the record.
 
     The verdict stands whatever becomes of that last part: a failure is logged and recorded.
     """
@@ -125,6 +129,8 @@ def give_verdict(db: Database, run_id: str, *, quorum: float = 1.0) -> Verdict:
         quorum=quorum,
         cause=next((_why(s) for s in inspections if s.state not in GOOD), None),
     )
+    if leave_cancelled and run.state is RunState.CANCELLED:
+        return replace(verdict, good=False, summary=f"cancelled: {verdict.summary}")
     state = RunState.SUCCEEDED if verdict.good else RunState.FAILED
     runs.end_run(db, run.id, state, verdict.summary)
     _conclude(db, run.id, verdict)

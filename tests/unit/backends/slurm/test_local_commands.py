@@ -167,6 +167,7 @@ pathlib.Path(sys.argv[1]).write_text(str(child.pid))
 
 def test_cancelled_task_leaves_no_process(tmp_path: Path):
     pids = tmp_path / "pids"
+    before = set(psutil.Process().children())
 
     async def cancel_it() -> None:
         arguments = [sys.executable, "-c", FAMILY, str(pids)]
@@ -179,7 +180,7 @@ def test_cancelled_task_leaves_no_process(tmp_path: Path):
 
     asyncio.run(cancel_it())
     wait_until_dead(int(pids.read_text()))
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= before
 
 
 def test_calls_run_beside_each_other():
