@@ -61,7 +61,7 @@ test-quick: .venv/.complete ## Run the tests that take seconds.
 test-slow: .venv/.complete ## Run the tests that take minutes.
 	$(BIN)/pytest -n $(PROCESSES) -m "(slow or airflow) and not slurm_faults"
 
-test-slurm: .venv/.complete ## Break Slurm clusters in every way and see nothing lost (an hour).
+test-slurm: .venv/.complete ## Break Slurm clusters in every way, one test after the other (long).
 	$(BIN)/pytest -m slurm_faults
 
 lint: .venv/.complete ## Check style and types.

@@ -257,7 +257,7 @@ class MirroredFiles:
             async with self._ssh.sftp(timeout_s) as sftp, asyncio.TaskGroup() as group:
                 for file in files:
                     group.create_task(put(sftp, file))
-        except BaseExceptionGroup as errors:
+        except BaseExceptionGroup as errors:  # what is not the connection's own is raised again
             error = _first(errors)
             if isinstance(error, library.SFTPPermissionDenied):
                 raise InvalidInput(

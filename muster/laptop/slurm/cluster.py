@@ -154,7 +154,7 @@ class SlurmCluster:
                 for daemon in self.daemons:
                     self.start_daemon(daemon, wait=not daemon.startswith("slurmd."))
                 self.wait_ready(patience_s)
-            except BaseException:
+            except BaseException:  # also of who loses patience: no daemon is left to itself
                 if not running:
                     self._end_all()
                 raise
