@@ -1,8 +1,9 @@
 """A campaign of 40,000 elements on Slurm: what planning, submitting, looking and recording cost.
 
-The cluster is scripted, with the answers and latencies of a real one.  Its clock may run faster than the wall's (``--speed``): all that waits is scaled then,
-and what Muster computes is not, so that looks are farther apart than in earnest.  Calls are counted
-in seconds of the cluster, lags from an end to its record in seconds on the wall.
+The cluster is scripted, with the answers and latencies of a real one.  Its clock may run faster
+than the wall's (``--speed``): all that waits is scaled then, and what Muster computes is not, so
+that looks are farther apart than in earnest.  Calls are counted in seconds of the cluster, lags
+from an end to its record in seconds on the wall.
 
     python benchmarks/slurm_scale.py                              all of it
     python benchmarks/slurm_scale.py --elements 4000 --slots 400  a quick look
