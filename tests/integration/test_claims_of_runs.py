@@ -65,6 +65,7 @@ def test_what_was_made_without_a_mended_band_is_made_again(
     before, after = two
     attempt(db, before, Outcome.SOFTWARE_ERROR)
     attempt(db, after, ended_as)
+    attempt(db, before, Outcome.SOFTWARE_ERROR)
     assert not claims.renew_overtaken(db, after, [before], []), "nothing was mended"
     attempt(db, before, Outcome.SUCCEEDED)
     assert claims.renew_overtaken(db, after, [before], [before])
