@@ -15,12 +15,15 @@ from typing import (
     get_origin,
 )
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
 
+from muster import storage
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 _WORDS = {
     "tuple_type": "should be a list",
@@ -76,6 +79,56 @@ def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> 
             where=where,
             got=repr(problem["input"]),
         ) from None
+
+
+def read_yaml(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Read a YAML file of keys and values, each key given once.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        Which keys there may be, for the message.
+
+    Raises
+    ------
+    MissingInput
+        When there is no such file.
+    ConfigError
+        When it is no YAML, or holds no keys.
+    """
+    content = storage.read_bytes(str(path))
+    try:
+        data = yaml.load(content, Loader=_StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError("not a YAML file", where=f"{path}{line}", got=error.problem) from error
+    except yaml.YAMLError as error:
+        raise ConfigError("not a YAML file", where=path, got=error) from error
+    if not isinstance(data, dict):
+        raise ConfigError(
+            "params file holds no keys",
+            where=path,
+            got=type(data).__name__,
+            expected=", ".join(keys),
+        )
+    return data
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, where YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Make a mapping of keys that are all different."""
+        keys: list[Any] = []
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            keys.append(key)
+        return super().construct_mapping(node, deep)
 
 
 def _say(problem: Mapping[str, Any]) -> str:

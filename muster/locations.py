@@ -1,18 +1,21 @@
 """Locations with placeholders: where a trait's bundle lies, and where a year's products go.
 
 One string has to serve all traits and all years of a backfill, so it may hold ``{trait}``,
-``{trait_set}``, ``{year}`` and ``{month}``; a typing error in it must be found before a run starts.
+``{year}``, ``{month}`` and more; a typing error in it must be found before a run starts.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
-from muster.errors import ConfigError
+from muster import storage
+from muster.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -71,19 +74,13 @@ def fill_location(location: str, values: Mapping[str, str | None]) -> str:
     return _PLACEHOLDER.sub(value_of, location)
 
 
-def locate_bundle(models: str, trait: str, values: Mapping[str, str | None] | None = None) -> str:
-    """Say where a trait's bundle lies.
-
-    Parameters
-    ----------
-    models : str
-        Location of all bundles; where it does not hold ``{trait}``, the trait is the folder's
-        name below it.
-    trait : str
-        The trait.
-    values : mapping of str to str or None, optional
-        Of the other placeholders.
-    """
-    if "trait" not in find_placeholders(models):
-        models = models.rstrip("/") + "/{trait}"
-    return fill_location(models, {**(values or {}), "trait": trait})
+def beside(folder: Path, location: str) -> str:
+    """Take a relative location as relative to a folder; others stay as they are."""
+    try:
+        path = storage.local_path(location)
+    except InvalidInput:
+        return location  # who checks it says what is wrong with it
+    if "://" in location or path is None or path.is_absolute():
+        return location
+    # The end stays: "rasters/" means what lies in the folder.
+    return os.path.normpath(folder / path) + ("/" if location.endswith("/") else "")

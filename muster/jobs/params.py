@@ -1,0 +1,161 @@
+"""What the parameters of several workflows have in common: names, locations, intervals, resources.
+
+Importable without any compute package, since Airflow's side checks parameters too.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+
+from muster import storage
+from muster.config import SizeMib, TimeS
+from muster.frozen import Frozen
+from muster.jobs.model import RunParams
+from muster.locations import check_location, find_placeholders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_LONGEST_NAME = 100
+
+
+def _check_name(name: str) -> str:
+    """Refuse a name that would not be one plain file name."""
+    if not name or name != name.strip():
+        raise ValueError("a name may not be empty, or begin or end with a blank")
+    if name.startswith(".") or any(c in "/\\{}" or ord(c) < 32 or ord(c) == 127 for c in name):
+        raise ValueError(
+            f"{name!r} is not safe in a path: no '/', '\\', '{{', '}}', control characters, and "
+            "no '.' in front"
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(f"{name[:20]!r}… is longer than {_LONGEST_NAME} bytes")
+    return name
+
+
+def check_unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a name given twice."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"named twice: {', '.join(twice)}")
+    return names
+
+
+def location_with(*allowed: str) -> AfterValidator:
+    """Check a location that may hold these placeholders."""
+
+    def check(location: str) -> str:
+        problems = check_location(location, allowed)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return location
+
+    return AfterValidator(check)
+
+
+def as_list(value: Any) -> Any:
+    """Take a text alone as a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Names = Annotated[tuple[Name, ...], AfterValidator(check_unique)]
+
+
+class PartialResources(Frozen):
+    """Resources of a step that replace the site's; None leaves the site's.
+
+    Attributes
+    ----------
+    cpus, gpus : int or None
+        Threads and GPUs an element.
+    memory : int or None
+        Memory an element, in MiB; written as in the site file, "64GiB".
+    time : int or None
+        Wall time an element, in seconds; written as in the site file, "02:00:00".
+    """
+
+    cpus: Annotated[int, Field(ge=1)] | None = None
+    memory: Annotated[SizeMib, Field(ge=1)] | None = None
+    time: Annotated[TimeS, Field(ge=1)] | None = None
+    gpus: Annotated[int, Field(ge=0)] | None = None
+
+
+class IntervalParams(RunParams):
+    """Parameters of a run that may stand for an interval of time.
+
+    Attributes
+    ----------
+    interval_start, interval_end : datetime or None
+        The time that the run stands for, aware, in UTC; end excluded.
+    """
+
+    interval_start: AwareDatetime | None = None
+    interval_end: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _check_interval(self) -> IntervalParams:
+        if (self.interval_start is None) != (self.interval_end is None):
+            raise ValueError("interval_start and interval_end are given together or not at all")
+        if self.interval_start and self.interval_end and self.interval_end <= self.interval_start:
+            raise ValueError("interval_end must be later than interval_start")
+        return self
+
+    @property
+    def interval_label(self) -> str | None:
+        """Name of the interval: 2024, 2024-03, or the date that it starts on; None without one."""
+        start, end = self.interval()
+        if start is None or end is None:
+            return None
+        if _is_year(start, end):
+            return f"{start:%Y}"
+        if _is_month(start, end):
+            return f"{start:%Y-%m}"
+        midnight = (start.hour, start.minute, start.second) == (0, 0, 0)
+        return f"{start:%Y-%m-%d}" if midnight else f"{start:%Y-%m-%dT%H%M%S}"
+
+    def interval(self) -> tuple[datetime | None, datetime | None]:
+        """Start and end in UTC; None twice without an interval."""
+        if self.interval_start is None or self.interval_end is None:
+            return None, None
+        return self.interval_start.astimezone(UTC), self.interval_end.astimezone(UTC)
+
+    def interval_values(self) -> dict[str, str | None]:
+        """Return what fills {year} and {month}; None without an interval."""
+        start, _ = self.interval()
+        return {
+            "year": None if start is None else f"{start:%Y}",
+            "month": None if start is None else f"{start:%m}",
+        }
+
+    def told_apart(self, location: str) -> bool:
+        """Say whether a location's placeholders tell intervals of this run's length apart."""
+        start, end = self.interval()
+        if start is None or end is None:
+            return True
+        named = set(find_placeholders(location))
+        return ("year" in named and _is_year(start, end)) or (
+            {"year", "month"} <= named and _is_month(start, end)
+        )
+
+
+def find_relative(locations: Iterable[str]) -> list[str]:
+    """List the locations that mean another place for every process that reads them."""
+    return [
+        location
+        for location in locations
+        if (path := storage.local_path(location)) is not None and not path.is_absolute()
+    ]
+
+
+def _is_year(start: datetime, end: datetime) -> bool:
+    first = start.replace(month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
+    return start == first and end == first.replace(year=first.year + 1)
+
+
+def _is_month(start: datetime, end: datetime) -> bool:
+    first = start.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return start == first and end == (first + timedelta(days=32)).replace(day=1)
