@@ -24,7 +24,12 @@ F = TypeVar("F", bound="Callable[..., Any]")
 _CONFIG: Any = numba.config
 
 _PACKAGE = Path(__file__).parents[1]
-_SOURCES = ("raster/kernels.py", "traits/quantised.py", "traits/nearest/*.py")
+_SOURCES = (
+    "raster/kernels.py",
+    "resampling/kernels.py",
+    "traits/quantised.py",
+    "traits/nearest/*.py",
+)
 """Every file that a kernel or a part of one stands in; a test looks for others."""
 
 

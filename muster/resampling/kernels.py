@@ -1,0 +1,316 @@
+"""The loops over pixels: a strip of source rows becomes rows of target cells.
+
+All of them add in a fixed order (down the rows of a cell, then along its columns), so a result
+depends on the cell's own pixels alone, whatever strip they came in.  A stored value is a value
+where ``least <= value <= greatest`` and it is not nodata; NaN never is.
+
+Cells of one row lie side by side, so for means and extremes the rows are worked through whole: that
+is what the machine's vector units can do.  Median and mode gather each cell's pixels.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+from __future__ import annotations
+
+import numpy as np
+
+from muster.raster.kernels import kernel
+
+TILE = 2048
+"""Columns that are worked on at a time: their sums stay in the cache."""
+
+TIE = 1e-9
+"""Weights that differ by less than this share of a cell's are equal."""
+
+
+@kernel
+def add_rows(source, first, weights, scaling, limits, start, total, weight) -> None:
+    """Add rows up column by column.
+
+    Parameters
+    ----------
+    source : ndarray, (row, col)
+        The strip as stored.
+    first : int
+        Its first row that is added; one for each weight.
+    weights : ndarray, (row,), float64
+    scaling : tuple of float
+        value = stored × scaling[0] + scaling[1].
+    limits : tuple of float
+        Nodata (NaN for none), least and greatest value.
+    start : int
+        Its first column that is added.
+    total, weight : ndarray, (col,), float64
+        Where Σ weight × value and Σ weight go.
+    """
+    scale, offset = scaling
+    nodata, least, greatest = limits
+    columns = len(total)
+    total[:] = 0.0
+    weight[:] = 0.0
+    for number in range(len(weights)):
+        w = weights[number]
+        row = source[first + number, start : start + columns]
+        for c in range(columns):
+            stored = np.float64(row[c])
+            value = stored * scale + offset
+            valid = (value >= least) & (value <= greatest) & (stored != nodata)
+            total[c] += w * value if valid else 0.0
+            weight[c] += w if valid else 0.0
+
+
+@kernel
+def weighted_rows(source, origin, inside, rows, cols, scaling, limits, total, weight) -> None:
+    """Sum up values and weights of every target cell.
+
+    Parameters
+    ----------
+    source : ndarray, (row, col)
+        The strip as stored.
+    origin : tuple of int
+        Source row and column of its upper left pixel.
+    inside : tuple
+        (first source row, row behind the last) that there is, and (col,) bool: which of the strip's
+        columns there are.
+    rows, cols : tuple of ndarray
+        ``first``, ``begin`` and ``weights`` of :class:`muster.resampling.axes.Axis`.
+    scaling, limits
+        As in :func:`add_rows`.
+    total, weight : ndarray, (target row, target col), float64
+        Where Σ weight × value and Σ weight go.
+    """
+    row_first, row_begin, row_weights = rows
+    col_first, col_begin, col_weights = cols
+    (top, bottom), there = inside
+    columns_total = np.empty(TILE)
+    columns_weight = np.empty(TILE)
+    for t in range(total.shape[0]):
+        first = max(row_first[t], top)
+        stop = min(row_first[t] + row_begin[t + 1] - row_begin[t], bottom)
+        skip = row_begin[t] + first - row_first[t]
+        down = row_weights[skip : skip + max(0, stop - first)]
+        cell = 0
+        while cell < total.shape[1]:
+            # As many cells as fit into a tile; one alone may be wider than that.
+            begin = col_first[cell] - origin[1]
+            last = cell
+            while (
+                last + 1 < total.shape[1]
+                and col_first[last + 1]
+                + col_begin[last + 2]
+                - col_begin[last + 1]
+                - origin[1]
+                - begin
+                <= TILE
+            ):
+                last += 1
+            end = col_first[last] + col_begin[last + 1] - col_begin[last] - origin[1]
+            if end - begin > len(columns_total):
+                columns_total = np.empty(end - begin)
+                columns_weight = np.empty(end - begin)
+            tile_total = columns_total[: end - begin]
+            tile_weight = columns_weight[: end - begin]
+            add_rows(
+                source, first - origin[0], down, scaling, limits, begin, tile_total, tile_weight
+            )
+            for j in range(cell, last + 1):
+                s = 0.0
+                n = 0.0
+                at = col_first[j] - origin[1]
+                for k in range(col_begin[j + 1] - col_begin[j]):
+                    if there[at + k]:
+                        w = col_weights[col_begin[j] + k]
+                        s += w * tile_total[at + k - begin]
+                        n += w * tile_weight[at + k - begin]
+                total[t, j] = s
+                weight[t, j] = n
+            cell = last + 1
+
+
+@kernel
+def extreme_rows(source, origin, inside, rows, cols, scaling, limits, sign, result, weight) -> None:
+    """Find the least (sign 1) or greatest (sign −1) value of every target cell.
+
+    Parameters are those of :func:`weighted_rows`; ``result`` is infinite where there is no value.
+    """
+    row_first, row_begin, row_weights = rows
+    col_first, col_begin, col_weights = cols
+    (top, bottom), there = inside
+    scale, offset = scaling
+    nodata, least, greatest = limits
+    columns = source.shape[1]
+    extreme = np.empty(columns)
+    valid_weight = np.empty(columns)
+    begin = col_first[0] - origin[1]
+    last = len(col_first) - 1
+    end = col_first[last] + col_begin[last + 1] - col_begin[last] - origin[1]
+    for t in range(result.shape[0]):
+        extreme[begin:end] = np.inf
+        valid_weight[begin:end] = 0.0
+        first = max(row_first[t], top)
+        stop = min(row_first[t] + row_begin[t + 1] - row_begin[t], bottom)
+        for r in range(first, stop):
+            w = row_weights[row_begin[t] + r - row_first[t]]
+            row = source[r - origin[0]]
+            for c in range(begin, end):
+                stored = np.float64(row[c])
+                value = stored * scale + offset
+                valid = (value >= least) & (value <= greatest) & (stored != nodata)
+                signed = sign * value if valid else np.inf
+                extreme[c] = min(extreme[c], signed)
+                valid_weight[c] += w if valid else 0.0
+        for j in range(result.shape[1]):
+            best = np.inf
+            n = 0.0
+            at = col_first[j] - origin[1]
+            for k in range(col_begin[j + 1] - col_begin[j]):
+                if there[at + k]:
+                    best = min(best, extreme[at + k])
+                    n += col_weights[col_begin[j] + k] * valid_weight[at + k]
+            result[t, j] = sign * best
+            weight[t, j] = n
+
+
+@kernel
+def gather_rows(source, origin, inside, rows, cols, scaling, limits, mode, result, weight) -> None:
+    """Find the weighted median, or (``mode``) the value of the greatest weight, of every cell.
+
+    Parameters are those of :func:`weighted_rows`; ``result`` is anything where there is no value.
+    """
+    row_first, row_begin, row_weights = rows
+    col_first, col_begin, col_weights = cols
+    (top, bottom), there = inside
+    scale, offset = scaling
+    nodata, least, greatest = limits
+    most = 1
+    for t in range(result.shape[0]):
+        most = max(most, row_begin[t + 1] - row_begin[t])
+    widest = 1
+    for j in range(result.shape[1]):
+        widest = max(widest, col_begin[j + 1] - col_begin[j])
+    values = np.empty(most * widest)
+    weights = np.empty(most * widest)
+    for t in range(result.shape[0]):
+        first = max(row_first[t], top)
+        stop = min(row_first[t] + row_begin[t + 1] - row_begin[t], bottom)
+        for j in range(result.shape[1]):
+            count = 0
+            n = 0.0
+            even = True
+            at = col_first[j] - origin[1]
+            for r in range(first, stop):
+                down = row_weights[row_begin[t] + r - row_first[t]]
+                for k in range(col_begin[j + 1] - col_begin[j]):
+                    if not there[at + k]:
+                        continue
+                    stored = np.float64(source[r - origin[0], at + k])
+                    value = stored * scale + offset
+                    if value >= least and value <= greatest and stored != nodata:
+                        w = down * col_weights[col_begin[j] + k]
+                        values[count] = value
+                        weights[count] = w
+                        even = even and w == weights[0]
+                        n += w
+                        count += 1
+            weight[t, j] = n
+            if count == 0:
+                result[t, j] = np.nan
+            elif even and not mode:
+                result[t, j] = _middle(values[:count])
+            elif even:
+                result[t, j] = _most_frequent(values[:count])
+            else:
+                order = np.argsort(values[:count])
+                if mode:
+                    result[t, j] = _heaviest(values, weights, order, n)
+                else:
+                    result[t, j] = _halfway(values, weights, order, n)
+
+
+@kernel
+def _middle(values):
+    values.sort()
+    half = len(values) // 2
+    if len(values) % 2:
+        return values[half]
+    return (values[half - 1] + values[half]) / 2
+
+
+@kernel
+def _most_frequent(values):
+    values.sort()
+    best = values[0]
+    most = 0
+    run = 0
+    for i in range(len(values)):
+        run = run + 1 if i > 0 and values[i] == values[i - 1] else 1
+        if run > most:
+            most = run
+            best = values[i]
+    return best
+
+
+@kernel
+def _heaviest(values, weights, order, total):
+    best = values[order[0]]
+    most = 0.0
+    run = 0.0
+    for i in range(len(order)):
+        same = i > 0 and values[order[i]] == values[order[i - 1]]
+        run = (run if same else 0.0) + weights[order[i]]
+        ends = i + 1 == len(order) or values[order[i + 1]] != values[order[i]]
+        if ends and run > most + TIE * total:
+            most = run
+            best = values[order[i]]
+    return best
+
+
+@kernel
+def _halfway(values, weights, order, total):
+    below = 0.0
+    for i in range(len(order)):
+        below += weights[order[i]]
+        if below >= total / 2 - TIE * total:
+            if below <= total / 2 + TIE * total and i + 1 < len(order):
+                return (values[order[i]] + values[order[i + 1]]) / 2
+            return values[order[i]]
+    return values[order[len(order) - 1]]
+
+
+@kernel
+def pick(source, origin, inside, row_at, col_at, scaling, limits, result, valid) -> None:
+    """Take one pixel for every target cell.
+
+    Parameters
+    ----------
+    source, origin, inside, scaling, limits
+        As in :func:`weighted_rows`.
+    row_at, col_at : ndarray, int64
+        Source row of each target row, source column of each target column.
+    result : ndarray, (target row, target col), float64
+    valid : ndarray, (target row, target col), bool
+    """
+    (top, bottom), there = inside
+    scale, offset = scaling
+    nodata, least, greatest = limits
+    for t in range(result.shape[0]):
+        r = row_at[t]
+        for j in range(result.shape[1]):
+            c = col_at[j] - origin[1]
+            valid[t, j] = False
+            result[t, j] = np.nan
+            if top <= r < bottom and there[c]:
+                stored = np.float64(source[r - origin[0], c])
+                value = stored * scale + offset
+                if value >= least and value <= greatest and stored != nodata:
+                    result[t, j] = value
+                    valid[t, j] = True
+
+
+@kernel
+def blank_others(source, classes, blank) -> None:
+    """Set, in place, what is none of the sorted classes to what stands for no value."""
+    for r in range(source.shape[0]):
+        for c in range(source.shape[1]):
+            at = np.searchsorted(classes, np.float64(source[r, c]))
+            if at == len(classes) or classes[at] != np.float64(source[r, c]):
+                source[r, c] = blank

@@ -1,0 +1,279 @@
+"""Resampling on one CRS: a method as two axes of weights, and target rows computed by them.
+
+A target cell depends on the source pixels that its axes name and on nothing else, so any division
+of the target into windows, strips or threads gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from muster.raster.grid import Window
+from muster.resampling import kernels
+from muster.resampling.axes import (
+    Axis,
+    cubic_convolution,
+    map_kernel,
+    map_nearest,
+    map_overlap,
+    map_share,
+    sine_of_latitude,
+    triangle,
+)
+from muster.resampling.decide import blank_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
+
+    from muster.resampling.axes import FloatArray
+    from muster.resampling.decide import Fit
+    from muster.resampling.finish import Finish
+    from muster.resampling.params import Dataset
+    from muster.resampling.reader import StripReader
+    from muster.resampling.source import Source
+
+_Strip = tuple[Any, Any, Any]
+
+_LEAST_FRACTION = 1e-9
+"""A share of a cell below which it counts as empty: what rounding leaves."""
+
+_LEAST_COLS = 64
+"""Target columns that are worth a thread."""
+
+
+@dataclass(frozen=True)
+class Separable:
+    """A method between two grids of one CRS.
+
+    Attributes
+    ----------
+    method : str
+        Of :data:`muster.resampling.methods.METHODS`.
+    rows, cols : Axis
+        What target rows and columns are made from.
+    row_totals, col_totals : ndarray, (cell,), float64
+        Weights of each row and column if all their pixels held values.
+    inner : tuple of Axis or None
+        For cubic: the axes of bilinear, for cells whose wider kernel meets a gap.
+    limits : tuple of float
+        Nodata (NaN for none), least and greatest value.
+    scaling : tuple of float
+        value = stored × scaling[0] + scaling[1].
+    min_valid_fraction : float
+        Share of a cell's weights that must be of values.
+    """
+
+    method: str
+    rows: Axis
+    cols: Axis
+    row_totals: FloatArray
+    col_totals: FloatArray
+    inner: tuple[Axis, Axis] | None
+    limits: tuple[float, float, float]
+    scaling: tuple[float, float]
+    min_valid_fraction: float
+
+    @classmethod
+    def of(cls, fit: Fit, source: Source, dataset: Dataset) -> Separable:
+        """Make the axes of a dataset's method."""
+        if fit.row_edges is None or fit.col_edges is None:
+            raise ValueError("grids of different CRSs have no common axes")
+        # A single pixel's mean, sum, extreme and middle are the pixel.
+        method = "nearest" if fit.kind == "passthrough" else dataset.method
+        inner = None
+        if method == "nearest":
+            rows, cols = map_nearest(fit.row_edges), map_nearest(fit.col_edges)
+        elif method in ("bilinear", "cubic"):
+            rows, cols = (map_kernel(e, triangle, 1) for e in (fit.row_edges, fit.col_edges))
+            if method == "cubic":
+                inner = rows, cols
+                rows, cols = (
+                    map_kernel(e, cubic_convolution, 2) for e in (fit.row_edges, fit.col_edges)
+                )
+        else:
+            weigh = map_share if method == "sum" else map_overlap
+            extent_of = _extent_of_rows(source) if dataset.weights == "spherical" else None
+            rows, cols = weigh(fit.row_edges, extent_of), weigh(fit.col_edges)
+        blank = blank_of(source, dataset)
+        least, greatest = dataset.range or (-np.finfo(float).max, np.finfo(float).max)
+        return cls(
+            method=method,
+            rows=rows,
+            cols=cols,
+            row_totals=_totals(rows),
+            col_totals=_totals(cols),
+            inner=inner,
+            limits=(np.nan if blank is None else float(blank), float(least), float(greatest)),
+            scaling=(source.scale, source.offset),
+            min_valid_fraction=dataset.min_valid_fraction,
+        )
+
+    @property
+    def reach(self) -> tuple[Axis, Axis]:
+        """The axes that name every pixel that is looked at."""
+        return self.rows, self.cols
+
+    def part(self, window: Window) -> Separable:
+        """Take the part that belongs to a window of the target."""
+        down = slice(window.row, window.row + window.height)
+        across = slice(window.col, window.col + window.width)
+        inner = None
+        if self.inner is not None:
+            inner = (
+                self.inner[0].part(down.start, down.stop),
+                self.inner[1].part(across.start, across.stop),
+            )
+        return Separable(
+            self.method,
+            self.rows.part(down.start, down.stop),
+            self.cols.part(across.start, across.stop),
+            self.row_totals[down],
+            self.col_totals[across],
+            inner,
+            self.limits,
+            self.scaling,
+            self.min_valid_fraction,
+        )
+
+    def compute(self, strip: StripReader) -> FloatArray:
+        """Compute all cells from a strip that holds their source rows and columns.
+
+        Returns
+        -------
+        ndarray, (target row, target col), float64
+            NaN where there is no value.
+        """
+        shape = (len(self.rows.first), len(self.cols.first))
+        result = np.empty(shape)
+        weight = np.empty(shape)
+        at = _take(strip)
+        if self.method == "nearest":
+            valid = np.empty(shape, dtype=np.bool_)
+            self._pick(at, self.rows.first, self.cols.first, result, valid)
+            return result
+        if self.method in ("min", "max"):
+            sign = 1.0 if self.method == "min" else -1.0
+            kernels.extreme_rows(*at, *self._axes(), sign, result, weight)
+        elif self.method in ("median", "mode"):
+            kernels.gather_rows(*at, *self._axes(), self.method == "mode", result, weight)
+        else:
+            kernels.weighted_rows(*at, *self._axes(), result, weight)
+            if self.method != "sum":
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    np.divide(result, weight, out=result)
+        if self.inner is not None:
+            self._mend_gaps(at, result, weight)
+        self._blank(result, weight)
+        if self.method in ("bilinear", "cubic"):
+            centre = np.empty(shape)
+            valid = np.empty(shape, dtype=np.bool_)
+            self._pick(at, self.rows.centre, self.cols.centre, centre, valid)
+            result[~valid] = np.nan
+        return result
+
+    def _axes(self, axes: tuple[Axis, Axis] | None = None) -> tuple[Any, Any, Any, Any]:
+        rows, cols = axes or (self.rows, self.cols)
+        return (
+            (rows.first, rows.begin, rows.weights),
+            (cols.first, cols.begin, cols.weights),
+            self.scaling,
+            self.limits,
+        )
+
+    def _pick(self, at: _Strip, rows: Any, cols: Any, result: Any, valid: Any) -> None:
+        kernels.pick(*at, rows, cols, self.scaling, self.limits, result, valid)
+
+    def _mend_gaps(self, at: _Strip, result: FloatArray, weight: FloatArray) -> None:
+        """Take the bilinear value where any pixel of the wider kernel has none."""
+        inner = self.inner
+        if inner is None:
+            return
+        ones = tuple(Axis(a.first, a.begin, np.ones_like(a.weights), a.centre) for a in self.reach)
+        total, count = np.empty_like(result), np.empty_like(result)
+        kernels.weighted_rows(*at, *self._axes((ones[0], ones[1])), total, count)
+        gaps = count < np.multiply.outer(ones[0].counts, ones[1].counts)
+        if not gaps.any():
+            return
+        near, near_weight = np.empty_like(result), np.empty_like(result)
+        kernels.weighted_rows(*at, *self._axes(inner), near, near_weight)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result[gaps] = near[gaps] / near_weight[gaps]
+        share = near_weight / np.multiply.outer(_totals(inner[0]), _totals(inner[1]))
+        whole = np.multiply.outer(self.row_totals, self.col_totals)
+        weight[gaps] = (share * whole)[gaps]
+
+    def _blank(self, result: FloatArray, weight: FloatArray) -> None:
+        whole = np.multiply.outer(self.row_totals, self.col_totals)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fraction = weight / whole
+        least = max(self.min_valid_fraction - _LEAST_FRACTION, _LEAST_FRACTION)
+        result[~(fraction >= least)] = np.nan
+
+
+def _take(strip: StripReader) -> _Strip:
+    """Return a strip as kernels take it: rows, origin, and what there is of it."""
+    origin = (strip.first, strip.first_col)
+    return strip.rows, origin, ((strip.first, strip.stop), strip.there)
+
+
+def compute_rows(
+    method: Separable,
+    strip: StripReader,
+    finish: Finish,
+    window: Window,
+    pool: ThreadPoolExecutor | None = None,
+    threads: int = 1,
+) -> np.ndarray[Any, Any]:
+    """Compute a window of the target whose source rows are all in the strip.
+
+    Parameters
+    ----------
+    window : Window
+        Of the target; its source columns are those of the strip.
+    pool, threads
+        Parts of the window's columns are computed side by side.
+
+    Returns
+    -------
+    ndarray, (row, col)
+        In the result's type, nodata filled in.
+    """
+    result = np.empty((window.height, window.width), dtype=finish.dtype)
+    count = max(1, min(threads, window.width // _LEAST_COLS))
+    edges = [window.width * i // count for i in range(count + 1)]
+
+    def compute(start: int, stop: int) -> None:
+        part = method.part(Window(window.row, window.col + start, window.height, stop - start))
+        finish.put(part.compute(strip), result[:, start:stop])
+
+    if pool is None or count == 1:
+        for start, stop in pairwise(edges):
+            compute(start, stop)
+    else:
+        parts = [pool.submit(compute, a, b) for a, b in pairwise(edges)]
+        for one in parts:
+            one.result()
+    return result
+
+
+def _extent_of_rows(source: Source) -> Callable[[FloatArray], FloatArray]:
+    t = source.grid.transform
+    top = t.f if t.e < 0 else t.f + t.e * source.grid.height
+    return sine_of_latitude(top, abs(t.e))
+
+
+def _totals(axis: Axis) -> FloatArray:
+    totals: FloatArray = np.add.reduceat(axis.weights, axis.begin[:-1])
+    return totals
+
+
+def source_cols(axes: Sequence[Axis], start: int, stop: int) -> tuple[int, int]:
+    """Say which source columns (or rows) some target cells look at."""
+    first = min(int(axis.first[start:stop].min()) for axis in axes)
+    last = max(int(axis.stop[start:stop].max()) for axis in axes)
+    return first, last

@@ -1,0 +1,157 @@
+"""How a target is worked through within a memory budget: strips of columns, bands of rows.
+
+A strip of target columns is worked through from top to bottom, its source rows read once.  The
+widest strip that the budget allows is one: then no block is decoded twice.  What is written comes
+in bands, as high as a tile, so that a load that broke off goes on where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from muster.errors import ConfigError
+from muster.raster.grid import Window
+from muster.raster.windows import MIB
+from muster.resampling.layer import TILE_PX
+from muster.resampling.separable import source_cols
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from muster.raster.grid import Grid
+    from muster.resampling.separable import Separable
+    from muster.resampling.source import Source
+
+MOST_STRIP_MIB = 96
+"""What the strip of source rows may take at most: more is no faster."""
+
+_CACHE_SHARE = 8
+_LEAST_CACHE_MIB = 16
+_MOST_CACHE_MIB = 64
+
+
+@dataclass(frozen=True)
+class WorkPlan:
+    """The windows of a target, in the order in which they are worked on.
+
+    Attributes
+    ----------
+    grid : Grid
+        The target.
+    band_rows : int
+        Rows of a window, but for the last.
+    strips : tuple of (int, int)
+        First target column of each strip, and the one behind its last.
+    capacity_rows : int
+        Source rows that the strip holds.
+    cache_mib : int
+        Of GDAL's block cache.
+    memory_mib : int
+        What all of it takes at the most.
+    """
+
+    grid: Grid
+    band_rows: int
+    strips: tuple[tuple[int, int], ...]
+    capacity_rows: int
+    cache_mib: int
+    memory_mib: int
+
+    def __len__(self) -> int:
+        return len(self.strips) * -(-self.grid.height // self.band_rows)
+
+    def __iter__(self) -> Iterator[Window]:
+        for strip in self.strips:
+            yield from self.bands(strip)
+
+    def bands(self, strip: tuple[int, int]) -> Iterator[Window]:
+        """Yield the windows of one strip, top to bottom."""
+        for row in range(0, self.grid.height, self.band_rows):
+            rows = min(self.band_rows, self.grid.height - row)
+            yield Window(row, strip[0], rows, strip[1] - strip[0])
+
+
+def cache_mib_of(memory_mib: int) -> int:
+    """Say how much of a budget GDAL's block cache takes."""
+    return max(_LEAST_CACHE_MIB, min(_MOST_CACHE_MIB, memory_mib // _CACHE_SHARE))
+
+
+def plan_work(
+    source: Source,
+    target: Grid,
+    method: Separable,
+    memory_mib: int,
+    *,
+    window_px: int | None = None,
+    loads: bool = False,
+    out_bytes: int = 4,
+) -> WorkPlan:
+    """Choose strips and bands.
+
+    Parameters
+    ----------
+    memory_mib : int
+        Budget of the source rows, the results and GDAL's cache together.
+    window_px : int, optional
+        Longest side of a window, in target cells.
+    loads : bool
+        Whether windows are loaded into Postgres, and so must be whole tiles.
+    out_bytes : int
+        Bytes of a result's value.
+
+    Raises
+    ------
+    ConfigError
+        When not even the narrowest strip fits into the budget.
+    """
+    cache_mib = cache_mib_of(memory_mib)
+    room = (memory_mib - cache_mib) * MIB
+    step = TILE_PX if loads or window_px is None else min(window_px, TILE_PX)
+    band_rows = min(step, target.height)
+    widest = target.width
+    if window_px is not None:
+        widest = min(widest, -(-window_px // step) * step)
+    value_bytes = source.itemsize if not source.masked else 8
+    # Rows that have to be there at once: those of a cell, and the block that they end in.
+    least_rows = min(int(method.rows.counts.max()) + source.block[0], source.grid.height)
+    count = max(1, -(-target.width // widest))
+    while True:
+        width = min(widest, _ceil(target.width, count, step))
+        strips = _divide(target.width, width)
+        columns = max(_source_width(method, strip) for strip in strips)
+        row_bytes = columns * value_bytes
+        # A band in its own type, its float64 values and weights for as many rows as are computed.
+        band_bytes = band_rows * width * (2 * out_bytes + 8 * 5)
+        needed = least_rows * row_bytes + band_bytes
+        if needed <= room or width <= step:
+            break
+        count = max(count + 1, len(strips) + 1)
+    if needed > room:
+        raise ConfigError(
+            "memory is too small for one strip of the raster",
+            where=source.name,
+            got=f"{memory_mib}MiB; {least_rows} source rows × {columns} columns must be there",
+            expected=f"at least {-(-needed // MIB) + cache_mib + 1}MiB",
+            do="raise memory, or store the source in smaller blocks (tiled, 512 × 512)",
+        )
+    most = max(least_rows * row_bytes, min(room - band_bytes, MOST_STRIP_MIB * MIB))
+    capacity_rows = int(min(source.grid.height, most // row_bytes))
+    total = capacity_rows * row_bytes + band_bytes
+    return WorkPlan(
+        target, band_rows, strips, capacity_rows, cache_mib, -(-total // MIB) + cache_mib
+    )
+
+
+def _ceil(length: int, count: int, step: int) -> int:
+    """Divide a length by a count, up to a multiple of a step."""
+    return -(-length // (count * step)) * step
+
+
+def _divide(width: int, strip: int) -> tuple[tuple[int, int], ...]:
+    return tuple((start, min(start + strip, width)) for start in range(0, width, strip))
+
+
+def _source_width(method: Separable, strip: tuple[int, int]) -> int:
+    first, last = source_cols([method.cols], *strip)
+    return last - first
