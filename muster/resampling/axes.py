@@ -193,21 +193,15 @@ def _pixels(axis: Axis) -> IntArray:
 
 def _trimmed(axis: Axis) -> Axis:
     """Leave out the pixels before and behind that have no weight: they must not count as gaps."""
-    weighty = np.abs(axis.weights) > _LEAST_WEIGHT
+    weights = np.where(np.abs(axis.weights) > _LEAST_WEIGHT, axis.weights, 0.0)
     cell = np.repeat(np.arange(len(axis.first)), axis.counts)
-    keep = weighty.copy()
-    # Inside a cell's pixels a weight of none must stay, as what lies side by side is one run.
-    for start, stop in _runs(axis, weighty):
-        keep[start:stop] = True
-    pixels = _pixels(axis)
+    weighty = np.flatnonzero(weights)
+    # Inside a cell's pixels a weight of none stays: what lies side by side is one run.
+    start = np.searchsorted(weighty, axis.begin[:-1])
+    stop = np.searchsorted(weighty, axis.begin[1:]) - 1
+    place = np.arange(len(weights))
+    keep = (place >= weighty[start][cell]) & (place <= weighty[stop][cell])
     counts = np.bincount(cell[keep], minlength=len(axis.first)).astype(np.int64)
     begin = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Axis(pixels[keep][begin[:-1]], begin, axis.weights[keep], axis.centre)
-
-
-def _runs(axis: Axis, weighty: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[int, int]]:
-    runs = []
-    for start, stop in zip(axis.begin[:-1], axis.begin[1:], strict=True):
-        inside = np.flatnonzero(weighty[start:stop])
-        runs.append((int(start + inside[0]), int(start + inside[-1] + 1)))
-    return runs
+    first = _pixels(axis)[keep][begin[:-1]]
+    return Axis(first, begin, weights[keep], axis.centre)

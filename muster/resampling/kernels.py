@@ -59,8 +59,8 @@ def add_rows(source, first, weights, scaling, limits, start, total, weight) -> N
 
 
 @kernel
-def weighted_rows(source, origin, inside, rows, cols, scaling, limits, total, weight) -> None:
-    """Sum up values and weights of every target cell.
+def weighted_rows(source, origin, inside, rows, cols, scaling, limits, judge, result, weight):
+    """Find the weighted mean or sum of every target cell.
 
     Parameters
     ----------
@@ -75,66 +75,79 @@ def weighted_rows(source, origin, inside, rows, cols, scaling, limits, total, we
         ``first``, ``begin`` and ``weights`` of :class:`muster.resampling.axes.Axis`.
     scaling, limits
         As in :func:`add_rows`.
-    total, weight : ndarray, (target row, target col), float64
-        Where Σ weight × value and Σ weight go.
+    judge : tuple
+        (mean, row totals, column totals, least fraction): whether sums are divided by weights; the
+        weights of each row and column if all their pixels held values; the share of a cell's weight
+        that must be of values.
+    result : ndarray, (target row, target col), floating-point
+        NaN where there is no value.
+    weight : ndarray, (target row, target col), float64
+        Where Σ weight goes; nowhere when it has no rows.
     """
     row_first, row_begin, row_weights = rows
     col_first, col_begin, col_weights = cols
     (top, bottom), there = inside
+    mean, row_totals, col_totals, least_fraction = judge
+    everywhere = there.all()
+    height, width = result.shape
     columns_total = np.empty(TILE)
     columns_weight = np.empty(TILE)
-    for t in range(total.shape[0]):
-        first = max(row_first[t], top)
-        stop = min(row_first[t] + row_begin[t + 1] - row_begin[t], bottom)
-        skip = row_begin[t] + first - row_first[t]
-        down = row_weights[skip : skip + max(0, stop - first)]
-        cell = 0
-        while cell < total.shape[1]:
-            # As many cells as fit into a tile; one alone may be wider than that.
-            begin = col_first[cell] - origin[1]
-            last = cell
-            while (
-                last + 1 < total.shape[1]
-                and col_first[last + 1]
-                + col_begin[last + 2]
-                - col_begin[last + 1]
-                - origin[1]
-                - begin
-                <= TILE
-            ):
-                last += 1
-            end = col_first[last] + col_begin[last + 1] - col_begin[last] - origin[1]
-            if end - begin > len(columns_total):
-                columns_total = np.empty(end - begin)
-                columns_weight = np.empty(end - begin)
-            tile_total = columns_total[: end - begin]
-            tile_weight = columns_weight[: end - begin]
-            add_rows(
-                source, first - origin[0], down, scaling, limits, begin, tile_total, tile_weight
-            )
+    cell = 0
+    while cell < width:
+        # As many cells as fit into a tile; one alone may be wider than that.
+        begin = col_first[cell] - origin[1]
+        last = cell
+        end = begin + col_begin[cell + 1] - col_begin[cell]
+        while last + 1 < width:
+            next_end = col_first[last + 1] + col_begin[last + 2] - col_begin[last + 1] - origin[1]
+            if next_end - begin > TILE:
+                break
+            last += 1
+            end = next_end
+        if end - begin > len(columns_total):
+            columns_total = np.empty(end - begin)
+            columns_weight = np.empty(end - begin)
+        total = columns_total[: end - begin]
+        weights = columns_weight[: end - begin]
+        for t in range(height):
+            first = max(row_first[t], top)
+            stop = min(row_first[t] + row_begin[t + 1] - row_begin[t], bottom)
+            skip = row_begin[t] + first - row_first[t]
+            down = row_weights[skip : skip + max(0, stop - first)]
+            add_rows(source, first - origin[0], down, scaling, limits, begin, total, weights)
             for j in range(cell, last + 1):
                 s = 0.0
                 n = 0.0
-                at = col_first[j] - origin[1]
-                for k in range(col_begin[j + 1] - col_begin[j]):
-                    if there[at + k]:
-                        w = col_weights[col_begin[j] + k]
-                        s += w * tile_total[at + k - begin]
-                        n += w * tile_weight[at + k - begin]
-                total[t, j] = s
-                weight[t, j] = n
-            cell = last + 1
+                at = col_first[j] - origin[1] - begin
+                base = col_begin[j]
+                if everywhere:
+                    for k in range(col_begin[j + 1] - base):
+                        s += col_weights[base + k] * total[at + k]
+                        n += col_weights[base + k] * weights[at + k]
+                else:
+                    for k in range(col_begin[j + 1] - base):
+                        if there[begin + at + k]:
+                            s += col_weights[base + k] * total[at + k]
+                            n += col_weights[base + k] * weights[at + k]
+                if n >= least_fraction * (row_totals[t] * col_totals[j]) and n > 0.0:
+                    result[t, j] = s / n if mean else s
+                else:
+                    result[t, j] = np.nan
+                if weight.shape[0] > 0:
+                    weight[t, j] = n
+        cell = last + 1
 
 
 @kernel
-def extreme_rows(source, origin, inside, rows, cols, scaling, limits, sign, result, weight) -> None:
+def extreme_rows(source, origin, inside, rows, cols, scaling, limits, judge, result):
     """Find the least (sign 1) or greatest (sign −1) value of every target cell.
 
-    Parameters are those of :func:`weighted_rows`; ``result`` is infinite where there is no value.
+    Parameters are those of :func:`weighted_rows`, but that ``judge`` begins with the sign.
     """
     row_first, row_begin, row_weights = rows
     col_first, col_begin, col_weights = cols
     (top, bottom), there = inside
+    sign, row_totals, col_totals, least_fraction = judge
     scale, offset = scaling
     nodata, least, greatest = limits
     columns = source.shape[1]
@@ -166,19 +179,21 @@ def extreme_rows(source, origin, inside, rows, cols, scaling, limits, sign, resu
                 if there[at + k]:
                     best = min(best, extreme[at + k])
                     n += col_weights[col_begin[j] + k] * valid_weight[at + k]
-            result[t, j] = sign * best
-            weight[t, j] = n
+            enough = n >= least_fraction * (row_totals[t] * col_totals[j]) and n > 0.0
+            result[t, j] = sign * best if enough else np.nan
 
 
 @kernel
-def gather_rows(source, origin, inside, rows, cols, scaling, limits, mode, result, weight) -> None:
-    """Find the weighted median, or (``mode``) the value of the greatest weight, of every cell.
+def gather_rows(source, origin, inside, rows, cols, scaling, limits, judge, result):
+    """Find the weighted median, or (mode) the value of the greatest weight, of every cell.
 
-    Parameters are those of :func:`weighted_rows`; ``result`` is anything where there is no value.
+    Parameters are those of :func:`weighted_rows`, but that ``judge`` begins with whether it is the
+    mode.
     """
     row_first, row_begin, row_weights = rows
     col_first, col_begin, col_weights = cols
     (top, bottom), there = inside
+    mode, row_totals, col_totals, least_fraction = judge
     scale, offset = scaling
     nodata, least, greatest = limits
     most = 1
@@ -211,8 +226,7 @@ def gather_rows(source, origin, inside, rows, cols, scaling, limits, mode, resul
                         even = even and w == weights[0]
                         n += w
                         count += 1
-            weight[t, j] = n
-            if count == 0:
+            if n < least_fraction * (row_totals[t] * col_totals[j]) or n <= 0.0:
                 result[t, j] = np.nan
             elif even and not mode:
                 result[t, j] = _middle(values[:count])
@@ -277,8 +291,8 @@ def _halfway(values, weights, order, total):
 
 
 @kernel
-def pick(source, origin, inside, row_at, col_at, scaling, limits, result, valid) -> None:
-    """Take one pixel for every target cell.
+def pick(source, origin, inside, row_at, col_at, scaling, limits, clear, result):
+    """Take one pixel for every target cell, or look there whether there is a value.
 
     Parameters
     ----------
@@ -286,8 +300,10 @@ def pick(source, origin, inside, row_at, col_at, scaling, limits, result, valid)
         As in :func:`weighted_rows`.
     row_at, col_at : ndarray, int64
         Source row of each target row, source column of each target column.
-    result : ndarray, (target row, target col), float64
-    valid : ndarray, (target row, target col), bool
+    clear : bool
+        Whether the pixels' values go to ``result``; else only NaN does, where there is none.
+    result : ndarray, (target row, target col), floating-point
+        NaN where there is no value.
     """
     (top, bottom), there = inside
     scale, offset = scaling
@@ -296,14 +312,16 @@ def pick(source, origin, inside, row_at, col_at, scaling, limits, result, valid)
         r = row_at[t]
         for j in range(result.shape[1]):
             c = col_at[j] - origin[1]
-            valid[t, j] = False
-            result[t, j] = np.nan
+            valid = False
             if top <= r < bottom and there[c]:
                 stored = np.float64(source[r - origin[0], c])
                 value = stored * scale + offset
                 if value >= least and value <= greatest and stored != nodata:
-                    result[t, j] = value
-                    valid[t, j] = True
+                    valid = True
+                    if clear:
+                        result[t, j] = value
+            if not valid:
+                result[t, j] = np.nan
 
 
 @kernel

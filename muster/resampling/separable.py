@@ -4,6 +4,7 @@ A target cell depends on the source pixels that its axes name and on nothing els
 of the target into windows, strips or threads gives the same bytes.
 """
 
+# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ _Strip = tuple[Any, Any, Any]
 
 _LEAST_FRACTION = 1e-9
 """A share of a cell below which it counts as empty: what rounding leaves."""
+
+_NOWHERE = np.empty((0, 0))
 
 _LEAST_COLS = 64
 """Target columns that are worth a thread."""
@@ -113,11 +116,6 @@ class Separable:
             min_valid_fraction=dataset.min_valid_fraction,
         )
 
-    @property
-    def reach(self) -> tuple[Axis, Axis]:
-        """The axes that name every pixel that is looked at."""
-        return self.rows, self.cols
-
     def part(self, window: Window) -> Separable:
         """Take the part that belongs to a window of the target."""
         down = slice(window.row, window.row + window.height)
@@ -140,41 +138,29 @@ class Separable:
             self.min_valid_fraction,
         )
 
-    def compute(self, strip: StripReader) -> FloatArray:
+    def compute(self, strip: StripReader, result: np.ndarray[Any, Any]) -> None:
         """Compute all cells from a strip that holds their source rows and columns.
 
-        Returns
-        -------
-        ndarray, (target row, target col), float64
-            NaN where there is no value.
+        Parameters
+        ----------
+        result : ndarray, (target row, target col), floating-point
+            Where the values go; NaN where there is none.
         """
-        shape = (len(self.rows.first), len(self.cols.first))
-        result = np.empty(shape)
-        weight = np.empty(shape)
         at = _take(strip)
         if self.method == "nearest":
-            valid = np.empty(shape, dtype=np.bool_)
-            self._pick(at, self.rows.first, self.cols.first, result, valid)
-            return result
-        if self.method in ("min", "max"):
+            self._pick(at, self.rows.first, self.cols.first, result, clear=True)
+        elif self.method in ("min", "max"):
             sign = 1.0 if self.method == "min" else -1.0
-            kernels.extreme_rows(*at, *self._axes(), sign, result, weight)
+            kernels.extreme_rows(*at, *self._axes(), self._judge(sign), result)
         elif self.method in ("median", "mode"):
-            kernels.gather_rows(*at, *self._axes(), self.method == "mode", result, weight)
+            kernels.gather_rows(*at, *self._axes(), self._judge(self.method == "mode"), result)
         else:
-            kernels.weighted_rows(*at, *self._axes(), result, weight)
-            if self.method != "sum":
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    np.divide(result, weight, out=result)
+            judge = self._judge(self.method != "sum")
+            kernels.weighted_rows(*at, *self._axes(), judge, result, _NOWHERE)
         if self.inner is not None:
-            self._mend_gaps(at, result, weight)
-        self._blank(result, weight)
+            self._mend_gaps(at, self.inner, result)
         if self.method in ("bilinear", "cubic"):
-            centre = np.empty(shape)
-            valid = np.empty(shape, dtype=np.bool_)
-            self._pick(at, self.rows.centre, self.cols.centre, centre, valid)
-            result[~valid] = np.nan
-        return result
+            self._pick(at, self.rows.centre, self.cols.centre, result, clear=False)
 
     def _axes(self, axes: tuple[Axis, Axis] | None = None) -> tuple[Any, Any, Any, Any]:
         rows, cols = axes or (self.rows, self.cols)
@@ -185,34 +171,31 @@ class Separable:
             self.limits,
         )
 
-    def _pick(self, at: _Strip, rows: Any, cols: Any, result: Any, valid: Any) -> None:
-        kernels.pick(*at, rows, cols, self.scaling, self.limits, result, valid)
+    def _judge(self, how: Any, axes: tuple[Axis, Axis] | None = None) -> tuple[Any, ...]:
+        totals = (self.row_totals, self.col_totals)
+        if axes is not None:
+            totals = (_totals(axes[0]), _totals(axes[1]))
+        return (how, *totals, max(self.min_valid_fraction - _LEAST_FRACTION, _LEAST_FRACTION))
 
-    def _mend_gaps(self, at: _Strip, result: FloatArray, weight: FloatArray) -> None:
+    def _pick(self, at: _Strip, rows: Any, cols: Any, result: Any, *, clear: bool) -> None:
+        kernels.pick(*at, rows, cols, self.scaling, self.limits, clear, result)
+
+    def _mend_gaps(
+        self, at: _Strip, inner: tuple[Axis, Axis], result: np.ndarray[Any, Any]
+    ) -> None:
         """Take the bilinear value where any pixel of the wider kernel has none."""
-        inner = self.inner
-        if inner is None:
-            return
-        ones = tuple(Axis(a.first, a.begin, np.ones_like(a.weights), a.centre) for a in self.reach)
-        total, count = np.empty_like(result), np.empty_like(result)
-        kernels.weighted_rows(*at, *self._axes((ones[0], ones[1])), total, count)
-        gaps = count < np.multiply.outer(ones[0].counts, ones[1].counts)
+        rows, cols = (
+            Axis(a.first, a.begin, (a.weights != 0).astype(np.float64), a.centre)
+            for a in (self.rows, self.cols)
+        )
+        near, count = np.empty_like(result), np.empty(result.shape)
+        judge = self._judge(False, (rows, cols))
+        kernels.weighted_rows(*at, *self._axes((rows, cols)), judge, near, count)
+        gaps = count < np.multiply.outer(_totals(rows), _totals(cols))
         if not gaps.any():
             return
-        near, near_weight = np.empty_like(result), np.empty_like(result)
-        kernels.weighted_rows(*at, *self._axes(inner), near, near_weight)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            result[gaps] = near[gaps] / near_weight[gaps]
-        share = near_weight / np.multiply.outer(_totals(inner[0]), _totals(inner[1]))
-        whole = np.multiply.outer(self.row_totals, self.col_totals)
-        weight[gaps] = (share * whole)[gaps]
-
-    def _blank(self, result: FloatArray, weight: FloatArray) -> None:
-        whole = np.multiply.outer(self.row_totals, self.col_totals)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            fraction = weight / whole
-        least = max(self.min_valid_fraction - _LEAST_FRACTION, _LEAST_FRACTION)
-        result[~(fraction >= least)] = np.nan
+        kernels.weighted_rows(*at, *self._axes(inner), self._judge(True, inner), near, _NOWHERE)
+        result[gaps] = near[gaps]
 
 
 def _take(strip: StripReader) -> _Strip:
@@ -249,7 +232,13 @@ def compute_rows(
 
     def compute(start: int, stop: int) -> None:
         part = method.part(Window(window.row, window.col + start, window.height, stop - start))
-        finish.put(part.compute(strip), result[:, start:stop])
+        into = result[:, start:stop]
+        if into.dtype.kind == "f":
+            part.compute(strip, into)
+            return
+        values = np.empty(into.shape)
+        part.compute(strip, values)
+        finish.put(values, into)
 
     if pool is None or count == 1:
         for start, stop in pairwise(edges):
