@@ -49,6 +49,8 @@ class WorkPlan:
         Of GDAL's block cache.
     memory_mib : int
         What all of it takes at the most.
+    threads : int
+        How many parts are worked on side by side, where each takes memory of its own.
     """
 
     grid: Grid
@@ -57,6 +59,7 @@ class WorkPlan:
     capacity_rows: int
     cache_mib: int
     memory_mib: int
+    threads: int = 1
 
     def __len__(self) -> int:
         return len(self.strips) * -(-self.grid.height // self.band_rows)

@@ -1,0 +1,411 @@
+"""Resampling to another CRS, by GDAL, on pieces of the target that do not depend on the memory.
+
+GDAL chooses a kernel's width and its view of the source anew for each piece that it is given, so
+pieces that follow from a memory budget would show in the result.  Here they follow from the grids
+alone; the transformation is exact for every cell, the kernel's width is one for the whole target,
+and each piece sees all the source pixels around it, so that no seam is left and any budget gives
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rasterio.enums import Resampling
+from rasterio.io import MemoryFile
+from rasterio.transform import Affine
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform
+
+from muster.errors import ConfigError
+from muster.raster.gdal import GDAL_ERRORS, explain_read_error, gdal_environment
+from muster.raster.grid import Window
+from muster.raster.windows import MIB
+from muster.resampling.decide import blank_of
+from muster.resampling.layer import TILE_PX
+from muster.resampling.methods import AREA_METHODS
+from muster.resampling.reader import StripReader, open_handles
+from muster.resampling.work_plan import WorkPlan, cache_mib_of
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Sequence
+
+    from muster.raster.grid import Grid
+    from muster.resampling.axes import FloatArray
+    from muster.resampling.decide import Fit
+    from muster.resampling.finish import Finish
+    from muster.resampling.params import Dataset
+    from muster.resampling.source import Source
+
+_GDAL_METHODS = {
+    "nearest": Resampling.nearest,
+    "bilinear": Resampling.bilinear,
+    "cubic": Resampling.cubic,
+    "average": Resampling.average,
+    "min": Resampling.min,
+    "max": Resampling.max,
+    "median": Resampling.med,
+    "mode": Resampling.mode,
+}
+
+_SAMPLES = 33
+"""Points along each side of the grid, or of a piece, at which it is looked where they lie."""
+
+_PIECE_PX = 2048
+"""Source pixels along a side that a piece of the target is meant to look at."""
+
+_MOST_PIECE_PX = 1 << 24
+"""Source pixels of a piece from which on it is divided."""
+
+_EXACT_PX = 1e-9
+"""How far, in source pixels, a cell's place may be off: GDAL's own 1/8 would show as seams, and
+rasterio takes no 0."""
+
+_WARP_MIB = 2048
+"""More than a piece takes: GDAL must not divide it by itself."""
+
+_BYTES_PER_PIXEL = 32
+"""Of a piece's source pixels: as stored, as float64, GDAL's copy, their validity."""
+
+
+@dataclass(frozen=True)
+class Warp:
+    """How a target in another CRS is divided.
+
+    Attributes
+    ----------
+    piece : int
+        Side of a piece, in target cells: a power of two, at most TILE_PX.
+    ratio : tuple of float
+        Source pixels a target cell, down and across, in the middle of those that have any.
+    """
+
+    piece: int
+    ratio: tuple[float, float]
+
+
+def plan_warp(source: Grid, target: Grid) -> Warp:
+    """Choose the pieces of a target, from the two grids alone."""
+    rows = np.linspace(0, target.height, _SAMPLES)
+    cols = np.linspace(0, target.width, _SAMPLES)
+    down = _distance(source, target, rows, cols, (1.0, 0.0))
+    across = _distance(source, target, rows, cols, (0.0, 1.0))
+    good = np.isfinite(down) & np.isfinite(across)
+    if not good.any():
+        return Warp(TILE_PX, (1.0, 1.0))
+    ratio = (float(np.median(down[good])), float(np.median(across[good])))
+    widest = float(np.quantile(np.maximum(down, across)[good], 0.9))
+    side = 2 ** math.floor(math.log2(max(1.0, _PIECE_PX / max(widest, 1e-9))))
+    return Warp(int(min(TILE_PX, side)), ratio)
+
+
+def _distance(
+    source: Grid, target: Grid, rows: FloatArray, cols: FloatArray, step: tuple[float, float]
+) -> FloatArray:
+    """Measure how far a step of one cell leads, in source pixels."""
+    row, col = (a.ravel() for a in np.meshgrid(rows, cols, indexing="ij"))
+    r0, c0 = _source_position(source, target, row, col)
+    r1, c1 = _source_position(source, target, row + step[0], col + step[1])
+    with np.errstate(invalid="ignore"):
+        turn = _turn(source)
+        across = c1 - c0
+        if turn is not None:
+            across -= np.rint(across / turn) * turn
+        distance: FloatArray = np.hypot(r1 - r0, across)
+    return distance
+
+
+def _source_position(
+    source: Grid, target: Grid, rows: FloatArray, cols: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Transform target (row, col) to source (row, col), downwards; not finite where none."""
+    t, s = target.transform, source.transform
+    xs, ys = transform(target.crs, source.crs, t.c + cols * t.a, t.f + rows * t.e)
+    x, y = np.asarray(xs, dtype=np.float64), np.asarray(ys, dtype=np.float64)
+    top = s.f if s.e < 0 else s.f + s.e * source.height
+    return (top - y) / abs(s.e), (x - s.c) / s.a
+
+
+def _turn(source: Grid) -> float | None:
+    return 360.0 / source.transform.a if source.crs.is_geographic else None
+
+
+def plan_warp_work(
+    source: Source,
+    target: Grid,
+    warp: Warp,
+    memory_mib: int,
+    *,
+    threads: int = 1,
+    window_px: int | None = None,
+    out_bytes: int = 4,
+) -> WorkPlan:
+    """Choose the windows of a target in another CRS: whole pieces, a band high.
+
+    Raises
+    ------
+    ConfigError
+        When a single piece does not fit into the budget.
+    """
+    cache_mib = cache_mib_of(memory_mib)
+    room = (memory_mib - cache_mib) * MIB
+    pixels = min(
+        _MOST_PIECE_PX,
+        math.prod(int(warp.piece * r * 1.2) + 16 for r in warp.ratio),
+    )
+    piece_bytes = int(pixels * _BYTES_PER_PIXEL + warp.piece**2 * 40)
+    at_once = max(1, min(threads, room // 2 // piece_bytes))
+    left = room - at_once * piece_bytes
+    band_rows = min(TILE_PX, target.height)
+    width = left // (band_rows * 3 * out_bytes) // TILE_PX * TILE_PX
+    if width < 1:
+        raise ConfigError(
+            "memory is too small for one piece of the target",
+            where=source.name,
+            got=f"{memory_mib}MiB",
+            expected=f"at least {-(-(piece_bytes * 2) // MIB) + cache_mib + 1}MiB",
+            do="raise memory",
+        )
+    width = min(width, target.width)
+    if window_px is not None:
+        width = min(width, -(-window_px // TILE_PX) * TILE_PX)
+    strips = tuple((c, min(c + width, target.width)) for c in range(0, target.width, width))
+    total = at_once * piece_bytes + band_rows * width * 3 * out_bytes
+    return WorkPlan(target, band_rows, strips, 0, cache_mib, -(-total // MIB) + cache_mib, at_once)
+
+
+class WarpStream:
+    """The windows of a target in another CRS than the source's.
+
+    Parameters
+    ----------
+    source, dataset, fit, warp, work
+        As planned.
+    finish : Finish
+        Type and nodata of the result.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        dataset: Dataset,
+        fit: Fit,
+        warp: Warp,
+        work: WorkPlan,
+        *,
+        finish: Finish,
+    ) -> None:
+        self.work = work
+        self._source = source
+        self._dataset = dataset
+        self._fit = fit
+        self._warp = warp
+        self._finish = finish
+
+    def windows(
+        self, wanted: Container[Window] | None = None
+    ) -> Iterator[tuple[Window, np.ndarray[Any, Any]]]:
+        """Yield windows with their values, as :class:`muster.resampling.stream.SeparableStream`."""
+        threads = self.work.threads
+        with (
+            gdal_environment(threads, self.work.cache_mib),
+            open_handles(self._source, threads) as (handles, pool),
+        ):
+            for window in self.work:
+                if wanted is None or window in wanted:
+                    yield window, self._compute(window, handles, pool)
+
+    def _compute(
+        self, window: Window, handles: Sequence[Any], pool: ThreadPoolExecutor
+    ) -> np.ndarray[Any, Any]:
+        result = np.empty((window.height, window.width), dtype=self._finish.dtype)
+        pieces = list(self._pieces(window))
+
+        def work(number: int) -> None:
+            with gdal_environment(1, self.work.cache_mib), ThreadPoolExecutor(1) as own:
+                for piece in pieces[number :: len(handles)]:
+                    values = self._warp_piece(piece, handles[number], own)
+                    row, col = piece.row - window.row, piece.col - window.col
+                    into = result[row : row + piece.height, col : col + piece.width]
+                    self._finish.put(values, into)
+
+        for done in [pool.submit(work, number) for number in range(len(handles))]:
+            done.result()
+        return result
+
+    def _pieces(self, window: Window) -> Iterator[Window]:
+        side = self._warp.piece
+        for row in range(window.row, window.row + window.height, side):
+            for col in range(window.col, window.col + window.width, side):
+                yield Window(
+                    row,
+                    col,
+                    min(side, window.row + window.height - row),
+                    min(side, window.col + window.width - col),
+                )
+
+    def _warp_piece(self, piece: Window, handle: Any, pool: ThreadPoolExecutor) -> FloatArray:
+        view = self._find_view(piece)
+        result: FloatArray = np.full((piece.height, piece.width), np.nan)
+        if view is None:
+            return result
+        if view.pixels > _MOST_PIECE_PX and piece.pixels > 1:
+            for part in _halves(piece):
+                row, col = part.row - piece.row, part.col - piece.col
+                into = result[row : row + part.height, col : col + part.width]
+                into[:] = self._warp_piece(part, handle, pool)
+            return result
+        values = self._read(view, handle, pool)
+        if values is None:
+            return result
+        result = self._reproject(values, view, piece, self._dataset.method)
+        least = self._dataset.min_valid_fraction
+        if least > 0 and self._dataset.method != "nearest":
+            how = "average" if self._dataset.method in AREA_METHODS else "bilinear"
+            there = np.where(np.isnan(values), 0.0, 1.0)
+            share = self._reproject(there, view, piece, how)
+            result[~(share >= least - 1e-9)] = np.nan
+        return result
+
+    def _find_view(self, piece: Window) -> Window | None:
+        """Find the source pixels that a piece looks at; None where there are none.
+
+        Columns may lie beyond the source's edges, where it goes round the globe.
+        """
+        grid = self._source.grid
+        rows = np.linspace(piece.row, piece.row + piece.height, _SAMPLES)
+        cols = np.linspace(piece.col, piece.col + piece.width, _SAMPLES)
+        row, col = (a.ravel() for a in np.meshgrid(rows, cols, indexing="ij"))
+        r, c = _source_position(grid, self.work.grid, row, col)
+        good = np.isfinite(r) & np.isfinite(c)
+        if not good.any():
+            return None
+        r, c = r[good], c[good]
+        turn = _turn(grid)
+        if turn is not None:
+            # Round the globe, pixels are looked for where most of them are.
+            start = _widest_gap(c, turn)
+            c = start + np.mod(c - start, turn)
+        margin = 3 + 3 * math.ceil(max(1.0, *self._warp.ratio))
+        spare = 0.05 * (r.max() - r.min()), 0.05 * (c.max() - c.min())
+        top = math.floor(r.min() - spare[0]) - margin
+        bottom = math.ceil(r.max() + spare[0]) + margin
+        left = math.floor(c.min() - spare[1]) - margin
+        right = math.ceil(c.max() + spare[1]) + margin
+        if turn is not None and right - left >= 0.75 * turn:
+            # A pole lies inside: all longitudes, and rows up to it.
+            left, right = 0, grid.width
+            top = min(top, 0) if top < grid.height / 2 else top
+            bottom = max(bottom, grid.height) if bottom > grid.height / 2 else bottom
+        elif self._fit.period is None:
+            if turn is not None:
+                turns = round((grid.width / 2 - (left + right) / 2) / turn)
+                left, right = left + round(turns * turn), right + round(turns * turn)
+            left, right = max(left, -margin), min(right, grid.width + margin)
+        top, bottom = max(top, -margin), min(bottom, grid.height + margin)
+        if bottom <= top or right <= left:
+            return None
+        return Window(top, left, bottom - top, right - left)
+
+    def _read(self, view: Window, handle: Any, pool: ThreadPoolExecutor) -> FloatArray | None:
+        """Read a view as float64, NaN where there is no value; None where there is none at all."""
+        blank = blank_of(self._source, self._dataset)
+        strip = StripReader(
+            self._source,
+            (view.col, view.col + view.width),
+            view.height,
+            period=self._fit.period,
+            handles=[handle],
+            pool=pool,
+            blank=blank,
+            categories=self._dataset.categories,
+        )
+        strip.need(view.row, view.row + view.height)
+        rows = strip.rows[: max(0, view.row + view.height - strip.first)]
+        if not rows.size or not strip.there.any():
+            return None
+        stored = rows.astype(np.float64)
+        values = stored * self._source.scale + self._source.offset
+        least, greatest = self._dataset.range or (-np.finfo(float).max, np.finfo(float).max)
+        with np.errstate(invalid="ignore"):
+            bad = ~((values >= least) & (values <= greatest))
+        if blank is not None:
+            bad |= stored == blank
+        values[bad] = np.nan
+        values[:, ~strip.there] = np.nan
+        result = np.full((view.height, view.width), np.nan)
+        first = strip.first - view.row
+        result[first : first + len(values)] = values
+        return result
+
+    def _reproject(
+        self, values: FloatArray, view: Window, piece: Window, method: str
+    ) -> FloatArray:
+        """Warp a view of the source to a piece of the target."""
+        s, t = self._source.grid.transform, self.work.grid.transform
+        top = s.f if s.e < 0 else s.f + s.e * self._source.grid.height
+        down, across = self._warp.ratio
+        place = Affine(s.a, 0, s.c + view.col * s.a, 0, -abs(s.e), top - view.row * abs(s.e))
+        profile = {
+            "driver": "GTiff",
+            "height": view.height,
+            "width": view.width,
+            "count": 1,
+            "dtype": "float64",
+            "crs": self._source.grid.crs,
+            "transform": place,
+            "nodata": np.nan,
+        }
+        try:
+            with MemoryFile() as memory:
+                with memory.open(**profile) as dataset:
+                    dataset.write(values, 1)
+                with (
+                    memory.open() as dataset,
+                    WarpedVRT(
+                        dataset,
+                        crs=self.work.grid.crs,
+                        transform=t * Affine.translation(piece.col, piece.row),
+                        height=piece.height,
+                        width=piece.width,
+                        src_nodata=np.nan,
+                        nodata=np.nan,
+                        resampling=_GDAL_METHODS[method],
+                        tolerance=_EXACT_PX,
+                        warp_mem_limit=_WARP_MIB,
+                        # One width of the kernel for all pieces.
+                        XSCALE=repr(1 / max(1.0, across)),
+                        YSCALE=repr(1 / max(1.0, down)),
+                        SAMPLE_GRID="YES",
+                        SOURCE_EXTRA="8",
+                    ) as warped,
+                ):
+                    result: FloatArray = warped.read(1)
+        except GDAL_ERRORS as error:
+            raise explain_read_error(error, self._source.name, "raster cannot be warped") from error
+        return result
+
+
+def _halves(piece: Window) -> tuple[Window, Window]:
+    if piece.height >= piece.width:
+        half = piece.height // 2
+        return (
+            Window(piece.row, piece.col, half, piece.width),
+            Window(piece.row + half, piece.col, piece.height - half, piece.width),
+        )
+    half = piece.width // 2
+    return (
+        Window(piece.row, piece.col, piece.height, half),
+        Window(piece.row, piece.col + half, piece.height, piece.width - half),
+    )
+
+
+def _widest_gap(positions: FloatArray, turn: float) -> float:
+    """Return where to begin on a circle so that positions lie in one run."""
+    around = np.unique(np.mod(positions, turn))
+    gaps = np.diff(np.append(around, around[0] + turn))
+    return float(around[(int(np.argmax(gaps)) + 1) % len(around)])
