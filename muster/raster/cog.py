@@ -38,7 +38,7 @@ class CogFormat:
     Attributes
     ----------
     dtype : str
-        "int16", "float32" or "float64".
+        "uint8", "int16", "uint16", "int32", "uint32", "float32" or "float64".
     nodata : float
         Stands for no value in all bands.
     block_px : int

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from muster.raster.grid import Band, Grid
 
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_VRT_TYPES = {"int16": "Int16", "float32": "Float32", "float64": "Float64"}
+_VRT_TYPES = {
+    "uint8": "Byte",
+    "int16": "Int16",
+    "uint16": "UInt16",
+    "int32": "Int32",
+    "uint32": "UInt32",
+    "float32": "Float32",
+    "float64": "Float64",
+}
 
 
 def overview_factors(grid: Grid, block_px: int) -> list[int]:
@@ -59,7 +67,8 @@ def draft_dtype(dtype: str, overview: str) -> str:
     overview : str
         "average" or "mode".
     """
-    return "float32" if dtype == "int16" and overview == "mode" else dtype
+    wider = {"int16": "float32", "int32": "float64"} if overview == "mode" else {}
+    return wider.get(dtype, dtype)
 
 
 def render_vrt(
@@ -83,7 +92,7 @@ def render_vrt(
     files : sequence of (Path, int)
         For each band its GeoTIFF, an absolute path, and the number of the band in it.
     dtype : str
-        "int16", "float32" or "float64".
+        A key of ``_VRT_TYPES``.
     nodata : float
         Nodata of all bands.
     tags : mapping of str to str

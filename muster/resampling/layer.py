@@ -84,6 +84,8 @@ class Layer(Frozen):
         How the result comes about.
     reason : str
         Why, in a sentence.
+    tolerance_px : float
+        How far the source's pixels may lie off the grid and count as aligned, in source pixels.
     fingerprint : str
         Of everything that the values are made from.
     cog : str or None
@@ -104,6 +106,7 @@ class Layer(Frozen):
     nodata: float | None = None
     kind: PlanKind
     reason: str
+    tolerance_px: float = 1e-3
     fingerprint: str
     cog: str | None = None
     table: str | None = None

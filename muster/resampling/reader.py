@@ -89,8 +89,8 @@ class StripReader:
         Columns once round the globe.
     handles : list
         Open datasets, one a thread.
-    pool : ThreadPoolExecutor
-        With as many threads.
+    pool : ThreadPoolExecutor or None
+        With as many threads; None where there is one handle.
     blank : object
         What stands for no value where a mask or the categories say so; None where nothing has to.
     categories : sequence of int or None
@@ -105,7 +105,7 @@ class StripReader:
         *,
         period: int | None,
         handles: Sequence[Any],
-        pool: ThreadPoolExecutor,
+        pool: ThreadPoolExecutor | None,
         blank: Any = None,
         categories: Sequence[int] | None = None,
     ) -> None:
@@ -164,7 +164,7 @@ class StripReader:
     def _read(self, begin: int, end: int) -> None:
         jobs = list(self._jobs(begin, end))
         threads = min(len(self._handles), len(jobs))
-        if threads <= 1:
+        if threads <= 1 or self._pool is None:
             for job in jobs:
                 self._read_part(self._handles[0], *job)
             return
