@@ -1,0 +1,310 @@
+"""Loads of datasets into Postgres: whose turn it is, what has been loaded, and what takes effect.
+
+A load is resumed by whoever comes next with the same fingerprint.  Whoever resumes it puts a claim
+of his own on it, and a window is written only under the newest claim: so a process that lost its
+connection, and with it the advisory lock, can no longer write beside its successor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.errors import DuplicateTable, LockNotAvailable
+
+from muster.errors import InvalidInput, SoftwareError, Superseded, Transient
+from muster.store.datasets import drop_load, load_lock_name, upsert_holding, upsert_layer
+from muster.store.row_tables import SCHEMA, drop_table, table_exists, table_identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import cursor as Cursor
+
+    from muster.raster.grid import Window
+    from muster.resampling.layer import Layer
+    from muster.resampling.methods import Store
+    from muster.store.database import Database
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.25
+_SWITCH_WAIT = "10min"
+"""How long a finished load waits for those who read what it replaces."""
+
+
+@dataclass(frozen=True)
+class LoadRecord:
+    """A load that is not ended, under our claim.
+
+    Attributes
+    ----------
+    id : int
+        In the store.
+    dataset : str
+        Key.
+    store : {"tiles", "rows"}
+        Where to.
+    staging : str or None
+        Table in the schema ``resampled`` that rows go to.
+    claim : UUID
+        Ours.
+    """
+
+    id: int
+    dataset: str
+    store: Store
+    staging: str | None
+    claim: UUID
+
+
+@contextmanager
+def unhurried(db: Database) -> Iterator[Cursor]:
+    """Yield a cursor in a transaction whose statements may take long, as loads and indexes do."""
+    with db.transaction() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        yield cursor
+
+
+@contextmanager
+def load_lock(db: Database, dataset: str, store: Store, wait_s: float) -> Iterator[bool]:
+    """Hold the lock on a dataset's load into a store, on a connection of its own.
+
+    That connection is in no transaction, so that no time limit on idle ones ends it, and the lock
+    goes with it, whatever becomes of the process.
+
+    Yields
+    ------
+    bool
+        Whether somebody else had it first.
+
+    Raises
+    ------
+    Transient
+        When he still has it after ``wait_s`` seconds.
+    """
+    name = load_lock_name(dataset, store)
+    began = time.monotonic()
+    waited = False
+    with db.session() as cursor:
+        cursor.execute("SET idle_session_timeout = 0")
+        while not _try_lock(cursor, name):
+            holder = _read_holder(cursor, dataset, store)
+            if time.monotonic() - began >= wait_s:
+                raise Transient(
+                    "the dataset is being loaded by another process",
+                    where=f"{store} of dataset {dataset}",
+                    got=f"{holder}, waited for {wait_s:g} s",
+                    do="try again when it has ended: what it has loaded is kept",
+                )
+            if not waited:
+                log.info(
+                    "%s of dataset %s: waiting up to %g s for %s, which loads it now",
+                    store, dataset, wait_s, holder,
+                )  # fmt: skip
+            waited = True
+            time.sleep(min(_LOOK_EVERY_S, wait_s))
+        try:
+            yield waited
+        finally:
+            with contextlib.suppress(psycopg2.Error):  # a lost connection has lost its lock
+                cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
+
+
+def is_loaded(cursor: Cursor, layer: Layer, store: Store, place: str) -> bool:
+    """Say whether a dataset of this very fingerprint lies in its place already."""
+    cursor.execute(
+        "SELECT 1 FROM holding h JOIN load l ON l.id = h.load WHERE h.dataset = %s"
+        " AND h.store = %s AND h.fingerprint = %s AND h.place = %s AND l.state = 'done'",
+        (layer.key, store, layer.fingerprint, place),
+    )
+    found = cursor.fetchone() is not None
+    return found and (store != "rows" or table_exists(cursor, place))
+
+
+def take_load(cursor: Cursor, layer: Layer, store: Store) -> tuple[LoadRecord, bool]:
+    """Take up the load that somebody has left, or begin one; under the lock.
+
+    Returns
+    -------
+    load : LoadRecord
+        Under a claim of our own.
+    fresh : bool
+        Whether it was begun now, so that its staging table is still to be made.
+    """
+    claim = uuid4()
+    cursor.execute(
+        "SELECT id, fingerprint, staging FROM load"
+        " WHERE dataset = %s AND store = %s AND state = 'loading' FOR UPDATE",
+        (layer.key, store),
+    )
+    found = cursor.fetchone()
+    if found is not None:
+        load, fingerprint, staging = found
+        whole = staging is None or table_exists(cursor, staging)
+        if fingerprint == layer.fingerprint and whole:
+            cursor.execute(
+                "UPDATE load SET claim = %s, claimed_by = %s WHERE id = %s",
+                (str(claim), _who(), load),
+            )
+            return LoadRecord(load, layer.key, store, staging, claim), False
+        drop_load(cursor, load, layer.key, staging)
+    # No table's name that a person may choose has a colon in it.
+    cursor.execute(
+        "INSERT INTO load (dataset, store, fingerprint, claim, claimed_by)"
+        " VALUES (%s, %s, %s, %s, %s) RETURNING id",
+        (layer.key, store, layer.fingerprint, str(claim), _who()),
+    )
+    (load,) = cursor.fetchone() or (0,)
+    staging = f"loading:{load}" if store == "rows" else None
+    cursor.execute("UPDATE load SET staging = %s WHERE id = %s", (staging, load))
+    return LoadRecord(load, layer.key, store, staging, claim), True
+
+
+def read_ledger(cursor: Cursor, load: LoadRecord) -> list[Window]:
+    """Read which windows a load has brought."""
+    from muster.raster.grid import Window
+
+    cursor.execute("SELECT row, col, height, width FROM load_window WHERE load = %s", (load.id,))
+    return [Window(*row) for row in cursor.fetchall()]
+
+
+def enter_window(cursor: Cursor, load: LoadRecord, window: Window, pixels: int) -> bool:
+    """Enter a window into the ledger, in the transaction that brings its pixels.
+
+    Parameters
+    ----------
+    pixels : int
+        How many of them have a value.
+
+    Returns
+    -------
+    bool
+        False where it is there already.
+
+    Raises
+    ------
+    Superseded
+        When somebody else has taken the load over.
+    """
+    _hold(cursor, load, "FOR SHARE")
+    cursor.execute(
+        "INSERT INTO load_window (load, row, col, height, width, pixels)"
+        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        (load.id, window.row, window.col, window.height, window.width, pixels),
+    )
+    return cursor.rowcount == 1
+
+
+def switch_load(
+    cursor: Cursor, load: LoadRecord, layer: Layer, place: str, run_id: str | None
+) -> None:
+    """Let a load that is whole take effect, and drop what it replaces; one transaction.
+
+    Raises
+    ------
+    SoftwareError
+        When windows are missing.
+    Superseded
+        When somebody else has taken the load over.
+    InvalidInput
+        When there is a table in the way that no load of this dataset has made.
+    Transient
+        When somebody reads what is to be replaced, for longer than we wait.
+    """
+    _hold(cursor, load, "FOR UPDATE")
+    _check_whole(cursor, load, layer)
+    cursor.execute("SET LOCAL lock_timeout = %s", (_SWITCH_WAIT,))
+    upsert_layer(cursor, layer, run_id)
+    cursor.execute(
+        "SELECT place FROM holding WHERE dataset = %s AND store = %s FOR UPDATE",
+        (load.dataset, load.store),
+    )
+    before = cursor.fetchone()
+    upsert_holding(cursor, layer, load.store, place, load.id)
+    if load.staging is not None:
+        try:
+            for table in {place} | ({before[0]} if before else set()):
+                drop_table(cursor, table, load.dataset)
+            cursor.execute(
+                sql.SQL("ALTER TABLE {} RENAME TO {}").format(
+                    table_identifier(load.staging), sql.Identifier(place)
+                )
+            )
+        except LockNotAvailable as error:
+            raise Transient(
+                "somebody has been reading the table that is to be replaced",
+                where=f"{SCHEMA}.{place}",
+                got=f"no end of it in {_SWITCH_WAIT}",
+                do="end that query and run again: what is loaded is kept",
+            ) from error
+        except DuplicateTable as error:
+            raise InvalidInput(
+                "somebody has made a table of this name meanwhile",
+                where=f"{SCHEMA}.{place}",
+                do="rename or drop it, or name another, and run again: what is loaded is kept",
+            ) from error
+    cursor.execute(
+        "UPDATE load SET state = 'done', ended_at = now(), staging = NULL WHERE id = %s",
+        (load.id,),
+    )
+    cursor.execute(
+        "DELETE FROM load WHERE dataset = %s AND store = %s AND id <> %s",
+        (load.dataset, load.store, load.id),
+    )
+
+
+def _check_whole(cursor: Cursor, load: LoadRecord, layer: Layer) -> None:
+    cursor.execute(
+        "SELECT coalesce(sum(height::bigint * width), 0) FROM load_window WHERE load = %s",
+        (load.id,),
+    )
+    (cells,) = cursor.fetchone() or (0,)
+    expected = layer.grid.height * layer.grid.width
+    if cells != expected:
+        raise SoftwareError(
+            "the load is not whole",
+            where=f"{load.store} of dataset {load.dataset}",
+            got=f"{cells} cells in its ledger",
+            expected=expected,
+        )
+
+
+def _hold(cursor: Cursor, load: LoadRecord, strength: str) -> None:
+    """Lock our load's row, so that nobody takes it over before our transaction ends."""
+    cursor.execute(
+        f"SELECT 1 FROM load WHERE id = %s AND claim = %s AND state = 'loading' {strength}",
+        (load.id, str(load.claim)),
+    )
+    if cursor.fetchone() is None:
+        raise Superseded(
+            "another process has taken the load over",
+            where=f"{load.store} of dataset {load.dataset}",
+        )
+
+
+def _try_lock(cursor: Cursor, name: str) -> bool:
+    cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))
+    return bool((cursor.fetchone() or (False,))[0])
+
+
+def _read_holder(cursor: Cursor, dataset: str, store: Store) -> str:
+    cursor.execute(
+        "SELECT claimed_by FROM load WHERE dataset = %s AND store = %s AND state = 'loading'",
+        (dataset, store),
+    )
+    row = cursor.fetchone()
+    return str(row[0]) if row and row[0] else "another process"
+
+
+def _who() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
