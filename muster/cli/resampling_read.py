@@ -1,0 +1,111 @@
+"""``muster resampling read``: the pixels of a dataset, wherever they lie."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from muster.cli.session import open_database
+from muster.resampling.methods import STORES
+
+if TYPE_CHECKING:
+    from muster.raster.grid import Grid, Window
+    from muster.resampling.extract import Summary
+    from muster.resampling.layer import Layer
+
+
+@click.command()
+@click.argument("key")
+@click.option(
+    "--window", "window_px", type=int, nargs=4, metavar="ROW COL HEIGHT WIDTH",
+    help="Which cells, by row and column from the upper left one.",
+)  # fmt: skip
+@click.option(
+    "--bbox", type=float, nargs=4, metavar="XMIN YMIN XMAX YMAX",
+    help="Which cells: all that this box touches, in the grid's own coordinates.",
+)  # fmt: skip
+@click.option("--store", type=click.Choice(STORES), help="Where to read from.")
+@click.option("--output", help="A file to write: .tif, .csv (a line a cell with a value) or .npy.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def read(
+    key: str,
+    window_px: tuple[int, int, int, int] | None,
+    bbox: tuple[float, float, float, float] | None,
+    store: Any,
+    output: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Read a resampled dataset, or a part of it, wherever it lies.
+
+    KEY is its name, with @2024-03 where it is of a month.  It is read from its source, its COG,
+    its tiles or its rows, whichever there is; all give the same values.  Without --output only a
+    summary is printed.
+    """
+    from muster.raster.grid import Window
+    from muster.resampling.extract import extract_layer, window_of_box
+    from muster.resampling.read import layer_stores
+    from muster.store.datasets import read_dataset
+
+    if window_px and bbox:
+        raise click.UsageError("--window and --bbox say the same: give one of them")
+    db = open_database()
+    layer = read_dataset(db, key).layer
+    grid = layer.grid.to_grid()
+    window = grid.whole
+    if window_px:
+        window = Window(*window_px)
+    elif bbox:
+        window = window_of_box(grid, bbox)
+    found = extract_layer(layer, db, window, store=store, output=output)
+    read_from = store or layer_stores(layer)[0]
+    if as_json:
+        click.echo(json.dumps(_to_json(layer, window, found, read_from, output), indent=1))
+        return
+    for line in _render(layer, grid, window, found, read_from):
+        click.echo(line)
+    if output is not None:
+        click.echo(f"written  {output}")
+
+
+def _to_json(
+    layer: Layer, window: Window, found: Summary, read_from: str, output: str | None
+) -> dict[str, Any]:
+    return {
+        "key": layer.key,
+        "read_from": read_from,
+        "fingerprint": layer.fingerprint,
+        "grid": layer.grid.model_dump(mode="json"),
+        "dtype": layer.dtype,
+        "nodata": layer.nodata,
+        "unit": layer.dataset.unit,
+        "window": [window.row, window.col, window.height, window.width],
+        "cells": window.pixels,
+        "valid": found.valid,
+        "min": found.least,
+        "mean": found.mean,
+        "max": found.greatest,
+        "output": output,
+    }
+
+
+def _render(layer: Layer, grid: Grid, window: Window, found: Summary, read_from: str) -> list[str]:
+    unit = f" {layer.dataset.unit}" if layer.dataset.unit else ""
+    nodata = "NaN" if layer.nodata is None else f"{layer.nodata:g}"
+    lines = [
+        f"dataset  {layer.key}, read from {read_from}",
+        f"grid     {grid.describe()}",
+        f"window   row {window.row}, column {window.col}, {window.height} rows × "
+        f"{window.width} columns",
+        f"values   {layer.dtype}, nodata {nodata}, {found.valid:,} valid of {window.pixels:,}"
+        f" ({found.valid / window.pixels:.1%})",
+    ]
+    if found.valid:
+        lines += [
+            f"least    {found.least:.10g}{unit}",
+            f"mean     {found.mean:.10g}{unit}",
+            f"greatest {found.greatest:.10g}{unit}",
+        ]
+    return lines
