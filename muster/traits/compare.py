@@ -8,17 +8,16 @@ that does not grow with them.
 from __future__ import annotations
 
 import contextlib
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rasterio import warp
-from rasterio.crs import CRS
 
 from muster.errors import InvalidInput
-from muster.raster.gdal import GDAL_ERRORS, gdal_environment
-from muster.raster.grid import Grid, check_same_grid
+from muster.raster.compared import conclude_values, share_of
+from muster.raster.difference import ClassDifference, ValueDifference
+from muster.raster.gdal import gdal_environment
+from muster.raster.grid import check_same_grid
 from muster.raster.windows import MIB, WindowPlan, plan_memory, plan_windows
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.comparison import (
@@ -26,11 +25,9 @@ from muster.traits.comparison import (
     BandComparison,
     ClassComparison,
     Comparison,
-    Place,
     ProductFacts,
     ValueComparison,
 )
-from muster.traits.difference import PROBABILITIES, ClassDifference, ValueDifference
 from muster.traits.open_product import OpenProduct, open_product
 
 if TYPE_CHECKING:
@@ -182,21 +179,13 @@ class _BandWork:
                 inside_outside=in_out,
                 outside_inside=out_in,
                 outside_outside=out_out,
-                agreement=_share(difference.identical_pixels, both),
-                inside_share_a=_share(difference.inside_a, both + coverage.only_a),
-                inside_share_b=_share(difference.inside_b, both + coverage.only_b),
+                agreement=share_of(difference.identical_pixels, both),
+                inside_share_a=share_of(difference.inside_a, both + coverage.only_a),
+                inside_share_b=share_of(difference.inside_b, both + coverage.only_b),
             )
-        quantiles = zip(PROBABILITIES, difference.quantiles(), strict=True)
-        return ValueComparison(
-            **shared,
-            unit=self.a.unit(self.name) or self.b.unit(self.name),
-            mean_difference=_finite(difference.mean),
-            rmsd=_finite(difference.root_mean_square),
-            mae=_finite(difference.mean_absolute),
-            quantiles={f"{p:g}": _finite(value) for p, value in quantiles},
-            correlation=_finite(difference.correlation),
-            greatest=_locate(difference, self.a.grid),
-        )
+        unit = self.a.unit(self.name) or self.b.unit(self.name)
+        facts = conclude_values(difference, self.a.grid, unit)
+        return ValueComparison(**{**shared, **vars(facts)})
 
 
 def _work_through(works: Sequence[_BandWork], windows: WindowPlan) -> None:
@@ -219,20 +208,6 @@ def _work_through(works: Sequence[_BandWork], windows: WindowPlan) -> None:
         for work, difference in of_values:
             layers = (product.read(work.name, window)[0] for product in (work.a, work.b))
             difference.refine(*layers)
-
-
-def _locate(difference: ValueDifference, grid: Grid) -> Place | None:
-    found = difference.greatest
-    if found is None or found.difference == 0:
-        return None
-    x, y = grid.transform @ (found.col + 0.5, found.row + 0.5)
-    lon: float | None = None
-    lat: float | None = None
-    with contextlib.suppress(*GDAL_ERRORS):
-        (lon,), (lat,) = warp.transform(grid.crs, CRS.from_epsg(4326), [x], [y])
-    return Place(
-        found.difference, found.row, found.col, float(x), float(y), _finite(lon), _finite(lat)
-    )
 
 
 def _describe(product: OpenProduct) -> ProductFacts:
@@ -276,12 +251,3 @@ def _alike(a: str, b: str) -> Alike:
     if not a or not b:
         return "unknown"
     return "equal" if a == b else "different"
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON knows no NaN and no infinity."""
-    return value if value is not None and math.isfinite(value) else None

@@ -10,31 +10,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from muster.raster.band_values import extent_of, read_decimated
+from muster.raster.difference_picture import STYLE, difference_row, shorten_uri
 from muster.raster.gdal import gdal_environment
+from muster.raster.panels import Category, Picture, draw_panels, save_figure
 from muster.raster.whole import check_output_folder
 from muster.raster.windows import plan_memory
 from muster.traits.compare import common_bands, open_pair
-from muster.traits.panels import (
-    APPLICABILITY,
-    Category,
-    Picture,
-    Style,
-    draw_panels,
-    robust_limits,
-    save_figure,
-)
-from muster.traits.quicklook import extent_of, read_decimated
+from muster.traits.open_product import UNREADABLE
+from muster.traits.quicklook import APPLICABILITY
 from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
     from muster.traits.band_names import BandName
     from muster.traits.open_product import OpenProduct
-
-DIVERGING = "RdBu_r"
-"""Blue where B is less than A, red where it is greater, white where they are equal."""
 
 CHANGES = (
     Category("outside both", "#ecd3b4"),
@@ -43,10 +34,6 @@ CHANGES = (
     Category("inside both", "#b5d6d1"),
 )
 """By 2 × (inside B) + (inside A).  The colours of the difference: blue where B has less."""
-
-# Nodata must differ from the white of no difference.
-_STYLE = Style(map_width=3.8, map_height=3.6, no_value="#bdbdbd")
-_LONGEST_URI = 110
 
 _FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -72,58 +59,20 @@ def draw_comparison(a: str, b: str, picture: Path) -> None:
         rows = [_class_row(pair) if name == "aoa" else _value_row(name, pair) for name in names]
         traits = " and ".join(dict.fromkeys(p.trait for p in pair if p.trait))
         title = f"{traits or 'Two products'}: A, B, and what lies between them"
-        notes = [f"A: {_shorten(a)}", f"B: {_shorten(b)}"]
-        figure = draw_panels(rows, extent_of(pair[0].dataset), title, notes, _STYLE)
+        notes = [f"A: {shorten_uri(a)}", f"B: {shorten_uri(b)}"]
+        figure = draw_panels(rows, extent_of(pair[0].dataset), title, notes, STYLE)
     save_figure(figure, picture)
-
-
-def difference_limit(
-    difference: np.ndarray[Any, np.dtype[np.float64]], greatest: float = 0.0
-) -> float:
-    """Choose the difference that the outermost colours stand for, to either side of zero.
-
-    Parameters
-    ----------
-    difference : ndarray, any shape
-        NaN for nodata.
-    greatest : float
-        Size of the values that were subtracted: what is a billionth of it is rounding.
-
-    Returns
-    -------
-    float
-        The 98th percentile of its absolute value; its greatest where that is zero; 1 where there
-        is no difference at all.
-    """
-    size = np.abs(difference[np.isfinite(difference)])
-    if not size.size:
-        return 1.0
-    limit = float(np.percentile(size, 98)) or float(size.max()) or 1.0
-    return max(limit, 1e-9 * greatest)
 
 
 def _value_row(name: BandName, pair: tuple[OpenProduct, OpenProduct]) -> list[Picture]:
     a, b = (
-        read_decimated(product.dataset, product.uri, product.bands.bands[name], classes=False)
+        read_decimated(
+            product.dataset, product.uri, product.bands.bands[name], classes=False, what=UNREADABLE
+        )
         for product in pair
     )
     unit = pair[0].unit(name) or pair[1].unit(name)
-    what = "prediction" if name == "prediction" else COV_DESCRIPTION
-    limits = robust_limits(np.concatenate([a.ravel(), b.ravel()]))
-    difference = b - a
-    limit = difference_limit(difference, max(abs(side) for side in limits))
-    return [
-        Picture(f"A: {what}", unit, a, classes=False, limits=limits),
-        Picture(f"B: {what}", unit, b, classes=False, limits=limits),
-        Picture(
-            "B − A (red: B is greater)",
-            unit,
-            difference,
-            classes=False,
-            limits=(-limit, limit),
-            colours=DIVERGING,
-        ),
-    ]
+    return difference_row(a, b, "prediction" if name == "prediction" else COV_DESCRIPTION, unit)
 
 
 def _class_row(pair: tuple[OpenProduct, OpenProduct]) -> list[Picture]:
@@ -138,11 +87,7 @@ def _class_row(pair: tuple[OpenProduct, OpenProduct]) -> list[Picture]:
 def _read_inside(product: OpenProduct) -> _FloatArray:
     """Read the area of applicability, 1 for inside; NaN for nodata."""
     number = product.bands.bands["aoa"]
-    values = read_decimated(product.dataset, product.uri, number, classes=True)
+    values = read_decimated(product.dataset, product.uri, number, classes=True, what=UNREADABLE)
     # Older products average this band's overviews: more than half of the pixels decide.
     inside = (np.abs(values - product.bands.outside_value) > 0.5).astype(np.float64)
     return np.where(np.isfinite(values), inside, np.nan)
-
-
-def _shorten(uri: str) -> str:
-    return uri if len(uri) <= _LONGEST_URI else f"…{uri[1 - _LONGEST_URI :]}"

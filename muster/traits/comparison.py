@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from muster.raster.compared import CoverageFacts, ValueFacts
+
 Alike = Literal["equal", "different", "unknown"]
 
 
@@ -42,79 +44,24 @@ class ProductFacts:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the greatest difference is.
-
-    Attributes
-    ----------
-    difference : float
-        B − A.
-    row, col : int
-        The pixel, from 0.
-    x, y : float
-        Its centre, in the CRS's units.
-    lon, lat : float or None
-        Its centre in degrees (WGS 84); None where the CRS cannot be brought to it.
-    """
-
-    difference: float
-    row: int
-    col: int
-    x: float
-    y: float
-    lon: float | None
-    lat: float | None
-
-
-@dataclass(frozen=True)
-class BandComparison:
+class BandComparison(CoverageFacts):
     """What is said of any band.
 
     Attributes
     ----------
-    valid_in_both, only_a, only_b : int
-        Pixels with a value.
-    identical_pixels : int
-        Of those valid in both, pixels of the same value.
     identical_bytes : bool
         Whether all pixels are stored alike, to the bit.
     made_from : {"equal", "different", "unknown"}
         Whether the fingerprints of what the bands were made from are equal.
     """
 
-    valid_in_both: int
-    only_a: int
-    only_b: int
-    identical_pixels: int
     identical_bytes: bool
     made_from: Alike
 
 
 @dataclass(frozen=True)
-class ValueComparison(BandComparison):
-    """How a band of values differs; differences are B − A, over the pixels valid in both.
-
-    Attributes
-    ----------
-    unit : str
-        Of all differences.
-    mean_difference, rmsd, mae : float or None
-        Bias, root mean square difference, mean absolute difference; None without common pixels.
-    quantiles : dict of str to (float or None)
-        "0.05", "0.5", "0.95" → quantile of the difference.
-    correlation : float or None
-        Pearson's; None where either band does not vary.
-    greatest : Place or None
-        The greatest absolute difference; None where there is none but zero.
-    """
-
-    unit: str
-    mean_difference: float | None
-    rmsd: float | None
-    mae: float | None
-    quantiles: dict[str, float | None]
-    correlation: float | None
-    greatest: Place | None
+class ValueComparison(ValueFacts, BandComparison):
+    """How a band of values differs."""
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.errors import InvalidInput
-from muster.raster.gdal import GDAL_ERRORS, explain_read_error, open_raster
+from muster.raster.band_values import read_window
+from muster.raster.difference import WindowValues
+from muster.raster.gdal import open_raster
 from muster.raster.grid import Grid, Window
-from muster.raster.nodata import find_valid, stored_nodata
 from muster.traits.band_names import BandName, ProductBands, recognise_bands
-from muster.traits.difference import Layer
 from muster.traits.product_there import FINGERPRINTS_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+UNREADABLE = "product cannot be read"
 
 CLASS_TOLERANCE = 1e-6
 """How far from 0 and 1 classes may come out of scale and offset."""
@@ -107,7 +109,7 @@ class OpenProduct:
             self.bands.outside_value,
         )
 
-    def read(self, name: BandName, window: Window) -> tuple[Layer, np.ndarray[Any, Any]]:
+    def read(self, name: BandName, window: Window) -> tuple[WindowValues, np.ndarray[Any, Any]]:
         """Read a window of a band.
 
         Parameters
@@ -119,7 +121,7 @@ class OpenProduct:
 
         Returns
         -------
-        layer : Layer
+        values : WindowValues
             Values in the band's unit; 1 for inside the area of applicability, whatever the file
             has for it.
         stored : ndarray, (row, col)
@@ -133,25 +135,12 @@ class OpenProduct:
             When the network failed.
         """
         number = self.bands.bands[name]
-        storage = self.storage(name)
-        flags = {flag.name for flag in self.dataset.mask_flag_enums[number - 1]}
-        try:
-            stored = self.dataset.read(number, window=window.ranges)
-            valid = find_valid(
-                stored, stored_nodata(self.dataset.nodatavals[number - 1], storage.dtype)
-            )
-            if not flags & {"all_valid", "nodata"}:
-                valid &= self.dataset.read_masks(number, window=window.ranges) > 0
-        except GDAL_ERRORS as error:
-            raise explain_read_error(error, self.uri, "product cannot be read") from error
-        values = stored.astype(np.float64)
-        if (storage.scale, storage.offset) != (1.0, 0.0):
-            values *= storage.scale
-            values += storage.offset
+        found, stored = read_window(self.dataset, self.uri, number, window, UNREADABLE)
         if name == "aoa":
-            self._check_classes(values, valid, window)
-            values = (np.abs(values - storage.outside_value) > 0.5).astype(np.float64)
-        return Layer(values, valid), stored
+            self._check_classes(found.values, found.valid, window)
+            inside = np.abs(found.values - self.bands.outside_value) > 0.5
+            found = WindowValues(inside.astype(np.float64), found.valid)
+        return found, stored
 
     def _check_classes(
         self, values: np.ndarray[Any, np.dtype[np.float64]], valid: _BoolArray, window: Window

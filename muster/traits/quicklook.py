@@ -5,20 +5,19 @@ Drawn from the product's overviews, so that a raster of any size costs the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from rasterio.enums import Resampling
-
-from muster.raster.gdal import GDAL_ERRORS, explain_read_error, open_raster
+from muster.raster.band_values import LONGEST_SIDE_PX, Extent, extent_of, read_decimated
+from muster.raster.gdal import open_raster
+from muster.raster.panels import Category, Picture, draw_panels, save_figure
 from muster.raster.whole import check_output_folder
-from muster.traits.panels import Extent, Picture, draw_panels, save_figure
+from muster.traits.open_product import UNREADABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LONGEST_SIDE_PX = 640
-"""How many pixels of a band are drawn along its longer side, at most."""
+APPLICABILITY = (Category("outside", "#d9822b"), Category("inside", "#2a7f78"))
+"""Classes 0 and 1 of the area of applicability."""
 
 
 def draw_quicklook(product: Path, quicklook: Path, title: str) -> None:
@@ -72,58 +71,11 @@ def read_pictures(
                 Picture(
                     dataset.descriptions[number - 1] or f"band {number}",
                     dataset.units[number - 1] or "",
-                    read_decimated(dataset, str(product), number, classes, longest_side_px),
+                    read_decimated(
+                        dataset, str(product), number, classes, longest_side_px, UNREADABLE
+                    ),
                     classes,
+                    APPLICABILITY,
                 )
             )
         return pictures, extent_of(dataset)
-
-
-def read_decimated(
-    dataset: Any, uri: str, number: int, classes: bool, longest_side_px: int = LONGEST_SIDE_PX
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Read a band of a product, decimated.
-
-    Parameters
-    ----------
-    dataset : rasterio.DatasetReader
-        Open.
-    uri : str
-        How it is called in messages.
-    number : int
-        The band, from 1.
-    classes : bool
-        Whether its values are classes, which must not be averaged.
-    longest_side_px : int
-        Pixels along the longer side, at most.
-
-    Returns
-    -------
-    ndarray, (row, col), float64
-        Scale and offset applied, NaN for nodata.
-
-    Raises
-    ------
-    InvalidInput
-        When the file is damaged.
-    Transient
-        When the network failed.
-    """
-    factor = max(1.0, max(dataset.height, dataset.width) / longest_side_px)
-    shape = (max(1, round(dataset.height / factor)), max(1, round(dataset.width / factor)))
-    # GDAL starts from an overview; for classes that was made by mode, and is only picked from
-    # here, since GDAL's mode of signed integers spoils nodata.
-    resampling = Resampling.nearest if classes else Resampling.average
-    try:
-        stored = dataset.read(number, out_shape=shape, resampling=resampling, masked=True)
-    except GDAL_ERRORS as error:
-        raise explain_read_error(error, uri, "product cannot be read") from error
-    scaled = stored.astype(np.float64) * dataset.scales[number - 1] + dataset.offsets[number - 1]
-    values: np.ndarray[Any, np.dtype[np.float64]] = scaled.filled(np.nan)
-    return values
-
-
-def extent_of(dataset: Any) -> Extent:
-    """Return (left, right, bottom, top) of an open raster, in the CRS's units."""
-    bounds = dataset.bounds
-    return bounds.left, bounds.right, bounds.bottom, bounds.top

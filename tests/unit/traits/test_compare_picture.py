@@ -16,14 +16,15 @@ from rasterio.transform import Affine
 from muster.cli import main
 from muster.errors import InvalidInput
 from muster.raster.cog import CogFormat, write_cog
+from muster.raster.difference_picture import difference_limit
 from muster.raster.grid import Band, Grid
-from muster.traits.compare_picture import difference_limit, draw_comparison
-from muster.traits.panels import Picture, draw_panels, save_figure
+from muster.raster.panels import Picture, draw_panels, save_figure
+from muster.traits.compare_picture import draw_comparison
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from muster.traits.panels import Extent
+    from muster.raster.band_values import Extent
 
 OURS = ("X50 prediction", "coefficient of variation", "area of applicability")
 OLDER = ("X50 (mean)", "Coefficient of Variation", "Area of Applicability mask")

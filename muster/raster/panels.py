@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from muster.raster.band_values import Extent
+
 _LEAST_PANEL = 3.2
 _TICKS = 0.75
 _FOOT = 0.95
 _BETWEEN_ROWS = 0.4
 _DPI = 110
-
-Extent = tuple[float, float, float, float]
-"""(left, right, bottom, top) in the CRS's units."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,6 @@ class Category:
 
     label: str
     colour: str
-
-
-APPLICABILITY = (Category("outside", "#d9822b"), Category("inside", "#2a7f78"))
-"""Classes 0 and 1 of the area of applicability."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class Picture:
     unit: str
     values: np.ndarray[Any, np.dtype[np.float64]]
     classes: bool
-    categories: tuple[Category, ...] = APPLICABILITY
+    categories: tuple[Category, ...] = ()
     limits: tuple[float, float] | None = None
     colours: str = "viridis"
 

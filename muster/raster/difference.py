@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from muster.traits.quantiles import QuantileSearch
+from muster.raster.quantiles import QuantileSearch
 
 if TYPE_CHECKING:
     from muster.raster.grid import Window
@@ -24,8 +24,8 @@ _BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One band of one product in one window.
+class WindowValues:
+    """One band of one raster in one window.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Coverage:
     def __init__(self) -> None:
         self.valid_in_both = self.only_a = self.only_b = 0
 
-    def add(self, a: Layer, b: Layer) -> _BoolArray:
+    def add(self, a: WindowValues, b: WindowValues) -> _BoolArray:
         """Take a window in, and return where both have values."""
         both: _BoolArray = a.valid & b.valid
         count = int(np.count_nonzero(both))
@@ -83,7 +83,7 @@ class ValueDifference:
         self._moments = _Moments()
         self._search = QuantileSearch(PROBABILITIES)
 
-    def add(self, window: Window, a: Layer, b: Layer) -> None:
+    def add(self, window: Window, a: WindowValues, b: WindowValues) -> None:
         """Take a window in."""
         both = self.coverage.add(a, b)
         if not both.any():
@@ -106,7 +106,7 @@ class ValueDifference:
         """End the first pass."""
         self._search.locate()
 
-    def refine(self, a: Layer, b: Layer) -> None:
+    def refine(self, a: WindowValues, b: WindowValues) -> None:
         """Take a window into the second pass."""
         both = a.valid & b.valid
         self._search.refine(b.values[both] - a.values[both])
@@ -156,7 +156,7 @@ class ClassDifference:
         self.inside_a = self.inside_b = 0
         """Pixels inside, of all that the raster has a value for."""
 
-    def add(self, a: Layer, b: Layer) -> None:
+    def add(self, a: WindowValues, b: WindowValues) -> None:
         """Take a window in."""
         both = self.coverage.add(a, b)
         in_a, in_b = a.values > 0.5, b.values > 0.5
