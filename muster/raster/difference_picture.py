@@ -9,6 +9,8 @@ import numpy as np
 from muster.raster.panels import Picture, Style, robust_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     _FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 DIVERGING = "RdBu_r"
@@ -19,15 +21,17 @@ STYLE = Style(map_width=3.8, map_height=3.6, no_value="#bdbdbd")
 _LONGEST_URI = 110
 
 
-def difference_row(a: _FloatArray, b: _FloatArray, what: str, unit: str) -> list[Picture]:
+def difference_row(
+    a: _FloatArray, b: _FloatArray, names: Sequence[str], unit: str
+) -> list[Picture]:
     """Make the pictures A, B and B − A.
 
     Parameters
     ----------
     a, b : ndarray, (row, col), float64
         NaN for nodata.
-    what : str
-        What they hold.
+    names : sequence of str
+        What A and B hold.
     unit : str
         Of both.
     """
@@ -35,8 +39,8 @@ def difference_row(a: _FloatArray, b: _FloatArray, what: str, unit: str) -> list
     difference = b - a
     limit = difference_limit(difference, max(abs(side) for side in limits))
     return [
-        Picture(f"A: {what}", unit, a, classes=False, limits=limits),
-        Picture(f"B: {what}", unit, b, classes=False, limits=limits),
+        Picture(f"A: {names[0]}", unit, a, classes=False, limits=limits),
+        Picture(f"B: {names[1]}", unit, b, classes=False, limits=limits),
         Picture(
             "B − A (red: B is greater)",
             unit,

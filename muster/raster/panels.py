@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LEAST_PANEL = 3.2
 _TICKS = 0.75
 _FOOT = 0.95
+_LEGEND_LINE = 0.15
 _BETWEEN_ROWS = 0.4
 _DPI = 110
 
@@ -61,6 +62,10 @@ class Picture:
         outermost hundredths at either end.
     colours : str
         Matplotlib's name for the colours.
+    extent : tuple of float, optional
+        Where it lies, for a picture of another grid than the rest.
+    outline : ndarray, (point, 2), optional
+        x and y of a line that is drawn over it; NaN interrupts the line.
     """
 
     title: str
@@ -70,6 +75,8 @@ class Picture:
     categories: tuple[Category, ...] = ()
     limits: tuple[float, float] | None = None
     colours: str = "viridis"
+    extent: Extent | None = None
+    outline: np.ndarray[Any, np.dtype[np.float64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,9 +108,10 @@ def draw_panels(
     Parameters
     ----------
     rows : sequence of sequence of Picture
-        From above, each from the left; all of one grid and size.
+        From above, each from the left; all of one grid and size, but for those that have an extent
+        of their own.
     extent : tuple of float
-        Of all pictures.
+        Of all other pictures.
     title : str
         Stands above all, in up to three lines.
     notes : sequence of str
@@ -116,15 +124,15 @@ def draw_panels(
     matplotlib.figure.Figure
         For :func:`save_figure`.
     """
-    height_px, width_px = rows[0][0].values.shape
-    scale = min(style.map_width / width_px, style.map_height / height_px)
-    map_width, map_height = max(width_px * scale, 0.6), max(height_px * scale, 0.6)
+    sizes = [_map_size(picture, style) for row in rows for picture in row]
+    map_width, map_height = max(wide for wide, _ in sizes), max(high for _, high in sizes)
+    foot = _FOOT + _LEGEND_LINE * max(0, *(_legend_lines(p) - 3 for row in rows for p in row))
     panel = max(map_width + _TICKS, _LEAST_PANEL)
     width = panel * max(len(row) for row in rows) + 0.2
     lines = textwrap.wrap(title, max(20, int(width * 9)))[:3]
     head = 0.45 + 0.22 * len(lines)
-    more_rows = (len(rows) - 1) * (map_height + _FOOT + _BETWEEN_ROWS)
-    height = head + map_height + _FOOT + more_rows + 0.18 * len(notes)
+    more_rows = (len(rows) - 1) * (map_height + foot + _BETWEEN_ROWS)
+    height = head + map_height + foot + more_rows + 0.18 * len(notes)
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     above = 1 - 0.12 / height
@@ -138,21 +146,24 @@ def draw_panels(
         return figure.add_axes((left / width, bottom / height, wide / width, high / height))
 
     for number, row in enumerate(rows, start=1):
-        base = (len(rows) - number) * (map_height + _FOOT + _BETWEEN_ROWS)
+        base = (len(rows) - number) * (map_height + foot + _BETWEEN_ROWS)
         for column, picture in enumerate(row):
-            left = panel * column + _TICKS + (panel - _TICKS - map_width) / 2
-            axes = add_axes(left, base + _FOOT, map_width, map_height)
+            wide, high = _map_size(picture, style)
+            left = panel * column + _TICKS + (panel - _TICKS - wide) / 2
+            axes = add_axes(left, base + foot, wide, high)
             axes.set_title(picture.title, fontsize=10, parse_math=False)
             axes.set_facecolor(style.no_value)
             axes.tick_params(labelsize=7)
             axes.ticklabel_format(useOffset=False, style="plain")
-            axes.xaxis.set_major_locator(MaxNLocator(max(1, int(map_width / 0.7))))
-            axes.yaxis.set_major_locator(MaxNLocator(max(1, int(map_height / 0.7))))
-            key = add_axes(panel * column + _TICKS, base + 0.42, panel - _TICKS - 0.15, 0.13)
+            axes.xaxis.set_major_locator(MaxNLocator(max(1, int(wide / 0.7))))
+            axes.yaxis.set_major_locator(MaxNLocator(max(1, int(high / 0.7))))
+            key = add_axes(panel * column + _TICKS, base + foot - 0.53, panel - _TICKS - 0.15, 0.13)
             if picture.classes:
-                _draw_classes(axes, key, picture, extent, style)
+                _draw_classes(axes, key, picture, picture.extent or extent, style)
             else:
-                _draw_values(axes, key, picture, extent)
+                _draw_values(axes, key, picture, picture.extent or extent)
+            if picture.outline is not None:
+                _draw_outline(axes, picture.outline)
     return figure
 
 
@@ -192,6 +203,36 @@ def robust_limits(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float,
     if not high > low:
         low, high = low - 0.5, low + 0.5
     return low, high
+
+
+def _map_size(picture: Picture, style: Style) -> tuple[float, float]:
+    """Return (width, height) of a map, in inches."""
+    high, wide = (float(side) for side in picture.values.shape)
+    if picture.extent is not None:
+        left, right, bottom, top = picture.extent
+        wide, high = abs(right - left), abs(top - bottom)
+    scale = min(style.map_width / wide, style.map_height / high)
+    return max(wide * scale, 0.6), max(high * scale, 0.6)
+
+
+def _legend_columns(picture: Picture) -> int:
+    entries = len(picture.categories) + 1
+    if entries <= 3:
+        return entries
+    return 2 if entries <= 6 else 3
+
+
+def _legend_lines(picture: Picture) -> int:
+    if not picture.classes:
+        return 1
+    return -(-(len(picture.categories) + 1) // _legend_columns(picture))
+
+
+def _draw_outline(axes: Any, outline: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    axes.set_autoscale_on(False)
+    # To be seen on dark and on light.
+    axes.plot(outline[:, 0], outline[:, 1], color="white", linewidth=2.6)
+    axes.plot(outline[:, 0], outline[:, 1], color="black", linewidth=1.0)
 
 
 def _draw_values(axes: Any, key: Any, picture: Picture, extent: Extent) -> None:
@@ -244,7 +285,7 @@ def _draw_classes(axes: Any, key: Any, picture: Picture, extent: Extent, style: 
         handles=handles,
         loc="upper center",
         bbox_to_anchor=(0.5, 1.6),
-        ncols=len(handles) if len(handles) <= 3 else 2,
+        ncols=_legend_columns(picture) if finite.size else 1,
         fontsize=7,
         frameon=False,
         handlelength=1.2,

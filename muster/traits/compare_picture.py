@@ -72,7 +72,8 @@ def _value_row(name: BandName, pair: tuple[OpenProduct, OpenProduct]) -> list[Pi
         for product in pair
     )
     unit = pair[0].unit(name) or pair[1].unit(name)
-    return difference_row(a, b, "prediction" if name == "prediction" else COV_DESCRIPTION, unit)
+    what = "prediction" if name == "prediction" else COV_DESCRIPTION
+    return difference_row(a, b, (what, what), unit)
 
 
 def _class_row(pair: tuple[OpenProduct, OpenProduct]) -> list[Picture]:
