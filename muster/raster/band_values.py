@@ -110,10 +110,22 @@ def read_decimated(
     Transient
         When the network failed.
     """
+    shape = decimated_shape(dataset.height, dataset.width, longest_side_px)
+    return read_in_shape(dataset, uri, number, classes, shape, what)
+
+
+def read_in_shape(
+    dataset: Any,
+    uri: str,
+    number: int,
+    classes: bool,
+    shape: tuple[int, int],
+    what: str = "raster cannot be read",
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Read a whole band as so many rows and columns; the rest as :func:`read_decimated`."""
     # GDAL starts from an overview where there is one; for classes that was made by mode, and is
     # only picked from here, since GDAL's mode of signed integers spoils nodata.
     resampling = Resampling.nearest if classes else Resampling.average
-    shape = decimated_shape(dataset.height, dataset.width, longest_side_px)
     try:
         stored = dataset.read(number, out_shape=shape, resampling=resampling, masked=True)
     except GDAL_ERRORS as error:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from rasterio.crs import CRS
+
     from muster.raster.band_values import Extent
 
 _LEAST_PANEL = 3.2
@@ -185,6 +187,16 @@ def save_figure(figure: Figure, path: Path) -> None:
         raise explain_write_error(path, str(error.strerror)) from error
 
 
+def say_axes(crs: CRS) -> str:
+    """Say what the numbers beside a map are."""
+    name = crs.to_string()
+    name = name if len(name) < 40 else f"{name[:37]}…"
+    if crs.is_geographic:
+        return f"axes: longitude and latitude in degrees, {name}"
+    unit = crs.linear_units
+    return f"axes: x and y in {unit}, {name}" if unit != "unknown" else f"axes: x and y, {name}"
+
+
 def robust_limits(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:
     """Choose what the first and the last colour stand for: a few outliers must not take them all.
 
@@ -264,13 +276,14 @@ def _draw_values(axes: Any, key: Any, picture: Picture, extent: Extent) -> None:
 
 def _draw_classes(axes: Any, key: Any, picture: Picture, extent: Extent, style: Style) -> None:
     categories = picture.categories
+    colours = [category.colour for category in categories] or [style.no_value]
     axes.imshow(
         picture.values,
         extent=extent,
         aspect="auto",
-        cmap=ListedColormap([category.colour for category in categories]),
+        cmap=ListedColormap(colours),
         vmin=0,
-        vmax=len(categories) - 1,
+        vmax=len(colours) - 1,
         interpolation="nearest",
     )
     finite = picture.values[np.isfinite(picture.values)]

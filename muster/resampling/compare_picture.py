@@ -14,7 +14,7 @@ from muster.raster.band_values import extent_of, read_decimated
 from muster.raster.categories import colour_classes
 from muster.raster.difference_picture import STYLE, difference_row, shorten_uri
 from muster.raster.gdal import gdal_environment
-from muster.raster.panels import Category, Picture, draw_panels, save_figure
+from muster.raster.panels import Category, Picture, draw_panels, save_figure, say_axes
 from muster.raster.whole import check_output_folder
 from muster.raster.windows import plan_memory
 from muster.resampling.compare import open_bands
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from muster.raster.grid import Grid
     from muster.resampling.compare import OpenBand
 
 _FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -69,20 +68,10 @@ def draw_raster_comparison(
             unit = pair[0].facts.unit or pair[1].facts.unit
             row = difference_row(of_a, of_b, names, unit)
         notes = [f"{name}: {_say(band)}" for name, band in zip("AB", pair, strict=True)]
-        notes.append(say_axes(pair[0].grid))
+        notes.append(say_axes(pair[0].grid.crs))
         title = "A, B, and where they differ" if classes else "A, B, and what lies between them"
         figure = draw_panels([row], extent_of(pair[0].dataset), title, notes, STYLE)
     save_figure(figure, picture)
-
-
-def say_axes(grid: Grid) -> str:
-    """Say what the numbers beside a map are."""
-    name = grid.crs.to_string()
-    name = name if len(name) < 40 else f"{name[:37]}…"
-    if grid.crs.is_geographic:
-        return f"axes: longitude and latitude in degrees, {name}"
-    unit = grid.crs.linear_units
-    return f"axes: x and y in {unit}, {name}" if unit != "unknown" else f"axes: x and y, {name}"
 
 
 def _class_row(a: _FloatArray, b: _FloatArray, names: Sequence[str]) -> list[Picture]:
