@@ -8,13 +8,17 @@ with a decision and the reason for it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import AwareDatetime, Field
 
 from muster.frozen import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BAND_NAME = r"[A-Za-z0-9_.]+-[0-9a-f]{16}\.tif"
 """File name of a raster that is kept by what it is made from, for Python and for Postgres."""
@@ -74,3 +78,11 @@ class Plan(Frozen):
     def band_names(self) -> list[str]:
         """List the file names of the band rasters that the plan names, made or reused."""
         return sorted(set(re.findall(BAND_NAME, self.model_dump_json())))
+
+
+def count_decisions(elements: Iterable[PlannedElement]) -> dict[str, dict[str, int]]:
+    """Count the decisions of each step."""
+    counts: dict[str, Counter[str]] = {}
+    for element in elements:
+        counts.setdefault(element.step, Counter())[element.decision.value] += 1
+    return {step: dict(sorted(counter.items())) for step, counter in counts.items()}

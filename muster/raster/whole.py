@@ -52,6 +52,27 @@ def check_output_folder(path: Path) -> None:
         raise error
 
 
+def check_output_location(folder: str) -> None:
+    """Refuse an output folder that cannot be written, by trying.
+
+    Raises
+    ------
+    InvalidInput
+        When the folder, or the nearest one above it that there is, cannot be written.
+    """
+    path = storage.local_path(folder)
+    if path is None:
+        return  # S3 answers only to a real upload
+    nearest = path.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise InvalidInput(
+            "output is not a folder", where=nearest, do="choose another output folder"
+        )
+    check_output_folder(nearest / "raster.tif")
+
+
 def explain_write_error(path: Path, got: str) -> MusterError:
     """Find out why a raster could not be written.
 

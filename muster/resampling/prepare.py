@@ -38,6 +38,9 @@ class Stream(Protocol):
     ) -> Iterator[tuple[Window, np.ndarray[Any, Any]]]:
         """Yield the plan's windows, or those that are wanted."""
 
+    def with_work(self, work: WorkPlan) -> Stream:
+        """Return the same stream with other windows."""
+
 
 @dataclass(frozen=True)
 class Demand:

@@ -6,6 +6,7 @@ iterator of windows with their values.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,12 @@ class SeparableStream:
         self._method = method
         self._finish = finish
         self._threads = threads
+
+    def with_work(self, work: WorkPlan) -> SeparableStream:
+        """Return the same stream with other windows."""
+        other = copy.copy(self)
+        other.work = work
+        return other
 
     def windows(self, wanted: Container[Window] | None = None) -> Iterator[tuple[Window, Values]]:
         """Yield windows with their values.

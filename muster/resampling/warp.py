@@ -9,6 +9,7 @@ the same bytes.
 
 from __future__ import annotations
 
+import copy
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -203,8 +204,14 @@ class WarpStream:
         self._source = source
         self._dataset = dataset
         self._fit = fit
-        self._warp = warp
+        self.warp = warp
         self._finish = finish
+
+    def with_work(self, work: WorkPlan) -> WarpStream:
+        """Return the same stream with other windows."""
+        other = copy.copy(self)
+        other.work = work
+        return other
 
     def windows(
         self, wanted: Container[Window] | None = None
@@ -238,7 +245,7 @@ class WarpStream:
         return result
 
     def _pieces(self, window: Window) -> Iterator[Window]:
-        side = self._warp.piece
+        side = self.warp.piece
         for row in range(window.row, window.row + window.height, side):
             for col in range(window.col, window.col + window.width, side):
                 yield Window(
@@ -290,7 +297,7 @@ class WarpStream:
             # Round the globe, pixels are looked for where most of them are.
             start = _widest_gap(c, turn)
             c = start + np.mod(c - start, turn)
-        margin = 3 + 3 * math.ceil(max(1.0, *self._warp.ratio))
+        margin = 3 + 3 * math.ceil(max(1.0, *self.warp.ratio))
         spare = 0.05 * (r.max() - r.min()), 0.05 * (c.max() - c.min())
         top = math.floor(r.min() - spare[0]) - margin
         bottom = math.ceil(r.max() + spare[0]) + margin
@@ -348,7 +355,7 @@ class WarpStream:
         """Warp a view of the source to a piece of the target."""
         s, t = self._source.grid.transform, self.work.grid.transform
         top = s.f if s.e < 0 else s.f + s.e * self._source.grid.height
-        down, across = self._warp.ratio
+        down, across = self.warp.ratio
         place = Affine(s.a, 0, s.c + view.col * s.a, 0, -abs(s.e), top - view.row * abs(s.e))
         profile = {
             "driver": "GTiff",

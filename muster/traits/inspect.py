@@ -8,17 +8,16 @@ so in its own elements; only what concerns all traits (predictors, output folder
 from __future__ import annotations
 
 import importlib.util
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from muster import storage
 from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.plan import Decision, Plan, PlannedElement
+from muster.jobs.plan import Decision, Plan, PlannedElement, count_decisions
 from muster.jobs.step import StepContext
 from muster.raster.grid import check_same_grid
-from muster.raster.whole import check_output_folder
+from muster.raster.whole import check_output_location
 from muster.traits.aoa_engine import choose_aoa_engine
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.bundle import read_bundle
@@ -112,7 +111,7 @@ def inspect_traits(
         if build.decision in (Decision.RUN, Decision.REUSED):
             products[trait] = checked.product_uri(trait)
     if any(e.step == "traits.build" and e.decision is Decision.RUN for e in elements):
-        check_output(checked.output_uri())
+        check_output_location(checked.output_uri())
     facts = {
         "traits": len(checked.traits),
         "pixels": inspection.predictors.grid.whole.pixels,
@@ -123,35 +122,6 @@ def inspect_traits(
     made = Plan(workflow=WORKFLOW, elements=tuple(elements), facts=facts, products=products)
     plan.write_text(made.model_dump_json(indent=1))
     return facts
-
-
-def check_output(folder: str) -> None:
-    """Refuse an output folder that cannot be written, by trying.
-
-    Raises
-    ------
-    InvalidInput
-        When the folder, or the nearest one above it that there is, cannot be written.
-    """
-    path = storage.local_path(folder)
-    if path is None:
-        return  # S3 answers only to a real upload
-    nearest = path.absolute()
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise InvalidInput(
-            "output is not a folder", where=nearest, do="choose another output folder"
-        )
-    check_output_folder(nearest / "product.tif")
-
-
-def count_decisions(elements: list[PlannedElement]) -> dict[str, dict[str, int]]:
-    """Count the decisions of each step."""
-    counts: dict[str, Counter[str]] = {}
-    for element in elements:
-        counts.setdefault(element.step, Counter())[element.decision.value] += 1
-    return {step: dict(sorted(counter.items())) for step, counter in counts.items()}
 
 
 class _Inspection:

@@ -1,0 +1,300 @@
+"""Step resampling.inspect: what a run of resampling has to do for each dataset, and why.
+
+Only heads of files are read, and of each dataset a sample that tells how long it will take.  What
+is wrong with one dataset is said in its own element and leaves the others alone; only the target
+concerns all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from muster import storage
+from muster.errors import ConfigError, InvalidInput, MissingInput
+from muster.jobs.plan import Decision, Plan, PlannedElement, count_decisions
+from muster.jobs.step import StepContext
+from muster.raster.gdal import open_raster
+from muster.raster.whole import check_output_location
+from muster.resampling.decide import result_type
+from muster.resampling.estimate import estimate_seconds
+from muster.resampling.layer import GridSpec, Layer
+from muster.resampling.params import MERGE_GROUP, parse_params
+from muster.resampling.prepare import Demand, prepare
+from muster.resampling.resample import FINGERPRINT_TAG
+from muster.resampling.source import find_files, look_at_source
+from muster.resampling.target import make_target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from muster.raster.grid import Grid
+    from muster.resampling.decide import Fit
+    from muster.resampling.params import Dataset, ResamplingParams
+    from muster.resampling.prepare import Prepared
+    from muster.resampling.source import Source
+
+WORKFLOW = "resampling"
+RESAMPLE = "resampling.resample"
+MERGE = "resampling.merge"
+
+ALGORITHM = 1
+"""To be raised when the same inputs give other values than before."""
+
+_LATER = frozenset({"name", "path", "store", "table", "unit", "description"})
+"""What of a dataset does not change its values."""
+
+
+def inspect_datasets(
+    *,
+    params: dict[str, Any],
+    plan: Path,
+    bands: str = "",
+    gpus: dict[str, int] | None = None,
+    context: StepContext = StepContext(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
+    """Look at a run's datasets and write its plan.
+
+    Parameters
+    ----------
+    params : dict
+        As :class:`muster.resampling.params.ResamplingParams`.
+    plan : Path
+        Where plan.json is written.
+    bands, gpus
+        What inspections of other workflows are told; not used.
+    context : StepContext
+        Progress.
+
+    Returns
+    -------
+    dict
+        ``datasets``, ``grid``, and ``decisions``: step → decision → number.
+
+    Raises
+    ------
+    ConfigError
+        When parameters or the target are wrong.
+    MissingInput, InvalidInput
+        When the raster that gives the target grid is absent or wrong, or the output cannot be
+        written.
+    Transient
+        When storage did not answer.
+    """
+    del bands, gpus
+    checked = parse_params(params)
+    like = None if checked.target.like is None else checked.fill(checked.target.like)
+    inspection = _Inspection(checked, make_target(checked.target, like))
+    folder = checked.output_uri()
+    elements: list[PlannedElement] = []
+    products: dict[str, str] = {}
+    for number, dataset in enumerate(checked.datasets):
+        context.progress(number / len(checked.datasets), f"inspecting {dataset.name}")
+        element = inspection.plan_dataset(dataset)
+        elements.append(element)
+        layer = element.inputs.get("layer")
+        if layer and layer["cog"]:
+            products[dataset.name] = layer["cog"]
+    if any(element.outputs for element in elements):
+        check_output_location(folder)
+    if checked.merge is not None:
+        merge = inspection.plan_merge(elements)
+        elements.append(merge)
+        uri = checked.merge_uri()
+        if merge.decision is Decision.RUN and uri is not None:
+            check_output_location(uri.rpartition("/")[0])
+            products[MERGE_GROUP] = uri
+    facts = {
+        "datasets": len(checked.datasets),
+        "grid": inspection.grid.describe(),
+        "decisions": count_decisions(elements),
+    }
+    made = Plan(workflow=WORKFLOW, elements=tuple(elements), facts=facts, products=products)
+    plan.write_text(made.model_dump_json(indent=1))
+    return facts
+
+
+class _Inspection:
+    """Looks at the datasets of a run, one by one."""
+
+    def __init__(self, params: ResamplingParams, grid: Grid) -> None:
+        self.params = params
+        self.grid = grid
+
+    def plan_dataset(self, dataset: Dataset) -> PlannedElement:
+        """Decide on one dataset."""
+        try:
+            return self._plan_dataset(dataset)
+        except MissingInput as error:
+            decision, reason = Decision.MISSING_INPUT, str(error)
+        except (InvalidInput, ConfigError) as error:
+            decision, reason = Decision.INVALID_INPUT, str(error)
+        return PlannedElement(
+            step=RESAMPLE,
+            name=dataset.name,
+            group=dataset.name,
+            decision=decision,
+            reason=reason,
+        )
+
+    def plan_merge(self, elements: Sequence[PlannedElement]) -> PlannedElement:
+        """Decide on the merge of what the datasets' elements will have made."""
+        by_name = {element.name: element for element in elements}
+        merge = self.params.merge
+        if merge is None:
+            raise ValueError("the run has no merge")
+        members = [by_name[dataset.name] for dataset in self.params.merged_datasets()]
+        bad = [m for m in members if m.decision not in (Decision.RUN, Decision.REUSED)]
+        if bad:
+            lacking = {m.decision for m in bad}
+            decision = (
+                Decision.MISSING_INPUT
+                if lacking == {Decision.MISSING_INPUT}
+                else Decision.INVALID_INPUT
+            )
+            names = ", ".join(member.name for member in bad)
+            return self._merge(decision, f"needs {names}, which cannot be made")
+        layers = [member.inputs["layer"] for member in members]
+        uri, table = self.params.merge_uri(), self.params.merge_table()
+        label = self.params.interval_label
+        digest = _digest([[layer["fingerprint"] for layer in layers], merge.incomplete])
+        return self._merge(
+            Decision.RUN,
+            f"{len(layers)} datasets, cells with a gap {merge.incomplete}",
+            inputs={
+                "layers": layers,
+                "incomplete": merge.incomplete,
+                "table": table,
+                "key": MERGE_GROUP if label is None else f"{MERGE_GROUP}@{label}",
+                "fingerprint": digest,
+            },
+            outputs={} if uri is None else {"parquet": uri},
+        )
+
+    def _merge(self, decision: Decision, reason: str, **more: Any) -> PlannedElement:
+        return PlannedElement(
+            step=MERGE,
+            name=MERGE_GROUP,
+            group=MERGE_GROUP,
+            decision=decision,
+            reason=reason,
+            **more,
+        )
+
+    def _plan_dataset(self, dataset: Dataset) -> PlannedElement:
+        params = self.params
+        filled = dataset.model_copy(update={"path": params.fill(dataset.path)})
+        uris = find_files(filled.path)
+        source = look_at_source(uris, dataset.band)
+        prepared = prepare(
+            source,
+            self.grid,
+            filled,
+            Demand(
+                memory_mib=params.memory,
+                window_px=params.window_px,
+                loads=bool({"tiles", "rows"} & set(dataset.store or ())),
+            ),
+            tolerance_px=params.target.tolerance_px,
+        )
+        layer = self._make_layer(filled, source, prepared.fit)
+        outputs, reason = {}, f"{layer.kind}: {layer.reason}"
+        decision = Decision.RUN
+        if layer.cog is not None:
+            if not params.overwrite and _holds(layer.cog, layer.fingerprint):
+                reason = f"{reason}; its COG is up to date"
+                if not (layer.tiles or layer.table):
+                    decision = Decision.REUSED
+            else:
+                outputs["cog"] = layer.cog
+        if decision is Decision.RUN and not layer.registered:
+            outputs["quicklook"] = params.quicklook_uri(dataset)
+        return PlannedElement(
+            step=RESAMPLE,
+            name=dataset.name,
+            group=dataset.name,
+            decision=decision,
+            reason=f"{reason}; {_say_stores(layer)}",
+            inputs={
+                "layer": layer.model_dump(mode="json"),
+                "memory_mib": params.memory,
+                "window_px": params.window_px,
+                "overwrite": params.overwrite,
+                "estimate": _estimate(layer, prepared),
+            },
+            outputs=outputs,
+        )
+
+    def _make_layer(self, dataset: Dataset, source: Source, fit: Fit) -> Layer:
+        stores = dataset.store or (("register",) if fit.kind == "passthrough" else ("cog",))
+        if "register" in stores and fit.kind != "passthrough":
+            raise ConfigError(
+                "only a dataset that lies on the target grid can be registered",
+                where=f"dataset {dataset.name}",
+                got=f"{fit.kind}: {fit.reason}",
+                expected="store: cog, tiles or rows",
+            )
+        dtype, nodata = result_type(source, dataset)
+        grid = GridSpec.of(self.grid)
+        said = dataset.model_dump(mode="json", exclude=set(_LATER))
+        files = [(uri, *_version(uri)) for uri in source.uris]
+        tolerance = self.params.target.tolerance_px
+        made_from = [ALGORITHM, files, grid.model_dump(), said, dtype, nodata, fit.kind, tolerance]
+        return Layer(
+            key=self.params.dataset_key(dataset),
+            dataset=dataset,
+            sources=source.uris,
+            grid=grid,
+            dtype=dtype,  # type: ignore[arg-type]
+            nodata=nodata,
+            kind=fit.kind,
+            reason=fit.reason,
+            tolerance_px=tolerance,
+            fingerprint=_digest(made_from),
+            cog=self.params.cog_uri(dataset) if "cog" in stores else None,
+            table=self.params.table_name(dataset) if "rows" in stores else None,
+            tiles="tiles" in stores,
+            registered="register" in stores,
+        )
+
+
+def _version(uri: str) -> tuple[int, str]:
+    stat = storage.stat(uri)
+    return stat.bytes, stat.version
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _holds(uri: str, fingerprint: str) -> bool:
+    """Say whether the raster at a URI was made from the same things."""
+    try:
+        with open_raster(uri) as dataset:
+            return bool(dataset.tags().get(FINGERPRINT_TAG) == fingerprint)
+    except (MissingInput, InvalidInput):
+        return False  # what is there, if anything, is replaced
+
+
+def _say_stores(layer: Layer) -> str:
+    if layer.registered:
+        return "registered, not read"
+    places = [layer.cog] if layer.cog else []
+    places += ["tiles in Postgres"] if layer.tiles else []
+    places += [f"table {layer.table}"] if layer.table else []
+    return f"goes to {', '.join(places)}"
+
+
+def _estimate(layer: Layer, prepared: Prepared) -> dict[str, Any]:
+    work = prepared.stream.work
+    if layer.registered:
+        return {"windows": 0, "window": [0, 0], "memory_mib": 0, "seconds": 0.0}
+    first = next(iter(work))
+    return {
+        "windows": len(work),
+        "window": [first.height, first.width],
+        "memory_mib": work.memory_mib,
+        "seconds": estimate_seconds(prepared),
+    }
