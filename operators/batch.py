@@ -18,6 +18,7 @@ from muster import storage
 from muster.backends import Backends
 from muster.jobs.batch_end import BatchEnd, read_end
 from muster.jobs.outcome import Outcome
+from muster.jobs.overtaken import renew_where_overtaken
 from muster.jobs.supervise import Supervisor
 from muster.store import batches, claims
 from muster.store.database import Database
@@ -45,7 +46,7 @@ class BatchOperator(BaseOperator):
         Dotted name of the step.
     batch : dict
         What the plan made of the group: ``group``, ``run``, ``batches`` (step → batch id) and
-        ``skipped`` (step → reason).
+        ``skipped`` (step → reason).  None where there is no plan.
     """
 
     template_fields: Sequence[str] = ("batch",)
@@ -60,12 +61,16 @@ class BatchOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Take the batch over and bring it to its end, here or deferred."""
+        if self.batch is None:  # it runs whatever became of the plan
+            raise AirflowSkipException("the run has no plan")
         batch_id = self.batch["batches"].get(self.step)
         if batch_id is None:
             raise AirflowSkipException(self.batch["skipped"].get(self.step, "not planned"))
         db = Database.from_environment()
         max_tries = context["ti"].max_tries
         batch = batches.read_spec(db, batch_id)
+        if renew_where_overtaken(db, batch):
+            self.log.info("%s: what it comes after was made anew, so it runs again", batch.id)
         if batch.backend != "local":
             claims.take_claim(db, batch_id, max_tries=max_tries)
             self.log.info(

@@ -8,6 +8,8 @@ from muster.errors import ConfigError
 from operators.batch import LocalBatchOperator, SlurmBatchOperator
 
 if TYPE_CHECKING:
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
+
     from muster.site import Site
     from operators.batch import BatchOperator
 
@@ -35,10 +37,35 @@ def place(site: Site, step: str, **arguments: Any) -> BatchOperator:
     ConfigError
         When the site does not place the step, or on a backend without an operator.
     """
+    operator, pool = _find_operator(site, step)
+    return operator(step=step, pool=pool, **arguments)
+
+
+def place_mapped(site: Site, step: str, *, batches: Any, **arguments: Any) -> MappedOperator:
+    """Make the operator that runs a step for each group of the plan, in the site's pool.
+
+    Parameters
+    ----------
+    batches
+        What the plan task returns: a dict a group.
+    site, step, arguments
+        As of :func:`place`.
+
+    Raises
+    ------
+    ConfigError
+        When the site does not place the step, or on a backend without an operator.
+    """
+    operator, pool = _find_operator(site, step)
+    return operator.partial(step=step, pool=pool, **arguments).expand(batch=batches)
+
+
+def _find_operator(site: Site, step: str) -> tuple[type[BatchOperator], str]:
+    """Find the operator class of a step, and the name of its pool."""
     placement, pool = site.placed(step)
     operator = OPERATORS.get(pool.backend)
     if operator is None:
         raise ConfigError(
             "no operator runs on this backend", got=pool.backend, expected=", ".join(OPERATORS)
         )
-    return operator(step=step, pool=placement.pool, **arguments)
+    return operator, placement.pool

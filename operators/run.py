@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from muster.errors import ConfigError, InvalidInput, MissingInput, MusterError, Transient
+from muster.jobs.freeze import Group
+from muster.jobs.params import make_interval
 from muster.jobs.verdict import give_verdict
 from muster.jobs.workflow import WORKFLOWS, freeze_plan
 from muster.jobs.workflow import open_run as open_run_in_store
@@ -16,12 +17,17 @@ from muster.site import read_site
 from muster.store.database import Database
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
 
-RUN_OPTIONS = frozenset({"year", "quorum"})
+RUN_OPTIONS = frozenset({"year", "month", "quorum"})
 """Params that say something of the run itself and are no part of the workflow's own."""
+
+GATHER_KEY = "gather"
+"""XCom key of what runs when all groups are over: a key of one's own cannot be mapped over."""
 
 
 def run_id_of(context: Context) -> str:
@@ -49,7 +55,7 @@ def open_run(context: Context) -> dict[str, Any]:
         batch_id = open_run_in_store(
             Database.from_environment(), site, workflow, run_id_of(context), params, interval
         )
-    except ConfigError as error:
+    except (ConfigError, MissingInput) as error:  # a params file that is not there, for one
         raise AirflowFailException(str(error)) from None
     return {
         "group": "inputs",
@@ -60,12 +66,22 @@ def open_run(context: Context) -> dict[str, Any]:
 
 
 def freeze(context: Context) -> list[dict[str, Any]]:
-    """Freeze the run's plan into batches; return one small dict for each group to map over."""
+    """Freeze the run's plan into batches; return one small dict for each group to map over.
+
+    What gathers the groups is no part of the list: its dict is pushed under ``GATHER_KEY``.
+    """
+    run_id = run_id_of(context)
+    workflow = WORKFLOWS[context["dag_run"].dag_id]
     try:
-        groups = freeze_plan(Database.from_environment(), read_site(), run_id_of(context))
+        groups = freeze_plan(Database.from_environment(), read_site(), run_id)
     except InvalidInput as error:  # no retry mends a plan, or what it was made by
         raise AirflowFailException(str(error)) from None
-    return [group.to_dict() for group in groups]
+    side_by_side, gathering = workflow.split_groups(groups)
+    if workflow.gather:
+        none = Group("", run_id, {}, dict.fromkeys(workflow.gather, "the params ask for none"))
+        gathered = (*gathering, none)[0]
+        context["ti"].xcom_push(key=GATHER_KEY, value=gathered.to_dict())
+    return [group.to_dict() for group in side_by_side]
 
 
 def conclude(context: Context) -> str:
@@ -90,16 +106,18 @@ def interval_of(context: Context) -> tuple[datetime, datetime] | None:
     """Return the interval that a run is for, or None where it is for none.
 
     A backfill's runs have theirs from the timetable.  What Airflow infers for a run that somebody
-    starts by hand is not meant by that person: there the param ``year`` says it.
+    starts by hand is not meant by that person: there the params ``year`` and ``month`` say it.
+
+    Raises
+    ------
+    ConfigError
+        When there is a month without a year.
     """
     dag_run = context["dag_run"]
     if dag_run.run_type in ("backfill", "scheduled"):
         start, end = context.get("data_interval_start"), context.get("data_interval_end")
         return (start, end) if start is not None and end is not None else None
-    year = context["params"].get("year")
-    if year is None:
-        return None
-    return datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+    return make_interval(context["params"].get("year"), context["params"].get("month"))
 
 
 def _checked_params(context: Context) -> dict[str, Any]:

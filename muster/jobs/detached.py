@@ -82,7 +82,7 @@ async def submit_detached(
     """Submit every batch of a run's groups, each with what it has to wait for.
 
     A stage waits until the one before it has ended in any way, and for the success of what the
-    workflow says it needs.
+    workflow says it needs; what gathers all groups, until all of them have.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ async def submit_detached(
 
     """
     done: list[Submitted] = []
-    for group in groups:
+    side_by_side, gathering = workflow.split_groups(groups)
+    for group in side_by_side:
         earlier: dict[str, Submitted] = {}
         for stage in workflow.stages:
             present = [step for step in stage if step in group.batches]
@@ -100,6 +101,11 @@ async def submit_detached(
                     await _submit_batch(db, backends, group, step, _after(workflow, earlier), fresh)
                 )
             earlier |= {one.step: one for one in done[-len(present) :] if present}
+    for group in gathering:
+        for step in (step for step in workflow.gather if step in group.batches):
+            references = [reference for one in done for reference in one.references]
+            after = {"afterany": references} if references else {}
+            done.append(await _submit_batch(db, backends, group, step, after, fresh))
     return done
 
 

@@ -1,5 +1,7 @@
 """Bringing the batches of a planned run to their end: group by group, stage by stage.
 
+What gathers all groups comes when the others are over.
+
 The command line's whole runs and those that were submitted to be left alone are followed alike.
 """
 
@@ -59,6 +61,7 @@ class RunFollower:
         leave_when_interrupted: bool = False,
     ) -> None:
         self.unbegun: set[str] = set()
+        self._batches: dict[str, dict[str, str]] = {}
         self._db = db
         self._backends = backends
         self._workflow = workflow
@@ -79,10 +82,14 @@ class RunFollower:
             The first that kept a batch from being supervised.
         """
         self.unbegun = {batch for group in groups for batch in group.batches.values()}
+        self._batches = {group.name: group.batches for group in groups}
+        side_by_side, gathering = self._workflow.split_groups(groups)
         try:
             async with asyncio.TaskGroup() as tasks:
-                for group in groups:
+                for group in side_by_side:
                     tasks.create_task(self._follow_group(group, fresh=fresh))
+            for group in gathering:
+                await self._follow_group(group, fresh=fresh)
         except ExceptionGroup as errors:
             raise _first(errors) from errors
 
@@ -109,29 +116,26 @@ class RunFollower:
 
     async def _follow_group(self, group: Group, *, fresh: bool) -> None:
         """Follow a group's stages; a later one runs whatever became of the earlier."""
-        for number, stage in enumerate(self._workflow.stages):
+        for stage in (*self._workflow.stages, *((step,) for step in self._workflow.gather)):
             async with asyncio.TaskGroup() as tasks:
                 for step in stage:
                     if step in group.batches:
                         batch_id = group.batches[step]
-                        await self._make_stale(group, number, batch_id)
+                        await self._make_stale(group, step, batch_id)
                         tasks.create_task(self.supervise(group.name, step, batch_id, fresh=fresh))
                     elif step in group.skipped:
                         self._tell(group.name, step, group.skipped[step].partition(":")[0])
 
-    async def _make_stale(self, group: Group, number: int, batch_id: str) -> None:
+    async def _make_stale(self, group: Group, step: str, batch_id: str) -> None:
         """Let a batch of a later stage run again where what it came from was mended since.
 
         A job that waited for others is cancelled by the scheduler when one of them fails, and one
         that did without a band has made less than there could be.  When those before it were
         tried again and did well, there is work for it after all.
         """
-        earlier = [s for stage in self._workflow.stages[:number] for s in stage]
-        before = [group.batches[s] for s in earlier if s in group.batches]
-        if not before:
-            return
-        needed = [group.batches[s] for s in self._workflow.needs if s in group.batches]
-        await asyncio.to_thread(claims.renew_overtaken, self._db, batch_id, before, needed)
+        before, needed = self._workflow.batches_before(group.name, step, self._batches)
+        if before:
+            await asyncio.to_thread(claims.renew_overtaken, self._db, batch_id, before, needed)
 
     async def _watch_other(self, batch_id: str) -> BatchEnd:
         """Wait a while for whoever has taken a batch over to end it."""

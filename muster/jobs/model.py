@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
@@ -21,12 +21,23 @@ from muster.frozen import Frozen
 from muster.jobs.eta import LONGEST_LEFT_S
 from muster.jobs.outcome import Outcome
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 LONGEST_MESSAGE = 200
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
 class RunParams(Frozen):
     """What the parameters of every workflow can say of themselves."""
+
+    @classmethod
+    def complete(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return all of what a person says who gives only a part: what is left out lies elsewhere.
+
+        Called before anything is checked; by default nothing is added.
+        """
+        return data
 
     def relative_locations(self) -> list[str]:
         """List locations that mean another place for every process that reads them."""

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from muster import storage
 from muster.config import SizeMib, TimeS
+from muster.errors import ConfigError
 from muster.frozen import Frozen
 from muster.jobs.model import RunParams
 from muster.locations import check_location, find_placeholders
@@ -140,6 +141,24 @@ class IntervalParams(RunParams):
         return ("year" in named and _is_year(start, end)) or (
             {"year", "month"} <= named and _is_month(start, end)
         )
+
+
+def make_interval(year: int | None, month: int | None = None) -> tuple[datetime, datetime] | None:
+    """Return the interval of a year, or of a month of it; None without a year.
+
+    Raises
+    ------
+    ConfigError
+        When there is a month without a year.
+    """
+    if year is None:
+        if month is not None:
+            raise ConfigError("month without year", got=f"month {month}", do="say which year")
+        return None
+    if month is None:
+        return datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+    start = datetime(year, month, 1, tzinfo=UTC)
+    return start, (start + timedelta(days=31)).replace(day=1)
 
 
 def find_relative(locations: Iterable[str]) -> list[str]:

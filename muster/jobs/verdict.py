@@ -17,6 +17,7 @@ from muster.store.records import RunState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from muster.jobs.workflow import Workflow
     from muster.store.database import Database
     from muster.store.runs import ElementStatus
 
@@ -121,7 +122,7 @@ def give_verdict(
     The verdict stands whatever becomes of that last part: a failure is logged and recorded.
     """
     run = runs.read_run(db, run_id)
-    statuses = sort_statuses(WORKFLOWS[run.workflow].steps, runs.read_status(db, run.id))
+    statuses = sort_statuses(WORKFLOWS[run.workflow], runs.read_status(db, run.id))
     inspections = [s for s in statuses if s.group == INPUTS]
     verdict = judge(
         [s for s in statuses if s.group != INPUTS],
@@ -137,9 +138,17 @@ def give_verdict(
     return verdict
 
 
-def sort_statuses(steps: Sequence[str], statuses: Iterable[ElementStatus]) -> list[ElementStatus]:
-    """Bring elements into the order of group and step."""
-    return sorted(statuses, key=lambda s: (s.group, steps.index(s.step) if s.step in steps else -1))
+def sort_statuses(
+    workflow: Workflow | None, statuses: Iterable[ElementStatus]
+) -> list[ElementStatus]:
+    """Bring elements into the order of group and step, what gathers all groups last."""
+    steps, gather = (workflow.steps, workflow.gather) if workflow else ((), ())
+
+    def rank(status: ElementStatus) -> tuple[bool, str, int]:
+        number = steps.index(status.step) if status.step in steps else -1
+        return status.step in gather, status.group, number
+
+    return sorted(statuses, key=rank)
 
 
 def _conclude(db: Database, run_id: str, verdict: Verdict) -> None:

@@ -23,7 +23,7 @@ from muster.store import runs
 from muster.store.retention import read_removed_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from muster.jobs.freeze import Group
@@ -50,6 +50,11 @@ class Workflow:
         "module:class" of the typed parameters.
     needs : tuple of str
         Steps without whose success a later stage of the group has nothing to do.
+    gather : tuple of str
+        Steps of one group of its own, taken one after the other when every other group is over,
+        whatever became of it.
+    word : str
+        What a person calls a group: trait, dataset.
     report : str or None
         "module:function" that makes the report of a run where the general one does not say enough:
         ``function(db, run) -> Report``.
@@ -63,13 +68,57 @@ class Workflow:
     stages: tuple[tuple[str, ...], ...]
     params: str
     needs: tuple[str, ...] = ()
+    gather: tuple[str, ...] = ()
+    word: str = "group"
     report: str | None = None
     conclude: str | None = None
 
     @property
     def steps(self) -> tuple[str, ...]:
         """Every step, in the order in which a run takes them."""
-        return (self.inspect, *(step for stage in self.stages for step in stage))
+        return (self.inspect, *self.computing)
+
+    @property
+    def computing(self) -> tuple[str, ...]:
+        """Every step but the inspection, in the same order."""
+        return (*(step for stage in self.stages for step in stage), *self.gather)
+
+    @property
+    def making(self) -> frozenset[str]:
+        """Steps that make what a group is there for."""
+        return frozenset((*self.stages[-1], *self.gather))
+
+    def split_groups(self, groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
+        """Tell the groups that run side by side from the one that runs when those are over."""
+        by_kind: tuple[list[Group], list[Group]] = [], []
+        for group in groups:
+            steps = {*group.batches, *group.skipped}
+            by_kind[not steps.isdisjoint(self.gather)].append(group)
+        return by_kind
+
+    def batches_before(
+        self, group: str, step: str, batches: Mapping[str, Mapping[str, str]]
+    ) -> tuple[list[str], list[str]]:
+        """List the batches that a step's batch comes after.
+
+        Parameters
+        ----------
+        batches : mapping
+            Group → step → batch id, of the whole run.
+
+        Returns
+        -------
+        before, needed : list of str
+            All of them, and those without whose success it has nothing to do.
+        """
+        if step in self.gather:
+            later = (self.inspect, *self.gather[self.gather.index(step) :])
+            every = (pair for steps in batches.values() for pair in steps.items())
+            return [batch for name, batch in every if name not in later], []
+        number = next((n for n, stage in enumerate(self.stages) if step in stage), 0)
+        earlier = {name for stage in self.stages[:number] for name in stage}
+        before = {name: b for name, b in batches.get(group, {}).items() if name in earlier}
+        return list(before.values()), [b for name, b in before.items() if name in self.needs]
 
     def parse_params(self, data: Mapping[str, Any]) -> RunParams:
         """Validate a run's parameters.
@@ -78,9 +127,11 @@ class Workflow:
         ------
         ConfigError
             When a key is unknown, absent or wrong.
+        MissingInput
+            When they name a file that is not there.
         """
         model: type[RunParams] = load_named(self.params)
-        return parse_config(model, data, f"params of {self.name}")
+        return parse_config(model, model.complete(data), f"params of {self.name}")
 
 
 WORKFLOWS: dict[str, Workflow] = {
@@ -90,8 +141,18 @@ WORKFLOWS: dict[str, Workflow] = {
         stages=(("traits.predict", "traits.cov", "traits.aoa"), ("traits.build",)),
         params="muster.traits.params:InferParams",
         needs=("traits.predict",),
+        word="trait",
         report="muster.traits.report:make_report",
         conclude="muster.traits.conclude:conclude_run",
+    ),
+    "resampling": Workflow(
+        name="resampling",
+        inspect="resampling.inspect",
+        stages=(("resampling.resample",),),
+        params="muster.resampling.params:ResamplingParams",
+        gather=("resampling.merge",),
+        word="dataset",
+        conclude="muster.resampling.conclude:conclude_run",
     ),
 }
 
@@ -121,6 +182,8 @@ def open_run(
     ------
     ConfigError
         When a parameter is unknown or wrong.
+    MissingInput
+        When the parameters name a file that is not there.
     """
     typed = workflow.parse_params(params)
     relative = typed.relative_locations()
@@ -242,16 +305,16 @@ def read_plan(run: Run) -> Plan:
 
 
 def _check_steps_placed(site: Site, workflow: Workflow) -> None:
-    site.placed(workflow.inspect)
-    for stage in workflow.stages:
-        for step in stage:
-            site.placed(step)
+    for step in workflow.steps:
+        site.placed(step)
 
 
 def _count_gpus(
     site: Site, workflow: Workflow, overrides: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, int]:
     """Say which steps are placed where there are GPUs: what computes there is chosen by it."""
-    steps = [step for stage in workflow.stages for step in stage]
-    counts = {step: resources_of(site, step, overrides.get(step) or {}).gpus for step in steps}
+    counts = {
+        step: resources_of(site, step, overrides.get(step) or {}).gpus
+        for step in workflow.computing
+    }
     return {step: count for step, count in counts.items() if count}

@@ -109,7 +109,7 @@ def read_story(db: Database, run: Run) -> RunStory:
     """Read a run's story out of the store, and the plan's reasons while its plan is there."""
     workflow = WORKFLOWS.get(run.workflow)
     steps = workflow.steps if workflow else ()
-    statuses = sort_statuses(steps, runs.read_status(db, run.id))
+    statuses = sort_statuses(workflow, runs.read_status(db, run.id))
     return tell_story(run, steps, statuses, read_tried(db, run.id), _read_reasons(run))
 
 

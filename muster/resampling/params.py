@@ -7,6 +7,7 @@ whether a dataset is there) is found out by the inspection.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -36,12 +37,14 @@ from muster.resampling.methods import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
 Step = Literal["resampling.inspect", "resampling.resample", "resampling.merge"]
 
 MERGE_GROUP = "merge"
 """Name of the group that holds the merge of a run; no dataset may have it."""
+
+_NOT_SAID: tuple[Any, ...] = (None, "", [], {})
 
 DEFAULT_MEMORY_MIB = 512
 LEAST_MEMORY_MIB = 64
@@ -307,6 +310,32 @@ class ResamplingParams(IntervalParams):
         if twice:
             raise ValueError(f"two tables would be called {', '.join(twice)}: give one a table")
         return self
+
+    @classmethod
+    def complete(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Take what is not said from the resampling.yaml that ``config`` names.
+
+        What is empty counts as not said, as a form sends all that it has.
+
+        Parameters
+        ----------
+        data : mapping
+            Keys of this model, and perhaps ``config``: an absolute path.
+
+        Raises
+        ------
+        MissingInput
+            When there is no such file.
+        ConfigError
+            When it is no YAML, has unknown keys, or is named by a relative path.
+        """
+        said = {name: value for name, value in data.items() if value not in _NOT_SAID}
+        config = said.pop("config", None)
+        if config is None:
+            return said
+        if not isinstance(config, str) or not config.startswith("/"):
+            raise ConfigError("config is no absolute path", got=repr(config))
+        return {**read_resampling_file(Path(config)), **said}
 
     def relative_locations(self) -> list[str]:
         """List locations that mean another place for every process that reads them."""

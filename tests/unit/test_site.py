@@ -228,10 +228,10 @@ def test_airflows_pools_say_what_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SITES_FOLDER.glob("*.toml")))
-def test_every_site_that_comes_with_muster_places_every_step_of_traits(name: str) -> None:
+def test_every_site_that_comes_with_muster_places_every_step_of_a_workflow(name: str) -> None:
     site = read_site(name)
     for step in STEPS:
-        if step.startswith("traits."):
+        if step.startswith(("traits.", "resampling.")):
             placement, pool = site.placed(step)
             assert placement.memory is not None
             assert placement.time is not None

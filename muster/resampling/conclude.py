@@ -1,0 +1,38 @@
+"""What a run of resampling does last, when its verdict is recorded: datasets, and the report."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from muster.jobs.workflow import read_plan
+from muster.report.write import write_report
+from muster.resampling.layer import Layer
+
+if TYPE_CHECKING:
+    from muster.jobs.verdict import Verdict
+    from muster.store.database import Database
+    from muster.store.records import Run
+
+log = logging.getLogger(__name__)
+
+STEP = "resampling.resample"
+
+
+def conclude_run(db: Database, run: Run, verdict: Verdict) -> None:
+    """Record the datasets that the run has made or found right, and write its report."""
+    try:
+        for layer in find_layers(run, verdict):
+            log.info("dataset %s: %s", layer.key, layer.reason)
+    finally:  # a report that could be written is not kept back by a record that could not
+        log.info("report: %s", write_report(db, run))
+
+
+def find_layers(run: Run, verdict: Verdict) -> list[Layer]:
+    """List the layers of the datasets that are there as planned, made by this run or before it."""
+    there = {group.name for group in verdict.groups if group.state == "succeeded"}
+    return [
+        Layer.model_validate(element.inputs["layer"])
+        for element in read_plan(run).elements
+        if element.step == STEP and element.group in there and "layer" in element.inputs
+    ]
