@@ -8,25 +8,42 @@ import logging
 import os
 import signal
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from muster.errors import MusterError
+from muster.jobs.run_progress import RUNNING, describe_running
+
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
     from muster.jobs.detached import Submitted
     from muster.jobs.follow_run import Told
-    from muster.jobs.verdict import Verdict
+    from muster.jobs.verdict import GroupVerdict, Verdict
     from muster.store.database import Database
+    from muster.store.runs import ElementStatus
 
 T = TypeVar("T")
 
 
+LOOK_INTERVAL_S = 2.0
+
+
 @contextmanager
-def telling_progress(total: int) -> Iterator[Told]:
-    """Show a bar on a terminal; yield what is told of each batch that starts or ends."""
+def telling_progress(db: Database, run_id: str, total: int) -> Iterator[Told]:
+    """Show a bar on a terminal; yield what is told of each batch that starts or ends.
+
+    Between the two the bar moves with what the elements say of themselves.
+
+    Parameters
+    ----------
+    total : int
+        How many elements there are.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -41,14 +58,48 @@ def telling_progress(total: int) -> Iterator[Told]:
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("inspecting", total=total)
+        ended = 0
 
         def tell(group: str, step: str, state: str) -> None:
+            nonlocal ended
             if state == "running":
                 progress.update(bar, description=f"{group} {step}")
             else:
-                progress.advance(bar)
+                ended += 1
+                progress.update(bar, completed=ended)
 
-        yield tell
+        def move(running: Sequence[ElementStatus]) -> None:
+            part = sum(element.progress or 0.0 for element in running)
+            progress.update(bar, completed=min(ended + part, total))
+            told = [(e, describe_running(e, datetime.now(UTC))) for e in running]
+            for element, far in [pair for pair in told if pair[1]][:1]:
+                progress.update(bar, description=f"{element.name} {element.step} · {far}")
+
+        with _looking(db, run_id, move) if console.is_terminal else nullcontext():
+            yield tell
+
+
+@contextmanager
+def _looking(
+    db: Database, run_id: str, move: Callable[[Sequence[ElementStatus]], None]
+) -> Iterator[None]:
+    """Look every two seconds, in a thread, at what runs, and move what is shown by it."""
+    from muster.store import runs
+
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(LOOK_INTERVAL_S):
+            with suppress(MusterError):  # a bar is no reason to stop a run; the next look may do
+                move([e for e in runs.read_status(db, run_id) if e.state == RUNNING])
+
+    thread = threading.Thread(target=follow, name="muster-bar", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(LOOK_INTERVAL_S)
 
 
 def run_until_told(run: Coroutine[Any, Any, T]) -> T:
@@ -90,32 +141,35 @@ def print_submitted(run_id: str, done: Sequence[Submitted], *, as_json: bool = F
 
 
 def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) -> None:
-    """Print what became of each trait, and where its product is."""
+    """Print what became of each group (trait, dataset), and where its product is."""
     from muster.jobs.verdict import GOOD
+    from muster.jobs.workflow import WORKFLOWS
     from muster.store import runs
 
-    facts = runs.read_run(db, run_id).facts
-    planned = facts.get("products", {})
-    built = {g.name for g in verdict.groups if g.steps.get("traits.build") in GOOD}
-    products = {trait: uri for trait, uri in planned.items() if trait in built}
+    run = runs.read_run(db, run_id)
+    workflow = WORKFLOWS[run.workflow]
+    planned = run.facts.get("products", {})
+    made = {g.name for g in verdict.groups if any(g.steps.get(s) in GOOD for s in workflow.making)}
+    products = {name: uri for name, uri in planned.items() if name in made}
     if as_json:
+        gathered = {g.name for g in verdict.groups if not set(g.steps).isdisjoint(workflow.gather)}
         click.echo(
             json.dumps(
                 {
                     "run": run_id,
                     "good": verdict.good,
                     "summary": verdict.summary,
-                    "report": facts.get("report"),
-                    "traits": [
-                        {
-                            "trait": g.name,
-                            "state": g.state,
-                            "steps": g.steps,
-                            "reasons": g.reasons,
-                            "product": products.get(g.name),
-                        }
+                    "report": run.facts.get("report"),
+                    f"{workflow.word}s": [
+                        {workflow.word: g.name, **_tell_group(g, products)}
                         for g in verdict.groups
+                        if g.name not in gathered
                     ],
+                    **{
+                        g.name: _tell_group(g, products)
+                        for g in verdict.groups
+                        if g.name in gathered
+                    },
                 },
                 indent=1,
             )
@@ -126,6 +180,15 @@ def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) ->
         if group.name in products:
             click.echo(f"  {products[group.name]}")
     click.echo(verdict.summary)
-    if "report" in facts:
-        click.echo(f"report {facts['report']}")
+    if "report" in run.facts:
+        click.echo(f"report {run.facts['report']}")
     click.echo(f"run {run_id}")
+
+
+def _tell_group(group: GroupVerdict, products: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "state": group.state,
+        "steps": group.steps,
+        "reasons": group.reasons,
+        "product": products.get(group.name),
+    }

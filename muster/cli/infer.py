@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muster.cli.following import (
-    print_submitted,
-    report_run,
-    run_until_told,
-    telling_progress,
-)
 from muster.cli.pairs import split_pair
+from muster.cli.workflow_run import make_run, run_options, with_interval, year_option
 from muster.config import parse_config
-from muster.errors import ConfigError
 
 if TYPE_CHECKING:
-    from muster.jobs.workflow import Workflow
-    from muster.site import Site
     from muster.traits.params import InferParams
-
-log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -50,26 +37,10 @@ log = logging.getLogger(__name__)
     metavar="TASK=ENGINE",
     help="What computes a band: predict=lightgbm, aoa=tree …; the plan chooses by default.",
 )
-@click.option("--year", type=click.IntRange(1900, 2200), help="Fills {year} in locations.")
-@click.option("--max-parallel", type=click.IntRange(min=1), help="How many elements run at once.")
-@click.option("--site", "site_name", help="Site file, by name or path.")
-@click.option(
-    "--backend",
-    type=click.Choice(["local", "slurm"]),
-    help="Refuse a site that places a band elsewhere; slurm alone means the site 'slurm'.",
-)
-@click.option(
-    "--no-wait",
-    is_flag=True,
-    help="Submit everything at once, each job with what it waits for, and return.",
-)
-@click.option("--dry-run", is_flag=True, help="Print what would be submitted, and its cost.")
-@click.option("--overwrite", is_flag=True, help="Compute what is up to date as well.")
-@click.option("--json", "as_json", is_flag=True, help="The closing report as JSON.")
+@year_option
+@run_options
 def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
     """Map traits without Airflow, by the plan and the batches that it would use."""
-    from muster.cli.session import open_database
-    from muster.jobs.local_run import LocalRun
     from muster.jobs.workflow import WORKFLOWS
     from muster.traits.params import TASKS, Engines, read_params_file
 
@@ -93,59 +64,9 @@ def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
         chosen = parse_config(Engines, engines, "--engine")
         params = params.model_copy(update={"engines": chosen})
     workflow = WORKFLOWS["trait_inference"]
-    site = _choose_site(options["site_name"], options["backend"], workflow)
-    site = _with_slots(site, options["max_parallel"])
-    interval = None
-    if options["year"]:
-        year = options["year"]
-        interval = (datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC))
-        params = params.model_copy(
-            update={"interval_start": interval[0], "interval_end": interval[1]}
-        )
+    params = with_interval(params, options["year"])
     _check_locations(params)
-    data = params.model_dump(mode="json")
-    run_id = f"{workflow.name}.cli__{datetime.now(UTC).isoformat()}"
-    db = open_database()
-    if options["dry_run"]:
-        from muster.cli.dry_run import print_dry_run
-
-        print_dry_run(db, site, workflow, data)
-        return os.EX_OK
-    log.info("run %s", run_id)  # so that what was interrupted can be found again
-    if options["no_wait"]:
-        run = LocalRun(db, site, workflow, run_id, lambda *_: None)
-        done = run_until_told(run.submit(data, interval))
-        if isinstance(done, list):
-            return print_submitted(run_id, done, as_json=options["as_json"])
-        verdict = done
-    else:
-        total = 1 + len(data["traits"]) * (len(workflow.steps) - 1)
-        with telling_progress(total) as tell:
-            run = LocalRun(db, site, workflow, run_id, tell)
-            verdict = run_until_told(run.run(data, interval))
-    report_run(db, run_id, verdict, as_json=options["as_json"])
-    return os.EX_OK if verdict.good else 1
-
-
-def _choose_site(named: str | None, backend: str | None, workflow: Workflow) -> Site:
-    """Read the site, and make sure that it computes where it was told to."""
-    from muster.site import SITE_VARIABLE, read_site
-
-    if named is None and backend == "slurm" and not os.environ.get(SITE_VARIABLE):
-        named = "slurm"
-    site = read_site(named)
-    for stage in workflow.stages:
-        for step in stage:
-            placement, pool = site.placed(step)
-            if backend is not None and pool.backend != backend:
-                raise ConfigError(
-                    "the site computes elsewhere",
-                    where=f"{site.name}.toml [placement] {step}",
-                    got=f"pool {placement.pool}, {pool.backend}",
-                    expected=f"a pool with backend = {backend!r}",
-                    do="name another --site, or place the step",
-                )
-    return site
+    return make_run(workflow, params, options, len(params.traits) * len(workflow.computing))
 
 
 def _check_locations(params: InferParams) -> None:
@@ -154,10 +75,3 @@ def _check_locations(params: InferParams) -> None:
     params.predictor_uris()
     for trait in params.traits:
         params.bundle_uri(trait)
-
-
-def _with_slots(site: Site, slots: int | None) -> Site:
-    if slots is None:
-        return site
-    pools = {name: pool.model_copy(update={"slots": slots}) for name, pool in site.pools.items()}
-    return site.model_copy(update={"pools": pools})

@@ -147,7 +147,8 @@ def _follow(
         finally:
             await backends.close()
 
-    with telling_progress(sum(len(group.batches) for group in wanted)) as tell:
+    total = sum(len(group.batches) for group in wanted)
+    with telling_progress(db, run.id, total) as tell:
         run_until_told(follow())
     verdict = give_verdict(db, run.id, leave_cancelled=True)
     report_run(db, run.id, verdict, as_json=as_json)

@@ -30,6 +30,8 @@ def conclude_run(db: Database, run: Run, verdict: Verdict) -> None:
 
 def find_layers(run: Run, verdict: Verdict) -> list[Layer]:
     """List the layers of the datasets that are there as planned, made by this run or before it."""
+    if run.planned_at is None:
+        return []
     there = {group.name for group in verdict.groups if group.state == "succeeded"}
     return [
         Layer.model_validate(element.inputs["layer"])

@@ -1,4 +1,4 @@
-"""What gathers all groups of a run comes last, whatever became of them, and again when one mends."""
+"""What gathers all groups of a run comes last, whatever became of them; again when one mends."""
 
 from __future__ import annotations
 
