@@ -103,8 +103,8 @@ def resample(
             if not there or total <= 0 or weight / total < max(least_fraction - 1e-9, 1e-9):
                 continue
             if method in ("bilinear", "cubic"):
-                (r, _), = taps("nearest", row_edges[i], row_edges[i + 1], 1)
-                (c, _), = taps("nearest", col_edges[j], col_edges[j + 1], 1)
+                ((r, _),) = taps("nearest", row_edges[i], row_edges[i + 1], 1)
+                ((c, _),) = taps("nearest", col_edges[j], col_edges[j + 1], 1)
                 if math.isnan(at(r, c)):
                     continue
             result[i, j] = combine(method, there, weight)

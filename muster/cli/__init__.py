@@ -10,12 +10,15 @@ import importlib
 import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from muster import __version__
 from muster.errors import ConfigError, MusterError, SoftwareError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 COMMANDS = {
     "run": "muster.cli.job:run",
@@ -33,27 +36,40 @@ COMMANDS = {
     "pools": "muster.cli.sites:pools",
     "doctor": "muster.cli.sites:doctor",
     "traits": "muster.cli.traits:traits",
+    "resampling": "muster.cli.resampling:resampling",
 }
 """Command → "module:command"; imported when it is called, since jobs start by the thousand."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group whose commands are imported when they are asked for.
+
+    Parameters
+    ----------
+    elsewhere : mapping of str to str
+        Command → "module:command".
+    """
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._elsewhere = elsewhere
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name all commands."""
-        return sorted(COMMANDS)
+        return sorted({*super().list_commands(ctx), *self._elsewhere})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        if cmd_name not in self._elsewhere:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = self._elsewhere[cmd_name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, elsewhere=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__)
 @click.option("--verbose", is_flag=True, help="Show tracebacks.")
 def cli(*, verbose: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from muster.jobs.model import Batch
+    from muster.jobs.plan import Plan
+    from muster.jobs.step import StepContext
     from muster.jobs.workflow import Workflow
     from muster.site import Site
     from muster.store.database import Database
@@ -29,18 +32,12 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
     """
     from muster.jobs.cost import tell_cost
     from muster.jobs.freeze import plan_batches
-    from muster.jobs.plan import Plan
-    from muster.jobs.step import StepContext, call_step, load_step
-    from muster.jobs.workflow import inspection_element, run_work_uri
+    from muster.jobs.step import StepContext
+    from muster.jobs.workflow import run_work_uri
 
     checked = workflow.parse_params(params).model_dump(mode="json")
     run_id = f"{workflow.name}.dry-run"
-    with tempfile.TemporaryDirectory(prefix="muster-dry-run-") as folder:
-        path = Path(folder) / "plan.json"
-        element = inspection_element(site, workflow, checked, str(path))
-        step = load_step(workflow.inspect)
-        call_step(step, element.inputs, {"plan": path}, StepContext())
-        plan = Plan.model_validate_json(path.read_bytes())
+    plan = inspect_here(site, workflow, checked, StepContext())
     overrides = checked.get("resources") or {}
     frozen = plan_batches(site, run_id, run_work_uri(site, run_id), plan, overrides)
     for group in frozen.groups:
@@ -53,6 +50,35 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
     click.echo("")
     for line in tell_cost(db, [batch for _, batch in frozen.batches]):
         click.echo(f"# {line}")
+
+
+def inspect_here(
+    site: Site, workflow: Workflow, params: Mapping[str, Any], context: StepContext
+) -> Plan:
+    """Look at a run's inputs in this process, and return the plan that a run would follow.
+
+    Parameters
+    ----------
+    params : mapping
+        The run's parameters, checked, as JSON has them.
+    context : StepContext
+        Its scratch folder is not used.
+
+    Raises
+    ------
+    MusterError
+        When the inputs cannot be looked at.
+    """
+    from muster.jobs.plan import Plan
+    from muster.jobs.step import call_step, load_step
+    from muster.jobs.workflow import inspection_element
+
+    with tempfile.TemporaryDirectory(prefix="muster-plan-") as folder:
+        path = Path(folder) / "plan.json"
+        element = inspection_element(site, workflow, params, str(path))
+        step = load_step(workflow.inspect)
+        call_step(step, element.inputs, {"plan": path}, replace(context, scratch=Path(folder)))
+        return Plan.model_validate_json(path.read_bytes())
 
 
 def _render(batch: Batch) -> str:

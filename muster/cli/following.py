@@ -102,6 +102,28 @@ def _looking(
         thread.join(LOOK_INTERVAL_S)
 
 
+@contextmanager
+def showing_progress(what: str) -> Iterator[Callable[[float, str], None]]:
+    """Show a bar on a terminal for one step that runs here; yield what it tells its progress."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True
+    ) as progress:
+        bar = progress.add_task(what, total=1.0)
+        yield lambda fraction, message: progress.update(
+            bar, completed=fraction, description=message or what
+        )
+
+
 def run_until_told(run: Coroutine[Any, Any, T]) -> T:
     """Run something to its end; SIGTERM ends it as Ctrl-C does: in good order."""
     try:

@@ -33,6 +33,11 @@ def _check_url(url: str) -> str:
     return url
 
 
+def share_store() -> None:
+    """Open the store, and let the steps that run here find it: some load data into it."""
+    os.environ[URL_VARIABLE] = open_database().url
+
+
 def open_database() -> Database:
     """Open the store, bringing an embedded one to this version's schema."""
     embedded = not os.environ.get(URL_VARIABLE)

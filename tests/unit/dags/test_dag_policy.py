@@ -35,14 +35,16 @@ print(json.dumps({
     "seconds": took, "opened": opened, "connected": connected,
     "dags": [{
         "id": d.dag_id, "most_runs": d.max_active_runs, "paused": d.is_paused_upon_creation,
-        "start": d.start_date, "cron": getattr(d.timetable, "expression", None),
+        "start": d.start_date,
+        "cron": getattr(d.timetable, "expression", getattr(d.timetable, "_expression", None)),
         "at_once": str(getattr(d.timetable, "run_immediately", None)),
         "tags": sorted(d.tags), "doc": d.doc_md or "", "catchup": d.catchup,
         "tasks": [{
             "id": t.task_id, "owner": t.owner, "retries": t.retries, "pool": t.pool,
             "doc": t.doc_md or t.doc or (t.python_callable.__doc__ if hasattr(t, "python_callable")
                                          else type(t).__doc__) or "",
-            "rule": t.trigger_rule.value,
+            "rule": t.trigger_rule.value, "after": sorted(t.upstream_task_ids),
+            "mapped": type(t).__name__.startswith("Mapped"),
         } for t in d.tasks],
         "leaves": [t.task_id for t in d.leaves],
         "params": {k: {"schema": v.schema, "description": v.description}
@@ -72,7 +74,7 @@ def parsed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_there_are_dags() -> None:
-    assert {"trait_inference", "maintenance"} <= {path.stem for path in DAG_FILES}
+    assert {"trait_inference", "resampling", "maintenance"} <= {path.stem for path in DAG_FILES}
 
 
 def test_it_parses_in_under_a_second(parsed: Any) -> None:
@@ -106,6 +108,28 @@ def test_the_verdict_is_the_only_leaf_and_runs_always(parsed: Any) -> None:
             assert dag["leaves"] == ["verdict"]
             verdict = next(task for task in dag["tasks"] if task["id"] == "verdict")
             assert verdict["rule"] == "all_done"
+
+
+@pytest.mark.parametrize("parsed", [REPOSITORY / "dags" / "resampling.py"], indirect=True)
+def test_resampling_goes_by_months_dataset_by_dataset_and_merges_whatever_became_of_them(
+    parsed: Any,
+) -> None:
+    (dag,) = parsed["dags"]
+    assert (dag["id"], dag["cron"]) == ("resampling", "0 0 1 * *")
+    assert dag["start"].startswith("1980-01-01")
+    tasks = {task["id"]: task for task in dag["tasks"]}
+    assert {name: task["after"] for name, task in tasks.items()} == {
+        "open": [],
+        "inspect": ["open"],
+        "plan": ["inspect"],
+        "resample": ["plan"],
+        "merge": ["resample"],
+        "verdict": ["merge"],
+    }
+    assert [name for name, task in tasks.items() if task["mapped"]] == ["resample"]
+    assert tasks["merge"]["rule"] == "all_done"
+    assert tasks["resample"]["rule"] == "all_success"
+    assert dag["params"]["month"]["schema"]["maximum"] == 12
 
 
 @pytest.mark.parametrize("parsed", [REPOSITORY / "dags" / "maintenance.py"], indirect=True)

@@ -1,0 +1,258 @@
+"""``muster resampling``: bring rasters to one grid, merge them, read and compare them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from muster.cli import LazyGroup
+from muster.cli.following import showing_progress
+from muster.cli.workflow_run import (
+    choose_site,
+    make_run,
+    month_option,
+    run_options,
+    with_interval,
+    year_option,
+)
+from muster.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from muster.jobs.plan import Plan
+    from muster.resampling.params import ResamplingParams
+
+log = logging.getLogger(__name__)
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+_PARAMS = (
+    click.option(
+        "--params",
+        "params_path",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="resampling.yaml: target, datasets, output, merge.",
+    ),
+    year_option,
+    month_option,
+    click.option("--memory", help="Budget of one dataset's windows, with its unit: 512MiB."),
+)
+_dataset_option = click.option(
+    "--dataset", "named", multiple=True, help="Only this of the file's datasets; may be repeated."
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+_site_option = click.option("--site", "site_name", help="Site file, by name or path.")
+
+
+def _params_options(command: Command) -> Command:
+    for option in reversed(_PARAMS):
+        command = option(command)
+    return command
+
+
+@click.group(
+    cls=LazyGroup,
+    elsewhere={
+        "read": "muster.cli.resampling_read:read",
+        "compare": "muster.cli.resampling_compare:compare",
+    },
+)
+def resampling() -> None:
+    """Bring rasters to one grid, merge them into one table, read and compare them."""
+
+
+@resampling.command()
+@_params_options
+@_dataset_option
+@run_options
+def run(**options: Any) -> int:
+    """Resample and merge without Airflow, by the plan and the batches that it would use.
+
+    With --dataset nothing is merged: 'muster resampling merge' does that from what is there.
+    """
+    from muster.cli.session import share_store
+    from muster.jobs.workflow import WORKFLOWS
+
+    params = _read_params(options)
+    share_store()
+    elements = len(params.datasets) + (params.merge is not None)
+    return make_run(WORKFLOWS["resampling"], params, options, elements)
+
+
+@resampling.command()
+@_params_options
+@_dataset_option
+@_site_option
+@click.option("--overwrite", is_flag=True, help="As if what is up to date were to be computed.")
+@_json_option
+def plan(**options: Any) -> None:
+    """Say what a run would do: decision, windows, memory and time of each dataset."""
+    params = _read_params(options)
+    made = _inspect(params, options)
+    rows = [_tell_element(params, made, name) for name in _names(made)]
+    if options["as_json"]:
+        click.echo(json.dumps({"datasets": rows, "facts": made.facts}, indent=1))
+        return
+    click.echo("\n".join(render_plan(rows)))
+
+
+@resampling.command()
+@_params_options
+@_site_option
+@click.option("--output", help="Parquet file to write, in the place of the file's merge.")
+@click.option("--table", help="Table in Postgres to write, in the place of the file's merge.")
+@_json_option
+def merge(**options: Any) -> None:
+    """Merge the datasets that are there into one table, without a run."""
+    from muster.cli.resampling_merge import merge_here
+
+    options |= {"named": (), "overwrite": True}  # what is merged already is merged again
+    params = _with_merge(_read_params(options), options)
+    facts = merge_here(_inspect(params, options), params.memory)
+    places = {"output": params.merge_uri(), "table": params.merge_table()}
+    if options["as_json"]:
+        click.echo(json.dumps({**places, "facts": facts}, indent=1, default=str))
+        return
+    told = ", ".join(f"{name} {value}" for name, value in facts.items() if value not in (None, ""))
+    click.echo(told or "merged")
+    for place in places.values():
+        if place is not None:
+            click.echo(f"  {place}")
+
+
+def render_plan(rows: list[dict[str, Any]]) -> list[str]:
+    """Render what a run would do as lines for people: a row a dataset, its reasons below."""
+    head = ("", "decision", "how", "windows", "memory", "time")
+    table = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(head))]
+    lines = []
+    for line, row in zip(table, [None, *rows], strict=True):
+        lines.append("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
+        if row is not None:
+            reasons = dict.fromkeys((row["reason"], row["kind_reason"]))
+            lines += [f"    {reason}" for reason in reasons if reason]
+    return lines
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    from muster.jobs.eta import describe_roughly
+
+    windows = ""
+    if row["windows"]:
+        shape = "" if row["window"] is None else " of {} × {}".format(*row["window"])
+        windows = f"{row['windows']}{shape}"
+    return (
+        row["dataset"],
+        row["decision"],
+        row["kind"] or "",
+        windows,
+        "" if row["memory_mib"] is None else f"{row['memory_mib']} MiB",
+        "" if row["seconds"] is None else describe_roughly(row["seconds"]),
+    )
+
+
+def _names(made: Plan) -> list[str]:
+    return list(dict.fromkeys(element.group for element in made.elements))
+
+
+def _tell_element(params: ResamplingParams, made: Plan, name: str) -> dict[str, Any]:
+    (element,) = [e for e in made.elements if e.group == name]
+    layer = element.inputs.get("layer") or {}
+    estimate = element.inputs.get("estimate") or {}
+    return {
+        "dataset": name,
+        "decision": element.decision.value,
+        "reason": element.reason,
+        "kind": layer.get("kind"),
+        "kind_reason": layer.get("reason"),
+        **{key: estimate.get(key) for key in ("windows", "window", "memory_mib", "seconds")},
+        "product": made.products.get(name),
+    }
+
+
+def _inspect(params: ResamplingParams, options: Mapping[str, Any]) -> Plan:
+    """Look at the datasets here."""
+    from muster.cli.dry_run import inspect_here
+    from muster.cli.session import share_store
+    from muster.jobs.step import StepContext
+    from muster.jobs.workflow import WORKFLOWS
+
+    workflow = WORKFLOWS["resampling"]
+    site = choose_site(options["site_name"], None, workflow)
+    share_store()
+    with showing_progress("inspecting") as progress:
+        context = StepContext(threads=os.cpu_count() or 1, progress=progress)
+        return inspect_here(site, workflow, params.model_dump(mode="json"), context)
+
+
+def _read_params(options: Mapping[str, Any]) -> ResamplingParams:
+    """Read and check the parameters that the options name."""
+    from muster.resampling.params import parse_params, read_resampling_file
+
+    path = options["params_path"]
+    data = read_resampling_file(path)
+    data |= {key: options[key] for key in ("memory", "overwrite") if options[key]}
+    params = with_interval(parse_params(data, path), options["year"], options["month"])
+    params = _select(params, options["named"], path)
+    _check_locations(params)
+    return params
+
+
+def _select(params: ResamplingParams, named: tuple[str, ...], path: Path) -> ResamplingParams:
+    """Take only some datasets; a table of a part of them would take the place of the whole."""
+    if not named:
+        return params
+    known = [dataset.name for dataset in params.datasets]
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        raise ConfigError(
+            "unknown dataset",
+            where=f"{path}, datasets",
+            got=", ".join(unknown),
+            expected=", ".join(known),
+            do="check the spelling, or add it to the file",
+        )
+    if params.merge is not None:
+        log.info("nothing is merged: 'muster resampling merge' does it from what is there")
+    datasets = tuple(dataset for dataset in params.datasets if dataset.name in named)
+    return params.model_copy(update={"datasets": datasets, "merge": None})
+
+
+def _with_merge(params: ResamplingParams, options: Mapping[str, Any]) -> ResamplingParams:
+    """Let a merge go where the options say."""
+    from muster.config import parse_config
+    from muster.resampling.params import Merge
+
+    output, table = options["output"], options["table"]
+    if output is None and table is None:
+        if params.merge is None:
+            raise ConfigError(
+                "no merge is asked for",
+                where=options["params_path"],
+                do="say merge: in the file, or give --output or --table",
+            )
+        return params
+    if output is not None and "://" not in output:
+        output = str(Path(output).absolute())
+    given = {} if params.merge is None else params.merge.model_dump(mode="json")
+    merged = parse_config(Merge, {**given, "output": output, "table": table}, "--output, --table")
+    return params.model_copy(update={"merge": merged})
+
+
+def _check_locations(params: ResamplingParams) -> None:
+    """Find a placeholder without a value before a run is opened."""
+    params.output_uri()
+    params.merge_uri()
+    params.merge_table()
+    for dataset in params.datasets:
+        params.fill(dataset.path)
+        params.table_name(dataset)
+    if params.target.like is not None:
+        params.fill(params.target.like)
