@@ -33,6 +33,9 @@ local = { backend = "local", slots = 2, max_memory = "60MiB" }
 "traits.cov" = { pool = "local" }
 "traits.aoa" = { pool = "local" }
 "traits.build" = { pool = "local" }
+"resampling.inspect" = { pool = "local" }
+"resampling.resample" = { pool = "local" }
+"resampling.merge" = { pool = "local" }
 """
 
 
@@ -71,6 +74,7 @@ def muster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Muster]:
     dags.mkdir()
     for path in (
         REPOSITORY / "dags" / "maintenance.py",
+        REPOSITORY / "dags" / "resampling.py",
         REPOSITORY / "dags" / "trait_inference.py",
         Path(__file__).parent / "dags" / "batches.py",
     ):
@@ -79,7 +83,7 @@ def muster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Muster]:
     site.write_text(SITE)
     environment = {"MUSTER_SITE": str(site), "PYTHONPATH": str(STEPS_FOLDER)}
     with start_live_airflow(folder / "home", Wishes(dags_folder=dags), environment) as live:
-        for dag_id in ("trait_inference", "batches"):
+        for dag_id in ("trait_inference", "resampling", "batches"):
             live.api.wait_for_dag(dag_id)
             live.api.unpause(dag_id)
         db = Database(live.installation.store_url)
