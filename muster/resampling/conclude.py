@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from muster.jobs.workflow import read_plan
 from muster.report.write import write_report
 from muster.resampling.layer import Layer
+from muster.store.datasets import record_layer
 
 if TYPE_CHECKING:
     from muster.jobs.verdict import Verdict
@@ -20,10 +21,14 @@ STEP = "resampling.resample"
 
 
 def conclude_run(db: Database, run: Run, verdict: Verdict) -> None:
-    """Record the datasets that the run has made or found right, and write its report."""
+    """Record the datasets that the run has made or found right, and write its report.
+
+    What was loaded into tiles or rows has been recorded by its load.
+    """
     try:
         for layer in find_layers(run, verdict):
-            log.info("dataset %s: %s", layer.key, layer.reason)
+            record_layer(db, layer, run.id)
+            log.info("dataset %s: recorded", layer.key)
     finally:  # a report that could be written is not kept back by a record that could not
         log.info("report: %s", write_report(db, run))
 
