@@ -161,7 +161,9 @@ class CogReader:
         self._layer = layer
         self._dataset = dataset
         self._stored_nodata = stored_nodata(dataset.nodata, layer.dtype)
-        self._fills = not np.isnan(layer.nodata_value) or np.dtype(layer.dtype).kind == "f"
+        # Integers without a nodata that their type holds have a value everywhere.
+        own_nodata = stored_nodata(layer.nodata, layer.dtype)
+        self._fills = own_nodata is not None or np.dtype(layer.dtype).kind == "f"
 
     def read(self, window: Window) -> np.ndarray[Any, Any]:
         """Read a window: (row, col), the layer's dtype and nodata."""

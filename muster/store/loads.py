@@ -38,8 +38,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
-_SWITCH_WAIT = "10min"
-"""How long a finished load waits for those who read what it replaces."""
+_SWITCH_WAIT = "60s"
+"""How long a finished load waits for those who read what it replaces.  Whoever comes to read waits
+behind it, and not for as long as a statement may take."""
+
+# The server must notice that a machine is gone within a minute, not within the two hours that TCP
+# takes: until then that machine holds its locks.
+_NOTICE_DEATH = (
+    "SET {} tcp_keepalives_idle = 20; SET {} tcp_keepalives_interval = 10;"
+    " SET {} tcp_keepalives_count = 3; "
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class LoadRecord:
 def unhurried(db: Database) -> Iterator[Cursor]:
     """Yield a cursor in a transaction whose statements may take long, as loads and indexes do."""
     with db.transaction() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = 0")
+        cursor.execute(_NOTICE_DEATH.replace("{}", "LOCAL") + "SET LOCAL statement_timeout = 0")
         yield cursor
 
 
@@ -96,7 +104,7 @@ def load_lock(db: Database, dataset: str, store: Store, wait_s: float) -> Iterat
     began = time.monotonic()
     waited = False
     with db.session() as cursor:
-        cursor.execute("SET idle_session_timeout = 0")
+        cursor.execute(_NOTICE_DEATH.replace("{}", "SESSION") + "SET idle_session_timeout = 0")
         while not _try_lock(cursor, name):
             holder = _read_holder(cursor, dataset, store)
             if time.monotonic() - began >= wait_s:

@@ -409,6 +409,25 @@ def test_what_a_view_needs_is_kept_and_said(db: Database) -> None:
     assert read_dataset(db, "elevation").layer.fingerprint == "a" * 64
 
 
+def test_a_reader_who_does_not_end_holds_up_the_switch_for_a_while_only(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.store.loads._SWITCH_WAIT", "200ms")
+    old, new = (make_layer(fingerprint=letter * 64) for letter in "ab")
+    values = make_values(old)
+    load_all(db, old, "rows", values)
+    with open_load(db, new, "rows") as load:
+        for window in bands(new):
+            load.write(window, cut(values, window))
+        with db.transaction() as cursor:
+            cursor.execute("SELECT count(*) FROM resampled.elevation")
+            with pytest.raises(Transient, match="somebody has been reading the table"):
+                load.finish()
+        assert read_dataset(db, "elevation").layer == old
+        load.finish()
+    assert read_dataset(db, "elevation").layer == new
+
+
 @pytest.mark.parametrize("table", ['a "quoted" table', "x; DROP TABLE dataset; --", "naïve 'x'"])
 def test_any_name_of_a_table_is_only_a_name(db: Database, table: str) -> None:
     for letter in "ab":
