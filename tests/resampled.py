@@ -7,7 +7,6 @@ misread twice.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -137,6 +136,6 @@ def combine(method: str, there: list[tuple[float, float]], weight: float) -> flo
     return math.fsum(v * w for v, w in there) / weight
 
 
-def edges(offset: float, ratio: float | Fraction, count: int) -> np.ndarray[Any, Any]:
+def edges(offset: float, ratio: float, count: int) -> np.ndarray[Any, Any]:
     """Edges of cells in source pixels."""
-    return np.array([offset + float(ratio) * k for k in range(count + 1)])
+    return np.array([offset + ratio * k for k in range(count + 1)])

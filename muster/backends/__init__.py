@@ -36,7 +36,7 @@ class Backends:
         if batch.backend == "local":
             from muster.backends.local import LocalBackend
 
-            return self._open.setdefault("local", LocalBackend())
+            return self._open.setdefault("local", LocalBackend(self._db.url))
         if batch.backend == "slurm" and batch.slurm is not None:
             from muster.backends.slurm.backend import open_slurm
 

@@ -28,6 +28,7 @@ from muster.errors import MusterError, Transient
 from muster.jobs.child import PARENT_VARIABLE
 from muster.jobs.element_log import CHUNK_BYTES, local_work_path, read_log_file
 from muster.jobs.outcome import Observation, Sighting
+from muster.jobs.step import store_variables
 from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
@@ -64,12 +65,19 @@ class _Pool:
 
 
 class LocalBackend:
-    """Runs waves as processes of this machine."""
+    """Runs waves as processes of this machine.
+
+    Parameters
+    ----------
+    store_url : str, optional
+        What steps that load into the store are told of where it is.
+    """
 
     result_grace_s = 0.0
     trouble: str | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, store_url: str | None = None) -> None:
+        self._store_url = store_url
         self._jobs: dict[tuple[str, int], _Job] = {}
         self._pools: dict[str, _Pool] = {}
 
@@ -181,7 +189,7 @@ class LocalBackend:
                     await asyncio.sleep(SLOT_POLL_S)
                     continue
                 try:
-                    job.process = _start_runner(job.wave, job.index, slot)
+                    job.process = _start_runner(job.wave, job.index, slot, self._store_url)
                 finally:
                     os.close(slot)
             except MusterError as error:
@@ -212,7 +220,9 @@ def _signal_all(key: str, number: signal.Signals) -> None:
                 os.kill(pid, number)
 
 
-def _start_runner(wave: Wave, index: int, slot: int) -> subprocess.Popen[bytes]:
+def _start_runner(
+    wave: Wave, index: int, slot: int, store_url: str | None
+) -> subprocess.Popen[bytes]:
     batch = wave.batch
     log_path = local_work_path(batch.log_uri(index, wave.attempts[index]))
     environment = {
@@ -222,6 +232,7 @@ def _start_runner(wave: Wave, index: int, slot: int) -> subprocess.Popen[bytes]:
         "MUSTER_INDEX": str(index),
         "MUSTER_ATTEMPT": str(wave.attempts[index]),
         "MUSTER_WORK": batch.work_uri,
+        **store_variables(batch.step, store_url),
         PARENT_VARIABLE: str(os.getpid()),
         "PYTHONUNBUFFERED": "1",
     }

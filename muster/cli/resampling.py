@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LONG_S = 60.0
+"""A time from which on nobody asks for seconds."""
+
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 _PARAMS = (
@@ -136,14 +139,11 @@ def render_plan(rows: list[dict[str, Any]]) -> list[str]:
     for line, row in zip(table, [None, *rows], strict=True):
         lines.append("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
         if row is not None:
-            reasons = dict.fromkeys((row["reason"], row["kind_reason"]))
-            lines += [f"    {reason}" for reason in reasons if reason]
+            lines.append(f"    {row['reason']}")
     return lines
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    from muster.jobs.eta import describe_roughly
-
     windows = ""
     if row["windows"]:
         shape = "" if row["window"] is None else " of {} × {}".format(*row["window"])
@@ -154,8 +154,14 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["kind"] or "",
         windows,
         "" if row["memory_mib"] is None else f"{row['memory_mib']} MiB",
-        "" if row["seconds"] is None else describe_roughly(row["seconds"]),
+        "" if row["seconds"] is None else _describe_time(row["seconds"]),
     )
+
+
+def _describe_time(seconds: float) -> str:
+    from muster.jobs.eta import describe_roughly
+
+    return f"{seconds:.2g} s" if seconds < _LONG_S else describe_roughly(seconds)
 
 
 def _names(made: Plan) -> list[str]:

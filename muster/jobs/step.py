@@ -38,6 +38,11 @@ STEPS: dict[str, str] = {
 }
 """Dotted step name → "module:function"; the module is imported only inside the job."""
 
+STORE_STEPS = frozenset({"resampling.resample", "resampling.merge"})
+"""Steps that load into Postgres: only their jobs are told where it is."""
+
+STORE_VARIABLE = "MUSTER_STORE_URL"
+
 StepFunction = Callable[..., Mapping[str, Any] | None]
 
 
@@ -80,6 +85,13 @@ def find_step(name: str) -> str | None:
     for entry in importlib.metadata.entry_points(group="muster.steps", name=name):
         return entry.value
     return None
+
+
+def store_variables(step: str, store_url: str | None) -> dict[str, str]:
+    """Say what the job of a step is told of the store: nothing, where it does not load into it."""
+    if store_url is None or step not in STORE_STEPS:
+        return {}
+    return {STORE_VARIABLE: store_url}
 
 
 def load_step(name: str) -> StepFunction:

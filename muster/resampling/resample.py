@@ -245,8 +245,8 @@ class _Work:
         self._cells += window.pixels
         self._valid += int(np.count_nonzero(valid))
         if valid.any():
-            self._least = min(self._least, values.min(where=valid, initial=np.inf))
-            self._greatest = max(self._greatest, values.max(where=valid, initial=-np.inf))
+            self._least = min(self._least, values[valid].min())
+            self._greatest = max(self._greatest, values[valid].max())
         self.thumbnail.take(window, values)
         if self._writer is not None and valid.any():
             self._writer.write(window, values[np.newaxis])

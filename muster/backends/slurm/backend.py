@@ -24,6 +24,7 @@ from muster.backends.slurm.render import (
 from muster.errors import ConfigError, InvalidInput, Transient
 from muster.jobs.element_log import CHUNK_BYTES, local_work_path, read_log_file
 from muster.jobs.outcome import Observation, Sighting
+from muster.jobs.step import store_variables
 from muster.storage import os_errors_at
 from muster.store import clusters
 from muster.store.clusters import OpenJob
@@ -304,7 +305,8 @@ class SlurmBackend:
     def _write(self, wave: Wave) -> Path:
         """Write what is submitted, for people to read and for the job to use."""
         folder = submission_folder(wave)
-        variables = job_variables(wave, self._files.there)
+        told = store_variables(wave.batch.step, self._db.url)
+        variables = {**told, **job_variables(wave, self._files.there)}
         files = {
             "job.sh": render_script(wave, slots=wave.batch.slots),
             "elements": render_elements(wave.order, _pack(wave.batch)),
