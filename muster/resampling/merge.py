@@ -7,8 +7,9 @@ out does not depend on how high the bands were.
 from __future__ import annotations
 
 import contextlib
-import importlib
-from dataclasses import dataclass
+import hashlib
+from collections import deque
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,63 +21,20 @@ from muster.raster.grid import Grid, Window, check_same_grid
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.raster.windows import MIB, plan_memory
 from muster.resampling.layer import TILE_PX, Layer
+from muster.resampling.merge_cells import CELL_COLUMNS, Cells, Counts
 from muster.resampling.merge_parquet import write_parquet
+from muster.resampling.read import open_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from muster.raster.nodata import BoolArray
     from muster.resampling.layer import LayerReader
+    from muster.resampling.merge_table import MergeLoad
     from muster.store.database import Database
-
-CELL_COLUMNS = ("row_idx", "col_idx", "x", "y")
-"""Columns that say which cell a row is of; no dataset may be called so."""
 
 _CELL_BYTES = 64
 """Of a cell, beside its values: its place and coordinates, and what is sorted out of them."""
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Cells that are kept, in the order of the grid: row by row, each from the left.
-
-    Attributes
-    ----------
-    row, col : ndarray, (cell,), int32
-        From 0.
-    x, y : ndarray, (cell,), float64
-        Centres, in the CRS's units.
-    values : tuple of ndarray, (cell,)
-        For each dataset, in its type; anything where it has no value.
-    valid : tuple of ndarray, (cell,), bool
-        For each dataset, whether it has a value.
-    """
-
-    row: np.ndarray[Any, np.dtype[np.int32]]
-    col: np.ndarray[Any, np.dtype[np.int32]]
-    x: np.ndarray[Any, np.dtype[np.float64]]
-    y: np.ndarray[Any, np.dtype[np.float64]]
-    values: tuple[np.ndarray[Any, Any], ...]
-    valid: tuple[BoolArray, ...]
-
-
-@dataclass
-class Counts:
-    """What has been seen.
-
-    Attributes
-    ----------
-    rows : int
-        Rows of the table.
-    complete, incomplete : int
-        Cells in which all datasets, or some but not all, have a value.
-    """
-
-    rows: int = 0
-    complete: int = 0
-    incomplete: int = 0
 
 
 def merge_layers(
@@ -114,7 +72,7 @@ def merge_layers(
     -------
     dict
         ``rows``; ``cells`` of the grid; ``complete`` and ``incomplete`` cells; ``bytes`` of the
-        file.
+        file; name of the ``table``.
 
     Raises
     ------
@@ -136,16 +94,30 @@ def merge_layers(
     grid = check_grids(merged)
     memory = plan_memory(context.memory_mib)
     db = _open_database(merged, table)
-    facts: dict[str, Any] = {"cells": grid.height * grid.width}
+    said = {
+        "key": key,
+        "fingerprint": fingerprint or _fingerprint(merged, incomplete),
+        "incomplete": incomplete,
+    }
     windows = list(plan_bands(grid, merged, memory.window_mib))
+    facts: dict[str, Any] = {"cells": grid.height * grid.width}
     with gdal_environment(context.threads, memory.cache_mib), contextlib.ExitStack() as stack:
+        load = None
+        if table is not None and db is not None:
+            load = stack.enter_context(_open_load(db, table, merged, windows, said))
+            facts["table"] = table
+            if load.done is not None and parquet is None:
+                return {**facts, **asdict(load.done)}
         readers = [stack.enter_context(_reader(layer, db)) for layer in merged]
         merging = Merging(merged, readers, grid, keep=incomplete == "keep")
+        cells = _read_all(merging, windows, load, context)
         if parquet is not None:
-            said = {"key": key, "fingerprint": fingerprint, "incomplete": incomplete}
-            cells = _report(merging.read(windows), windows, context)
             facts["bytes"] = write_parquet(parquet, merged, grid, cells, said)
-    return {"rows": merging.counts.rows, **facts, **_counted(merging.counts)}
+        else:
+            deque(cells, maxlen=0)
+        if load is not None:
+            load.finish(merging.counts)
+    return {**facts, **asdict(merging.counts)}
 
 
 def check_columns(layers: Sequence[Layer], where: object) -> None:
@@ -253,11 +225,6 @@ class Merging:
         self._grid = grid
         self._keep = keep
 
-    def read(self, windows: Sequence[Window]) -> Iterator[Cells]:
-        """Read the cells that are kept, of one window after the other."""
-        for window in windows:
-            yield self.read_window(window)
-
     def read_window(self, window: Window) -> Cells:
         """Read the cells of a window that are kept, and count what there is."""
         stored = [
@@ -295,13 +262,6 @@ class Merging:
         return x, y
 
 
-def open_layer(layer: Layer, db: Database | None) -> AbstractContextManager[LayerReader]:
-    """Open a layer, wherever its pixels lie."""
-    read = importlib.import_module("muster.resampling.read")
-    opened: AbstractContextManager[LayerReader] = read.open_layer(layer, db)
-    return opened
-
-
 @contextlib.contextmanager
 def _reader(layer: Layer, db: Database | None) -> Iterator[LayerReader]:
     with contextlib.ExitStack() as stack:
@@ -337,13 +297,33 @@ def _open_database(layers: Sequence[Layer], table: str | None) -> Database | Non
     return Database.from_environment()
 
 
-def _report(
-    cells: Iterator[Cells], windows: Sequence[Window], context: StepContext
+@contextlib.contextmanager
+def _open_load(
+    db: Database,
+    table: str,
+    layers: Sequence[Layer],
+    windows: Sequence[Window],
+    said: Mapping[str, str],
+) -> Iterator[MergeLoad]:
+    # Who writes a file only need not have Postgres's driver.
+    from muster.resampling.merge_table import open_merge_load
+
+    changed = {"key": said["key"], "fingerprint": said["fingerprint"], "table": table}
+    with open_merge_load(db, layers[0].model_copy(update=changed), layers, windows) as load:
+        yield load
+
+
+def _read_all(
+    merging: Merging, windows: Sequence[Window], load: MergeLoad | None, context: StepContext
 ) -> Iterator[Cells]:
-    for number, part in enumerate(cells, start=1):
-        yield part
+    for number, window in enumerate(windows, start=1):
+        cells = merging.read_window(window)
+        if load is not None:
+            load.write(window, cells)
+        yield cells
         context.progress(number / len(windows), f"band {number} of {len(windows)}")
 
 
-def _counted(counts: Counts) -> dict[str, int]:
-    return {"complete": counts.complete, "incomplete": counts.incomplete}
+def _fingerprint(layers: Sequence[Layer], incomplete: str) -> str:
+    parts = [incomplete, *(f"{layer.dataset.name}={layer.fingerprint}" for layer in layers)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

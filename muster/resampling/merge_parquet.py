@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from muster.raster.grid import Grid
     from muster.resampling.layer import Layer
-    from muster.resampling.merge import Cells
+    from muster.resampling.merge_cells import Cells
 
 MOST_GROUP_ROWS = 1 << 20
 _GROUP_MIB = 48
