@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from muster.resampling.merge_table import MergeLoad
     from muster.store.database import Database
 
+_BLOCK_PX = 512
+"""Side of our COGs' blocks: reading fewer rows at once decodes a block more than once."""
+
 _CELL_BYTES = 64
 """Of a cell, beside its values: its place and coordinates, and what is sorted out of them."""
 
@@ -109,7 +112,8 @@ def merge_layers(
             if load.done is not None and parquet is None:
                 return {**facts, **asdict(load.done)}
         readers = [stack.enter_context(_reader(layer, db)) for layer in merged]
-        merging = Merging(merged, readers, grid, keep=incomplete == "keep")
+        rows = read_height(grid, merged, memory.window_mib)
+        merging = Merging(merged, readers, grid, rows=rows, keep=incomplete == "keep")
         cells = _read_all(merging, windows, load, context)
         if parquet is not None:
             facts["bytes"] = write_parquet(parquet, merged, grid, cells, said)
@@ -183,14 +187,28 @@ def plan_bands(grid: Grid, layers: Sequence[Layer], window_mib: int) -> Iterator
     iterator of Window
         In such an order that their cells, one after the other, are those of the grid row by row.
     """
-    # A value as read, and once more picked from it, with a flag each.
-    cell_bytes = _CELL_BYTES + sum(2 * np.dtype(layer.dtype).itemsize + 3 for layer in layers)
-    most = max(1, window_mib * MIB // cell_bytes)
-    height = min(TILE_PX, max(1, most // grid.width))
+    # A value picked from what is read, with a flag for either; the other half is for reading.
+    cell_bytes = _CELL_BYTES + sum(np.dtype(layer.dtype).itemsize + 3 for layer in layers)
+    most = max(1, window_mib * MIB // (2 * cell_bytes))
+    height = _even_height(most // grid.width, TILE_PX)
     width = grid.width if height > 1 else min(grid.width, most)
     for row in range(0, grid.height, height):
         for col in range(0, grid.width, width):
             yield Window(row, col, min(height, grid.height - row), min(width, grid.width - col))
+
+
+def read_height(grid: Grid, layers: Sequence[Layer], window_mib: int) -> int:
+    """Decide how many whole rows are read at once, of which the windows are then cut.
+
+    What lies in blocks of many rows would else be decoded for every window anew.
+    """
+    row_bytes = grid.width * sum(np.dtype(layer.dtype).itemsize for layer in layers)
+    return _even_height(window_mib * MIB // (2 * row_bytes), _BLOCK_PX)
+
+
+def _even_height(most: int, cap: int) -> int:
+    """Return a power of two, so that windows and what is read begin where blocks do."""
+    return 1 << (max(1, min(most, cap)).bit_length() - 1)
 
 
 class Merging:
@@ -204,6 +222,8 @@ class Merging:
         One each, open.
     grid : Grid
         Of all.
+    rows : int
+        How many are read at once.
     keep : bool
         Whether cells are kept in which a layer has no value.
 
@@ -214,7 +234,13 @@ class Merging:
     """
 
     def __init__(
-        self, layers: Sequence[Layer], readers: Sequence[LayerReader], grid: Grid, *, keep: bool
+        self,
+        layers: Sequence[Layer],
+        readers: Sequence[LayerReader],
+        grid: Grid,
+        *,
+        rows: int = 1,
+        keep: bool,
     ) -> None:
         for layer, reader in zip(layers, readers, strict=True):
             _check_grid(grid, reader.grid, layer.key, "the target grid")
@@ -224,13 +250,13 @@ class Merging:
         self._dtypes = [layer.dtype for layer in layers]
         self._grid = grid
         self._keep = keep
+        self._rows = rows
+        self._band: Window | None = None
+        self._stored: list[np.ndarray[Any, Any]] = []
 
     def read_window(self, window: Window) -> Cells:
         """Read the cells of a window that are kept, and count what there is."""
-        stored = [
-            np.asarray(reader.read(window)).astype(dtype, copy=False)
-            for reader, dtype in zip(self._readers, self._dtypes, strict=True)
-        ]
+        stored = self._read(window)
         valid = [find_valid(s, nodata) for s, nodata in zip(stored, self._nodata, strict=True)]
         complete = np.logical_and.reduce(valid)
         some = np.logical_or.reduce(valid)
@@ -250,6 +276,26 @@ class Merging:
             tuple(values.reshape(-1)[kept] for values in stored),
             tuple(there.reshape(-1)[kept] for there in valid),
         )
+
+    def _read(self, window: Window) -> list[np.ndarray[Any, Any]]:
+        """Return (row, col) of each layer, cut from whole rows where those are read."""
+        first = window.row // self._rows * self._rows
+        if self._rows <= window.height or window.row + window.height > first + self._rows:
+            return self._read_all(window)
+        if self._band is None or self._band.row != first:
+            self._stored.clear()  # before the next is read: both would not fit
+            height = min(self._rows, self._grid.height - first)
+            self._band = Window(first, 0, height, self._grid.width)
+            self._stored = self._read_all(self._band)
+        rows = slice(window.row - first, window.row - first + window.height)
+        cols = slice(window.col, window.col + window.width)
+        return [values[rows, cols] for values in self._stored]
+
+    def _read_all(self, window: Window) -> list[np.ndarray[Any, Any]]:
+        return [
+            np.asarray(reader.read(window)).astype(dtype, copy=False)
+            for reader, dtype in zip(self._readers, self._dtypes, strict=True)
+        ]
 
     def _centres(self, row: Any, col: Any) -> tuple[Any, Any]:
         t = self._grid.transform
