@@ -243,7 +243,8 @@ def open_load(
     lock_wait_s : float
         How long to wait for another process that loads the same.
     again : bool
-        Whether to load what has been loaded, too; but not where another process has just done it.
+        Whether to load what has been loaded, too; but not where another process has just done it,
+        nor the windows of a load that was not ended.
 
     Yields
     ------

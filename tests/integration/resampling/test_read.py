@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,6 +105,27 @@ def test_files_are_preferred_to_postgres(db: Database, tmp_path: Path) -> None:
             read_layer_window(without, db, WHOLE, "cog")
         with pytest.raises(ConfigError, match="needs a store"):
             read_layer_window(without, None, WHOLE)
+
+
+def test_a_registered_layer_is_read_from_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = make_layer("float32", registered=True, cog="/not/there.tif")
+
+    class Source:
+        grid = layer.grid.to_grid()
+
+        def read(self, window: Window) -> np.ndarray[Any, Any]:
+            return np.full((window.height, window.width), window.row, "float32")
+
+    @contextmanager
+    def open_registered(asked: Layer) -> Iterator[Source]:
+        assert asked is layer
+        yield Source()
+
+    module = SimpleNamespace(open_registered=open_registered)
+    monkeypatch.setitem(sys.modules, "muster.resampling.registered", module)
+    assert (read_layer_window(layer, None, Window(7, 0, 2, 3)) == np.full((2, 3), 7)).all()
+    with pytest.raises(InvalidInput, match="not inside the grid"):
+        read_layer_window(layer, None, Window(599, 0, 2, 3), "register")
 
 
 def test_a_cog_of_another_grid_or_type_is_refused(tmp_path: Path) -> None:
