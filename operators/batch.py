@@ -62,10 +62,10 @@ class BatchOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Take the batch over and bring it to its end, here or deferred."""
         if self.batch is None:  # it runs whatever became of the plan
-            raise AirflowSkipException("the run has no plan")
+            raise self._skipped("the run has no plan")
         batch_id = self.batch["batches"].get(self.step)
         if batch_id is None:
-            raise AirflowSkipException(self.batch["skipped"].get(self.step, "not planned"))
+            raise self._skipped(self.batch["skipped"].get(self.step, "not planned"))
         db = Database.from_environment()
         max_tries = context["ti"].max_tries
         batch = batches.read_spec(db, batch_id)
@@ -115,8 +115,13 @@ class BatchOperator(BaseOperator):
             self.log.info("%s: %s", batch.id, end.describe())
             return {"batch": batch.id, "elements": len(end.elements)}
         if not batch.looks and all(e.state == Outcome.MISSING_INPUT for e in end.failures):
-            raise AirflowSkipException(end.describe())
+            raise self._skipped(end.describe())
         raise AirflowFailException(end.describe())
+
+    def _skipped(self, reason: str) -> AirflowSkipException:
+        """Make what skips the task; the log says why, as Airflow's own line does not."""
+        self.log.info("skipped: %s", reason)
+        return AirflowSkipException(reason)
 
     def _write_logs(self, batch: Batch, end: BatchEnd) -> None:
         """Write what is left to tell of the elements' logs, and where they are; failures first."""

@@ -80,11 +80,9 @@ def run(**options: Any) -> int:
 
     With --dataset nothing is merged: 'muster resampling merge' does that from what is there.
     """
-    from muster.cli.session import share_store
     from muster.jobs.workflow import WORKFLOWS
 
     params = _read_params(options)
-    share_store()
     elements = len(params.datasets) + (params.merge is not None)
     return make_run(WORKFLOWS["resampling"], params, options, elements)
 
@@ -115,9 +113,11 @@ def plan(**options: Any) -> None:
 def merge(**options: Any) -> None:
     """Merge the datasets that are there into one table, without a run."""
     from muster.cli.resampling_merge import merge_here
+    from muster.cli.session import share_store
 
     options |= {"named": (), "overwrite": True}  # what is merged already is merged again
     params = _with_merge(_read_params(options), options)
+    share_store()
     facts = merge_here(_inspect(params, options), params.memory)
     places = {"output": params.merge_uri(), "table": params.merge_table()}
     if options["as_json"]:
@@ -144,15 +144,13 @@ def render_plan(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    windows = ""
-    if row["windows"]:
-        shape = "" if row["window"] is None else " of {} × {}".format(*row["window"])
-        windows = f"{row['windows']}{shape}"
+    cells = (row["dataset"], row["decision"], row["kind"] or "")
+    if not row["windows"]:  # nothing is read
+        return (*cells, "", "", "")
+    shape = "" if row["window"] is None else " of {} × {}".format(*row["window"])
     return (
-        row["dataset"],
-        row["decision"],
-        row["kind"] or "",
-        windows,
+        *cells,
+        f"{row['windows']}{shape}",
         "" if row["memory_mib"] is None else f"{row['memory_mib']} MiB",
         "" if row["seconds"] is None else _describe_time(row["seconds"]),
     )
@@ -186,13 +184,11 @@ def _tell_element(params: ResamplingParams, made: Plan, name: str) -> dict[str, 
 def _inspect(params: ResamplingParams, options: Mapping[str, Any]) -> Plan:
     """Look at the datasets here."""
     from muster.cli.dry_run import inspect_here
-    from muster.cli.session import share_store
     from muster.jobs.step import StepContext
     from muster.jobs.workflow import WORKFLOWS
 
     workflow = WORKFLOWS["resampling"]
     site = choose_site(options["site_name"], None, workflow)
-    share_store()
     with showing_progress("inspecting") as progress:
         context = StepContext(threads=os.cpu_count() or 1, progress=progress)
         return inspect_here(site, workflow, params.model_dump(mode="json"), context)

@@ -34,7 +34,7 @@ def _check_url(url: str) -> str:
 
 
 def share_store() -> None:
-    """Open the store, and let the steps that run here find it: some load data into it."""
+    """Open the store, and let a step that is called here find it: some load data into it."""
     os.environ[URL_VARIABLE] = open_database().url
 
 
