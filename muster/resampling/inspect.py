@@ -15,7 +15,7 @@ from muster import storage
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.plan import Decision, Plan, PlannedElement, count_decisions
 from muster.jobs.step import StepContext
-from muster.raster.gdal import open_raster
+from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.whole import check_output_location
 from muster.resampling.decide import result_type
 from muster.resampling.estimate import estimate_seconds
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 WORKFLOW = "resampling"
 RESAMPLE = "resampling.resample"
 MERGE = "resampling.merge"
+
+_HEADS_MIB = 16
 
 ALGORITHM = 1
 """To be raised when the same inputs give other values than before."""
@@ -272,7 +274,7 @@ def _digest(value: Any) -> str:
 def _holds(uri: str, fingerprint: str) -> bool:
     """Say whether the raster at a URI was made from the same things."""
     try:
-        with open_raster(uri) as dataset:
+        with gdal_environment(1, _HEADS_MIB), open_raster(uri) as dataset:
             return bool(dataset.tags().get(FINGERPRINT_TAG) == fingerprint)
     except (MissingInput, InvalidInput):
         return False  # what is there, if anything, is replaced

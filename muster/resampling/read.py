@@ -81,9 +81,7 @@ def open_layer(
     reader: LayerReader
     if chosen == "register":
         # Who reads a COG or Postgres need not wait for all that reads sources.
-        from muster.resampling.registered import (  # type: ignore[import-untyped,unused-ignore]
-            open_registered,
-        )
+        from muster.resampling.registered import open_registered
 
         with open_registered(layer) as reader:
             yield CheckedReader(layer, reader)

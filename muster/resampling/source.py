@@ -17,7 +17,13 @@ import rasterio
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
-from muster.raster.gdal import GDAL_ERRORS, explain_read_error, gdal_path, open_raster
+from muster.raster.gdal import (
+    GDAL_ERRORS,
+    explain_read_error,
+    gdal_environment,
+    gdal_path,
+    open_raster,
+)
 from muster.raster.grid import ALIGNMENT_TOLERANCE_PX, Grid
 
 if TYPE_CHECKING:
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
 _GLOB = frozenset("*?[")
 _MOST_FILES = 20_000
+_HEADS_MIB = 16
 _NUMBERS = "iuf"
 
 
@@ -122,7 +129,8 @@ def look_at_source(uris: Sequence[str], band: int = 1) -> Source:
     Transient
         When storage did not answer.
     """
-    looked = [_look_at_file(uri, band) for uri in uris]
+    with gdal_environment(1, _HEADS_MIB):
+        looked = [_look_at_file(uri, band) for uri in uris]
     if len(looked) == 1:
         return looked[0]
     return _join(looked)
@@ -155,7 +163,9 @@ def open_source(source: Source) -> Iterator[Any]:
 def _look_at_file(uri: str, band: int) -> Source:
     with open_raster(uri) as dataset:
         if dataset.width < 1 or dataset.height < 1:
-            raise InvalidInput("raster has no pixels", where=uri, got=f"{dataset.height} × 0")
+            raise InvalidInput(
+                "raster has no pixels", where=uri, got=f"{dataset.height} × {dataset.width}"
+            )
         if band > dataset.count:
             raise InvalidInput(
                 "raster has no such band",
