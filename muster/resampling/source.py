@@ -248,7 +248,7 @@ def _join(files: Sequence[Source]) -> Source:
     left, top = min(col for col, _ in offsets), min(row for _, row in offsets)
     width = max(col - left + f.grid.width for (col, _), f in zip(offsets, files, strict=True))
     height = max(row - top + f.grid.height for (_, row), f in zip(offsets, files, strict=True))
-    transform = t * rasterio.Affine.translation(left, top)
+    transform = t @ rasterio.Affine.translation(left, top)
     grid = Grid(first.grid.crs, transform, height, width)
     places = [(col - left, row - top) for col, row in offsets]
     if first.nodata is None and not first.dtype.startswith("float"):

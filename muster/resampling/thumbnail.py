@@ -33,7 +33,7 @@ class Thumbnail:
         self._step = max(1, math.ceil(max(grid.height, grid.width) / longest_px))
         shape = (-(-grid.height // self._step), -(-grid.width // self._step))
         self._values = np.full(shape, layer.nodata_value, dtype=layer.dtype)
-        transform = grid.transform * Affine.scale(self._step)
+        transform = grid.transform @ Affine.scale(self._step)
         self._grid = Grid(grid.crs, transform, *shape)
 
     def take(self, window: Window, values: np.ndarray[Any, Any]) -> None:

@@ -376,7 +376,7 @@ class WarpStream:
                     WarpedVRT(
                         dataset,
                         crs=self.work.grid.crs,
-                        transform=t * Affine.translation(piece.col, piece.row),
+                        transform=t @ Affine.translation(piece.col, piece.row),
                         height=piece.height,
                         width=piece.width,
                         src_nodata=np.nan,
