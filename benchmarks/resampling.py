@@ -31,8 +31,8 @@ from rasterio.windows import Window
 
 from muster.jobs.step import StepContext
 from muster.raster.grid import Grid
+from muster.resampling.datasets import Dataset
 from muster.resampling.layer import GridSpec, Layer
-from muster.resampling.params import Dataset
 from muster.resampling.prepare import Demand, prepare
 from muster.resampling.resample import resample_dataset
 from muster.resampling.source import look_at_source

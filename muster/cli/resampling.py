@@ -230,7 +230,7 @@ def _select(params: ResamplingParams, named: tuple[str, ...], path: Path) -> Res
 def _with_merge(params: ResamplingParams, options: Mapping[str, Any]) -> ResamplingParams:
     """Let a merge go where the options say."""
     from muster.config import parse_config
-    from muster.resampling.params import Merge
+    from muster.resampling.datasets import Merge
 
     output, table = options["output"], options["table"]
     if output is None and table is None:

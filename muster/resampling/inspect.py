@@ -17,10 +17,11 @@ from muster.jobs.plan import Decision, Plan, PlannedElement, count_decisions
 from muster.jobs.step import StepContext
 from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.whole import check_output_location
+from muster.resampling.datasets import MERGE_GROUP
 from muster.resampling.decide import result_type
 from muster.resampling.estimate import estimate_seconds
 from muster.resampling.layer import GridSpec, Layer
-from muster.resampling.params import MERGE_GROUP, parse_params
+from muster.resampling.params import parse_params
 from muster.resampling.prepare import Demand, prepare
 from muster.resampling.resample import FINGERPRINT_TAG
 from muster.resampling.source import find_files, look_at_source
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.raster.grid import Grid
+    from muster.resampling.datasets import Dataset
     from muster.resampling.decide import Fit
-    from muster.resampling.params import Dataset, ResamplingParams
+    from muster.resampling.params import ResamplingParams
     from muster.resampling.prepare import Prepared
     from muster.resampling.source import Source
 

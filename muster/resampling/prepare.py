@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from muster.raster.grid import Grid, Window
-    from muster.resampling.params import Dataset
+    from muster.resampling.datasets import Dataset
     from muster.resampling.source import Source
     from muster.resampling.work_plan import WorkPlan
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from muster.resampling.axes import FloatArray
+    from muster.resampling.datasets import Dataset
     from muster.resampling.decide import Fit
     from muster.resampling.finish import Finish
-    from muster.resampling.params import Dataset
     from muster.resampling.reader import StripReader
     from muster.resampling.source import Source
 

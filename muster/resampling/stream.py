@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
     from concurrent.futures import ThreadPoolExecutor
 
+    from muster.resampling.datasets import Dataset
     from muster.resampling.decide import Fit
     from muster.resampling.finish import Finish
-    from muster.resampling.params import Dataset
     from muster.resampling.separable import Separable
     from muster.resampling.source import Source
     from muster.resampling.work_plan import WorkPlan

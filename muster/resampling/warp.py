@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
     from muster.raster.grid import Grid
     from muster.resampling.axes import FloatArray
+    from muster.resampling.datasets import Dataset
     from muster.resampling.decide import Fit
     from muster.resampling.finish import Finish
-    from muster.resampling.params import Dataset
     from muster.resampling.source import Source
 
 _GDAL_METHODS = {

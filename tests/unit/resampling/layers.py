@@ -12,8 +12,8 @@ from rasterio.transform import Affine
 
 from muster.errors import MissingInput
 from muster.raster.grid import Grid, Window
+from muster.resampling.datasets import Dataset
 from muster.resampling.layer import GridSpec, Layer
-from muster.resampling.params import Dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
