@@ -266,6 +266,18 @@ def _fits_float32(source: Source, dataset: Dataset) -> bool:
 
 
 def blank_of(source: Source, dataset: Dataset) -> Any:
-    """Say which stored value is taken for no value; None where only NaN is."""
+    """Say which stored value is taken for no value; None where only NaN is.
+
+    With categories there always is one, for what is none of them to be set to; but where every
+    value of the type is a category.
+    """
     declared = dataset.nodata if dataset.nodata is not None else source.nodata
-    return stored_nodata(declared, source.dtype)
+    stated = stored_nodata(declared, source.dtype)
+    if stated is not None or dataset.categories is None:
+        return stated
+    if source.dtype.startswith("float"):
+        return np.nan
+    limits = np.iinfo(np.dtype(source.dtype))
+    classes = set(dataset.categories)
+    most = min(int(limits.max), int(limits.min) + len(classes))
+    return next((v for v in range(int(limits.min), most + 1) if v not in classes), None)

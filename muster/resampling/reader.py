@@ -216,7 +216,7 @@ class StripReader:
                 into[~(there[::-1] if upwards else there)] = blank
         except GDAL_ERRORS as error:
             raise explain_read_error(error, source.name, "raster cannot be read") from error
-        if self._classes is not None:
+        if self._classes is not None and self._blank is not None:
             blank_others(into, self._classes, self._blank)
 
 
