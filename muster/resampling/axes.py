@@ -146,7 +146,10 @@ def map_kernel(edges: FloatArray, kernel: Callable[[FloatArray], FloatArray], ra
     cell = np.repeat(np.arange(len(first)), counts)
     pixel = np.arange(begin[-1]) - begin[cell] + first[cell]
     weights = kernel(np.abs(pixel + 0.5 - centres[cell]) / scale)
-    return _trimmed(Axis(first, begin, weights, _centre_pixels(edges)))
+    # Pixels without weight stay, so that the first of a cell lies never before that of the cell
+    # before: cubic convolution is 0 in the middle of every pixel but one.
+    weights = np.where(np.abs(weights) > _LEAST_WEIGHT, weights, 0.0)
+    return Axis(first, begin, weights, _centre_pixels(edges))
 
 
 def triangle(distance: FloatArray) -> FloatArray:
@@ -189,19 +192,3 @@ def _pixels(axis: Axis) -> IntArray:
     counts = axis.counts
     pixels: IntArray = np.arange(axis.begin[-1]) + np.repeat(axis.first - axis.begin[:-1], counts)
     return pixels
-
-
-def _trimmed(axis: Axis) -> Axis:
-    """Leave out the pixels before and behind that have no weight: they must not count as gaps."""
-    weights = np.where(np.abs(axis.weights) > _LEAST_WEIGHT, axis.weights, 0.0)
-    cell = np.repeat(np.arange(len(axis.first)), axis.counts)
-    weighty = np.flatnonzero(weights)
-    # Inside a cell's pixels a weight of none stays: what lies side by side is one run.
-    start = np.searchsorted(weighty, axis.begin[:-1])
-    stop = np.searchsorted(weighty, axis.begin[1:]) - 1
-    place = np.arange(len(weights))
-    keep = (place >= weighty[start][cell]) & (place <= weighty[stop][cell])
-    counts = np.bincount(cell[keep], minlength=len(axis.first)).astype(np.int64)
-    begin = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    first = _pixels(axis)[keep][begin[:-1]]
-    return Axis(first, begin, weights[keep], axis.centre)
