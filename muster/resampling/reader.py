@@ -17,7 +17,7 @@ import numpy as np
 
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error
 from muster.resampling.kernels import blank_others
-from muster.resampling.source import open_source
+from muster.resampling.source import fill_gaps, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -221,8 +221,14 @@ class StripReader:
 
 
 @contextlib.contextmanager
-def open_handles(source: Source, threads: int) -> Iterator[tuple[list[Any], ThreadPoolExecutor]]:
-    """Open a source as often as there are threads, and the threads themselves."""
+def open_handles(
+    source: Source, threads: int, blank: Any = None
+) -> Iterator[tuple[list[Any], ThreadPoolExecutor]]:
+    """Open a source as often as there are threads, and the threads themselves.
+
+    ``blank`` is what stands for no value, between the files of a mosaic too.
+    """
+    source = fill_gaps(source, blank)
     with contextlib.ExitStack() as stack:
         handles = [stack.enter_context(open_source(source)) for _ in range(max(1, threads))]
         yield handles, stack.enter_context(ThreadPoolExecutor(len(handles)))

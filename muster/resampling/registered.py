@@ -87,6 +87,6 @@ def open_registered(layer: Layer) -> Iterator[RegisteredReader]:
         )
     with (
         gdal_environment(1, _CACHE_MIB),
-        open_handles(source, 1) as (handles, _),
+        open_handles(source, 1, blank_of(source, layer.dataset)) as (handles, _),
     ):
         yield RegisteredReader(layer, grid, source, fit, handles[0])

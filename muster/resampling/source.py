@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _GLOB = frozenset("*?[")
 _MOST_FILES = 20_000
-_HEADS_MIB = 16
+_CACHE_MIB = 32
 _NUMBERS = "iuf"
 
 
@@ -129,7 +129,8 @@ def look_at_source(uris: Sequence[str], band: int = 1) -> Source:
     Transient
         When storage did not answer.
     """
-    with gdal_environment(1, _HEADS_MIB):
+    # GDAL learns only by its settings where S3 is.
+    with gdal_environment(threads=1, cache_mib=_CACHE_MIB):
         looked = [_look_at_file(uri, band) for uri in uris]
     if len(looked) == 1:
         return looked[0]
@@ -160,12 +161,22 @@ def open_source(source: Source) -> Iterator[Any]:
         yield dataset
 
 
+def fill_gaps(source: Source, blank: Any) -> Source:
+    """Have the gaps between the files of a mosaic read as what stands for no value."""
+    if source.mosaic is None:
+        return source
+    root = ET.fromstring(source.mosaic)
+    stated = root.find("VRTRasterBand/NoDataValue")
+    if stated is None or (blank is None and not source.dtype.startswith("float")):
+        return source
+    stated.text = "nan" if blank is None else repr(blank)
+    return replace(source, mosaic=ET.tostring(root, encoding="unicode"))
+
+
 def _look_at_file(uri: str, band: int) -> Source:
     with open_raster(uri) as dataset:
         if dataset.width < 1 or dataset.height < 1:
-            raise InvalidInput(
-                "raster has no pixels", where=uri, got=f"{dataset.height} × {dataset.width}"
-            )
+            raise InvalidInput("raster has no pixels", where=uri, got=f"{dataset.height} × {dataset.width}")
         if band > dataset.count:
             raise InvalidInput(
                 "raster has no such band",
@@ -216,7 +227,7 @@ def _join(files: Sequence[Source]) -> Source:
     """Show files on one grid as one raster; where they overlap the last by name is seen."""
     first = files[0]
     t = first.grid.transform
-    for file in files[1:]:
+    for file in files:
         problems = [
             name
             for name, got, expected in (
@@ -240,7 +251,9 @@ def _join(files: Sequence[Source]) -> Source:
             raise InvalidInput(
                 "files of one dataset do not fit together",
                 where=file.uris[0],
-                got=f"another {', '.join(problems)} than {first.uris[0]}",
+                got=f"another {', '.join(problems)} than {first.uris[0]}"
+                if file is not first
+                else "a mask beside its values, which cannot be shown together",
                 expected="one grid, one type, one nodata",
                 do="name them as datasets of their own, or bring them to one grid first",
             )

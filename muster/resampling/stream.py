@@ -91,7 +91,7 @@ class SeparableStream:
         """
         with (
             gdal_environment(self._threads, self.work.cache_mib),
-            open_handles(self._source, self._threads) as (handles, pool),
+            open_handles(self._source, self._threads, self._blank()) as (handles, pool),
         ):
             for strip in self.work.strips:
                 bands = [w for w in self.work.bands(strip) if wanted is None or w in wanted]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _WHOLE = 1e-6
 """How far, in cells, an extent may be from a whole number of them."""
 
-_HEAD_MIB = 16
+_CACHE_MIB = 32
 _MOST_CELLS = 1 << 40
 _LONGEST_SIDE = (1 << 31) - 1
 
@@ -75,7 +75,7 @@ def make_target(target: TargetGrid, like: str | None = None) -> Grid:
 
 
 def _take_grid(uri: str) -> Grid:
-    with gdal_environment(1, _HEAD_MIB), open_raster(uri) as dataset:
+    with gdal_environment(threads=1, cache_mib=_CACHE_MIB), open_raster(uri) as dataset:
         grid = Grid.from_dataset(dataset, uri)
     t = grid.transform
     if t.b or t.d or t.a <= 0 or t.e >= 0:

@@ -220,7 +220,10 @@ class WarpStream:
         threads = self.work.threads
         with (
             gdal_environment(threads, self.work.cache_mib),
-            open_handles(self._source, threads) as (handles, pool),
+            open_handles(self._source, threads, blank_of(self._source, self._dataset)) as (
+                handles,
+                pool,
+            ),
         ):
             for window in self.work:
                 if wanted is None or window in wanted:
