@@ -138,7 +138,7 @@ def _plan_other_crs(source: Source, target: Grid, dataset: Dataset) -> Fit:
             do="leave weights out",
         )
     names = f"{source.grid.crs.to_string()[:60]} to {target.crs.to_string()[:60]}"
-    return Fit("warp", f"another CRS: {names}")
+    return Fit("warp", f"another CRS: {names}", period=_period(source.grid))
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,20 @@ the same bytes.
 from __future__ import annotations
 
 import copy
+import functools
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pyproj import Transformer
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform
 
 from muster.errors import ConfigError
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error, gdal_environment
@@ -28,7 +31,7 @@ from muster.raster.grid import Window
 from muster.raster.windows import MIB
 from muster.resampling.decide import blank_of
 from muster.resampling.layer import TILE_PX
-from muster.resampling.methods import AREA_METHODS
+from muster.resampling.methods import AREA_METHODS, KERNEL_METHODS
 from muster.resampling.reader import StripReader, open_handles
 from muster.resampling.work_plan import WorkPlan, cache_mib_of
 
@@ -65,6 +68,11 @@ _MOST_PIECE_PX = 1 << 24
 _EXACT_PX = 1e-9
 """How far, in source pixels, a cell's place may be off: GDAL's own 1/8 would show as seams, and
 rasterio takes no 0."""
+
+_HALF_TURN_DEG = 180.0
+
+_ALL_ROUND = 0.75
+"""Share of a turn from which on a view takes all longitudes."""
 
 _WARP_MIB = 2048
 """More than a piece takes: GDAL must not divide it by itself."""
@@ -125,10 +133,16 @@ def _source_position(
 ) -> tuple[FloatArray, FloatArray]:
     """Transform target (row, col) to source (row, col), downwards; not finite where none."""
     t, s = target.transform, source.transform
-    xs, ys = transform(target.crs, source.crs, t.c + cols * t.a, t.f + rows * t.e)
-    x, y = np.asarray(xs, dtype=np.float64), np.asarray(ys, dtype=np.float64)
+    # rasterio's own raises where a single place has no answer.
+    transformer = _transformer(target.crs.to_wkt(), source.crs.to_wkt())
+    x, y = transformer.transform(t.c + cols * t.a, t.f + rows * t.e)
     top = s.f if s.e < 0 else s.f + s.e * source.height
     return (top - y) / abs(s.e), (x - s.c) / s.a
+
+
+@functools.lru_cache(maxsize=16)
+def _transformer(from_wkt: str, to_wkt: str) -> Transformer:
+    return Transformer.from_crs(from_wkt, to_wkt, always_xy=True)
 
 
 def _turn(source: Grid) -> float | None:
@@ -263,7 +277,11 @@ class WarpStream:
         result: FloatArray = np.full((piece.height, piece.width), np.nan)
         if view is None:
             return result
-        if view.pixels > _MOST_PIECE_PX and piece.pixels > 1:
+        turn = _turn(self._source.grid)
+        # Round a pole, only the cell that it lies in needs all longitudes; for any other GDAL would
+        # take the way round the globe for the cell's width where the source's edges meet.
+        round_pole = turn is not None and view.width >= _ALL_ROUND * turn
+        if (view.pixels > _MOST_PIECE_PX or round_pole) and piece.pixels > 1:
             for part in _halves(piece):
                 row, col = part.row - piece.row, part.col - piece.col
                 into = result[row : row + part.height, col : col + part.width]
@@ -306,20 +324,26 @@ class WarpStream:
         bottom = math.ceil(r.max() + spare[0]) + margin
         left = math.floor(c.min() - spare[1]) - margin
         right = math.ceil(c.max() + spare[1]) + margin
-        if turn is not None and right - left >= 0.75 * turn:
+        if turn is not None and right - left >= _ALL_ROUND * turn:
             # A pole lies inside: all longitudes, and rows up to it.
-            left, right = 0, grid.width
+            edge = margin if self._wraps and self._dataset.method in KERNEL_METHODS else 0
+            left, right = -edge, grid.width + edge
             top = min(top, 0) if top < grid.height / 2 else top
             bottom = max(bottom, grid.height) if bottom > grid.height / 2 else bottom
-        elif self._fit.period is None:
-            if turn is not None:
-                turns = round((grid.width / 2 - (left + right) / 2) / turn)
-                left, right = left + round(turns * turn), right + round(turns * turn)
+        elif turn is not None:
+            turns = round((grid.width / 2 - (left + right) / 2) / turn)
+            left, right = left + round(turns * turn), right + round(turns * turn)
+        if self._fit.period is None:
             left, right = max(left, -margin), min(right, grid.width + margin)
         top, bottom = max(top, -margin), min(bottom, grid.height + margin)
         if bottom <= top or right <= left:
             return None
         return Window(top, left, bottom - top, right - left)
+
+    @property
+    def _wraps(self) -> bool:
+        """Whether the source goes all round the globe."""
+        return self._fit.period == self._source.grid.width
 
     def _read(self, view: Window, handle: Any, pool: ThreadPoolExecutor) -> FloatArray | None:
         """Read a view as float64, NaN where there is no value; None where there is none at all."""
@@ -378,6 +402,7 @@ class WarpStream:
                     memory.open() as dataset,
                     WarpedVRT(
                         dataset,
+                        src_crs=_centred(self._source.grid.crs, place.c, view.width * s.a),
                         crs=self.work.grid.crs,
                         transform=t @ Affine.translation(piece.col, piece.row),
                         height=piece.height,
@@ -398,6 +423,17 @@ class WarpStream:
         except GDAL_ERRORS as error:
             raise explain_read_error(error, self._source.name, "raster cannot be warped") from error
         return result
+
+
+def _centred(crs: CRS, west: float, width: float) -> CRS:
+    """Have longitudes counted round the middle of a view that lies beyond 180°."""
+    if not crs.is_geographic or (west >= -_HALF_TURN_DEG and west + width <= _HALF_TURN_DEG):
+        return crs
+    centre = repr(west + width / 2)
+    text = re.sub(r',AUTHORITY\["[^"]*","[^"]*"\]\]$', "]", crs.to_wkt(version="WKT1_GDAL"))
+    # A name and no code of its own: GDAL keeps transformations by these, whatever the centre.
+    text = re.sub(r'^GEOGCS\["[^"]*"', f'GEOGCS["around {centre}"', text)
+    return CRS.from_wkt(f'{text[:-1]},EXTENSION["CENTER_LONG","{centre}"]]')
 
 
 def _halves(piece: Window) -> tuple[Window, Window]:
