@@ -182,9 +182,13 @@ class StripReader:
     def _jobs(self, begin: int, end: int) -> Iterator[tuple[Piece, int, int]]:
         """Divide rows among threads so that no block is decoded by two."""
         block_rows, block_cols = self._source.block
-        rows = range(begin, end, block_rows * -(-_LEAST_ROWS // block_rows))
-        for top in rows:
-            bottom = min(top + rows.step, end)
+        step_rows = block_rows * -(-_LEAST_ROWS // block_rows)
+        # Blocks begin here in rows that may run up in the file, and not where reading begins.
+        phase = self.height % block_rows if self._source.grid.transform.e > 0 else 0
+        top = begin
+        while top < end:
+            whole = phase + (top - phase) // block_rows * block_rows
+            bottom = min(whole + step_rows, end)
             for piece in self._pieces:
                 if block_cols >= piece.width or len(self._handles) == 1:
                     yield piece, top, bottom
@@ -196,6 +200,7 @@ class StripReader:
                     edge = min((col // block_cols) * block_cols + step, piece.col + piece.width)
                     yield Piece(piece.at + col - piece.col, col, edge - col), top, bottom
                     col = edge
+            top = bottom
 
     def _read_part(self, handle: Any, piece: Piece, top: int, bottom: int) -> None:
         source = self._source

@@ -135,7 +135,7 @@ def plan_work(
             "memory is too small for one strip of the raster",
             where=source.name,
             got=f"{memory_mib}MiB; {least_rows} source rows × {columns} columns must be there",
-            expected=f"at least {-(-needed // MIB) + cache_mib + 1}MiB",
+            expected=f"at least {_least_mib(needed)}MiB",
             do="raise memory, or store the source in smaller blocks (tiled, 512 × 512)",
         )
     most = max(least_rows * row_bytes, min(room - band_bytes, MOST_STRIP_MIB * MIB))
@@ -144,6 +144,14 @@ def plan_work(
     return WorkPlan(
         target, band_rows, strips, capacity_rows, cache_mib, -(-total // MIB) + cache_mib
     )
+
+
+def _least_mib(needed: int) -> int:
+    """Say from which budget on there is room for so many bytes beside the cache."""
+    least = -(-needed // MIB) + _LEAST_CACHE_MIB
+    while (least - cache_mib_of(least)) * MIB < needed:
+        least += 1
+    return least
 
 
 def _ceil(length: int, count: int, step: int) -> int:
