@@ -74,11 +74,10 @@ def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> 
             raise ConfigError(f"{key}: unknown", where=where, got=got, expected=expected) from None
         if not path:  # of the whole: what it says may be long, and nobody's business
             raise ConfigError(_say(problem), where=where) from None
-        raise ConfigError(
-            f"{key}: {_say(problem)}",
-            where=where,
-            got=repr(problem["input"]),
-        ) from None
+        # Of a whole section, what is wrong is said; the rest of it is of no use to who reads that.
+        whole = isinstance(problem["input"], dict)
+        shown = None if whole else repr(problem["input"])
+        raise ConfigError(f"{key}: {_say(problem)}", where=where, got=shown) from None
 
 
 def read_yaml(path: Path, keys: Iterable[str]) -> dict[str, Any]:

@@ -64,8 +64,8 @@ def fill_location(location: str, values: Mapping[str, str | None]) -> str:
             raise ConfigError(
                 f"no value for the placeholder {{{match[1]}}}",
                 where=location,
-                do="give the run an interval (interval_start and interval_end; --year on the "
-                "command line), or name the location without it"
+                do="give the run an interval (interval_start and interval_end; --year, and --month "
+                "where it is of a month, on the command line), or name the location without it"
                 if match[1] in ("year", "month")
                 else None,
             )

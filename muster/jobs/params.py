@@ -125,12 +125,15 @@ class IntervalParams(RunParams):
         return self.interval_start.astimezone(UTC), self.interval_end.astimezone(UTC)
 
     def interval_values(self) -> dict[str, str | None]:
-        """Return what fills {year} and {month}; None without an interval."""
-        start, _ = self.interval()
-        return {
-            "year": None if start is None else f"{start:%Y}",
-            "month": None if start is None else f"{start:%m}",
-        }
+        """Return what fills {year} and {month}; None without an interval.
+
+        A whole year has no month.
+        """
+        start, end = self.interval()
+        if start is None or end is None:
+            return {"year": None, "month": None}
+        month = None if _is_year(start, end) else f"{start:%m}"
+        return {"year": f"{start:%Y}", "month": month}
 
     def told_apart(self, location: str) -> bool:
         """Say whether a location's placeholders tell intervals of this run's length apart."""

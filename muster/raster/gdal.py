@@ -69,6 +69,8 @@ def gdal_options(
         "GDAL_HTTP_CONNECTTIMEOUT": "10",
         # A VRT is data: it may name files, never run Python.
         "GDAL_VRT_ENABLE_PYTHON": "NO",
+        # Handles of one VRT are read by several threads: what it is made of must not be shared.
+        "VRT_SHARED_SOURCE": "NO",
     }
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
     if endpoint:

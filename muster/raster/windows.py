@@ -27,6 +27,9 @@ LEAST_WINDOW_MIB = 32
 DEFAULT_CACHE_MIB = 192
 """What GDAL's block cache may take where the memory has no limit."""
 
+READING_CACHE_MIB = 32
+"""What GDAL's block cache may take where a raster is read once, from one end to the other."""
+
 _LEAST_MIB = 16
 
 

@@ -16,7 +16,7 @@ from muster.raster.difference_picture import STYLE, difference_row, shorten_uri
 from muster.raster.gdal import gdal_environment
 from muster.raster.panels import Category, Picture, draw_panels, save_figure, say_axes
 from muster.raster.whole import check_output_folder
-from muster.raster.windows import plan_memory
+from muster.raster.windows import READING_CACHE_MIB as CACHE_MIB
 from muster.resampling.compare import open_bands
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def draw_raster_comparison(
     """
     check_output_folder(picture)
     with (
-        gdal_environment(threads, plan_memory(None).cache_mib),
+        gdal_environment(threads, CACHE_MIB),
         open_bands(a, b, band_a=band_a, band_b=band_b) as pair,
         # Opened so, a band has lost its description.
         open_bands(a, b, band_a=band_a, band_b=band_b, OVERVIEW_LEVEL="NONE") as full,

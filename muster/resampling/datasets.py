@@ -56,13 +56,17 @@ def _as_pair(value: Any) -> Any:
     return (value, value) if isinstance(value, int | float) else value
 
 
+def _as_epsg(value: Any) -> Any:
+    return f"EPSG:{value}" if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class TargetGrid(Frozen):
     """The grid that all datasets of a run are brought to.
 
     Attributes
     ----------
     crs : str or None
-        "EPSG:4326", or any text that names a coordinate reference system.
+        "EPSG:4326", its number alone, or any text that names a coordinate reference system.
     resolution : tuple of float or None
         Width and height of a cell in the CRS's units, both positive; one number for both.
     extent : tuple of float or None
@@ -78,7 +82,7 @@ class TargetGrid(Frozen):
         in the grid and still count as aligned.
     """
 
-    crs: str | None = None
+    crs: Annotated[str | None, BeforeValidator(_as_epsg)] = None
     resolution: Annotated[
         tuple[Annotated[Number, Field(gt=0)], Annotated[Number, Field(gt=0)]] | None,
         BeforeValidator(_as_pair),

@@ -174,10 +174,10 @@ class _Edges:
         """Take what lies within the tolerance of whole pixels everywhere to lie on them."""
         ratio = round(self.ratio)
         last = self.first + self.ratio * self.count
-        near = ratio >= 1 and abs(last - self.first - ratio * self.count) <= tolerance_px
+        near = ratio >= 1 and abs(last - self.first - ratio * self.count) <= 2 * tolerance_px
         first = round(self.first)
-        on = near and max(abs(self.first - first), abs(last - first - ratio * self.count))
-        if near and on <= tolerance_px:
+        off = max(abs(self.first - first), abs(last - first - ratio * self.count))
+        if near and off <= tolerance_px:
             return _Edges(float(first), float(ratio), self.count, whole=True, near_whole=True)
         return _Edges(self.first, self.ratio, self.count, near_whole=near)
 

@@ -14,6 +14,9 @@ from muster.resampling.warp import WarpStream
 if TYPE_CHECKING:
     from muster.resampling.prepare import Prepared
 
+_LEAST_ROWS = 64
+"""Source rows of a sample, at least: low blocks are read by so many."""
+
 _LONG_S = 0.5
 """A first try this long compiled kernels, or met a cold file: the second is like the rest."""
 
@@ -32,7 +35,11 @@ def estimate_seconds(prepared: Prepared) -> float | None:
     rows, strip = _sample_size(prepared)
     middle = work.grid.height // 2 // rows * rows
     sample = Window(middle, strip[0], min(rows, work.grid.height - middle), strip[1] - strip[0])
-    stream = prepared.stream.with_work(replace(work, strips=(strip,), band_rows=rows))
+    # No more than the sample needs is read ahead.
+    needed = int(rows * _ratio(prepared)) + 2 * prepared.source.block[0]
+    capacity_rows = max(work.least_rows, min(needed, work.capacity_rows))
+    small = replace(work, strips=(strip,), band_rows=rows, capacity_rows=capacity_rows)
+    stream = prepared.stream.with_work(small)
 
     def compute() -> float:
         began = time.monotonic()
@@ -56,7 +63,11 @@ def _sample_size(prepared: Prepared) -> tuple[int, tuple[int, int]]:
         side = stream.warp.piece
         left = work.grid.width // 2 // side * side
         return min(side, work.grid.height), (left, min(left + side, work.grid.width))
-    edges = prepared.fit.row_edges
-    ratio = 1.0 if edges is None else float(edges[1] - edges[0])
-    rows = math.ceil(prepared.source.block[0] / ratio)
+    rows = math.ceil(max(_LEAST_ROWS, prepared.source.block[0]) / _ratio(prepared))
     return max(1, min(rows, work.grid.height, work.band_rows)), work.strips[0]
+
+
+def _ratio(prepared: Prepared) -> float:
+    """Say how many source rows a target row takes."""
+    edges = prepared.fit.row_edges
+    return 1.0 if edges is None else float(edges[1] - edges[0])

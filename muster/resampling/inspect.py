@@ -11,7 +11,6 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from muster import storage
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.plan import Decision, Plan, PlannedElement, count_decisions
 from muster.jobs.step import StepContext
@@ -20,11 +19,10 @@ from muster.raster.whole import check_output_location
 from muster.resampling.datasets import MERGE_GROUP
 from muster.resampling.decide import result_type
 from muster.resampling.estimate import estimate_seconds
-from muster.resampling.layer import GridSpec, Layer
+from muster.resampling.layer import FINGERPRINT_TAG, GridSpec, Layer
 from muster.resampling.params import parse_params
 from muster.resampling.prepare import Demand, prepare
-from muster.resampling.resample import FINGERPRINT_TAG
-from muster.resampling.source import find_files, look_at_source
+from muster.resampling.source import find_files, look_at_source, read_versions
 from muster.resampling.target import make_target
 
 if TYPE_CHECKING:
@@ -243,13 +241,15 @@ class _Inspection:
         dtype, nodata = result_type(source, dataset)
         grid = GridSpec.of(self.grid)
         said = dataset.model_dump(mode="json", exclude=set(_LATER))
-        files = [(uri, *_version(uri)) for uri in source.uris]
+        versions = read_versions(source.uris)
+        files = list(zip(source.uris, versions, strict=True))
         tolerance = self.params.target.tolerance_px
         made_from = [ALGORITHM, files, grid.model_dump(), said, dtype, nodata, fit.kind, tolerance]
         return Layer(
             key=self.params.dataset_key(dataset),
             dataset=dataset,
             sources=source.uris,
+            versions=versions,
             grid=grid,
             dtype=dtype,  # type: ignore[arg-type]
             nodata=nodata,
@@ -262,11 +262,6 @@ class _Inspection:
             tiles="tiles" in stores,
             registered="register" in stores,
         )
-
-
-def _version(uri: str) -> tuple[int, str]:
-    stat = storage.stat(uri)
-    return stat.bytes, stat.version
 
 
 def _digest(value: Any) -> str:

@@ -23,6 +23,11 @@ TIE = 1e-9
 
 
 @kernel
+def _clamp(value, least, greatest):
+    return max(least, min(value, greatest))
+
+
+@kernel
 def add_rows(source, first, weights, scaling, limits, start, total, weight) -> None:
     """Add rows up column by column.
 
@@ -67,7 +72,8 @@ def weighted_rows(source, origin, inside, rows, cols, scaling, limits, judge, re
     source : ndarray, (row, col)
         The strip as stored.
     origin : tuple of int
-        Source row and column of its upper left pixel.
+        Source row and column of its upper left pixel.  Columns that cells name beyond the strip
+        are taken to have no value.
     inside : tuple
         (first source row, row behind the last) that there is, and (col,) bool: which of the strip's
         columns there are.
@@ -92,14 +98,16 @@ def weighted_rows(source, origin, inside, rows, cols, scaling, limits, judge, re
     height, width = result.shape
     columns_total = np.empty(TILE)
     columns_weight = np.empty(TILE)
+    left, right = origin[1], origin[1] + source.shape[1]
     cell = 0
     while cell < width:
         # As many cells as fit into a tile; one alone may be wider than that.
-        begin = col_first[cell] - origin[1]
+        begin = _clamp(col_first[cell], left, right)
         last = cell
-        end = begin + col_begin[cell + 1] - col_begin[cell]
+        end = _clamp(col_first[cell] + col_begin[cell + 1] - col_begin[cell], left, right)
         while last + 1 < width:
-            next_end = col_first[last + 1] + col_begin[last + 2] - col_begin[last + 1] - origin[1]
+            next_end = col_first[last + 1] + col_begin[last + 2] - col_begin[last + 1]
+            next_end = _clamp(next_end, left, right)
             if next_end - begin > TILE:
                 break
             last += 1
@@ -114,21 +122,23 @@ def weighted_rows(source, origin, inside, rows, cols, scaling, limits, judge, re
             stop = min(row_first[t] + row_begin[t + 1] - row_begin[t], bottom)
             skip = row_begin[t] + first - row_first[t]
             down = row_weights[skip : skip + max(0, stop - first)]
-            add_rows(source, first - origin[0], down, scaling, limits, begin, total, weights)
+            add_rows(source, first - origin[0], down, scaling, limits, begin - left, total, weights)
             for j in range(cell, last + 1):
                 s = 0.0
                 n = 0.0
-                at = col_first[j] - origin[1] - begin
-                base = col_begin[j]
+                # Weights, tile and strip begin elsewhere: what is added gives the place in each.
+                base = col_begin[j] - col_first[j]
+                start = _clamp(col_first[j], left, right)
+                end = _clamp(col_begin[j + 1] - base, left, right)
                 if everywhere:
-                    for k in range(col_begin[j + 1] - base):
-                        s += col_weights[base + k] * total[at + k]
-                        n += col_weights[base + k] * weights[at + k]
+                    for c in range(start, end):
+                        s += col_weights[base + c] * total[c - begin]
+                        n += col_weights[base + c] * weights[c - begin]
                 else:
-                    for k in range(col_begin[j + 1] - base):
-                        if there[begin + at + k]:
-                            s += col_weights[base + k] * total[at + k]
-                            n += col_weights[base + k] * weights[at + k]
+                    for c in range(start, end):
+                        if there[c - left]:
+                            s += col_weights[base + c] * total[c - begin]
+                            n += col_weights[base + c] * weights[c - begin]
                 if n >= least_fraction * (row_totals[t] * col_totals[j]) and n > 0.0:
                     result[t, j] = s / n if mean else s
                 else:
@@ -153,9 +163,10 @@ def extreme_rows(source, origin, inside, rows, cols, scaling, limits, judge, res
     columns = source.shape[1]
     extreme = np.empty(columns)
     valid_weight = np.empty(columns)
-    begin = col_first[0] - origin[1]
+    left, right = origin[1], origin[1] + columns
     last = len(col_first) - 1
-    end = col_first[last] + col_begin[last + 1] - col_begin[last] - origin[1]
+    begin = _clamp(col_first[0], left, right) - left
+    end = _clamp(col_first[last] + col_begin[last + 1] - col_begin[last], left, right) - left
     for t in range(result.shape[0]):
         extreme[begin:end] = np.inf
         valid_weight[begin:end] = 0.0
@@ -174,11 +185,12 @@ def extreme_rows(source, origin, inside, rows, cols, scaling, limits, judge, res
         for j in range(result.shape[1]):
             best = np.inf
             n = 0.0
-            at = col_first[j] - origin[1]
-            for k in range(col_begin[j + 1] - col_begin[j]):
-                if there[at + k]:
-                    best = min(best, extreme[at + k])
-                    n += col_weights[col_begin[j] + k] * valid_weight[at + k]
+            base = col_begin[j] - col_first[j]
+            start = _clamp(col_first[j], left, right)
+            for c in range(start, _clamp(col_begin[j + 1] - base, left, right)):
+                if there[c - left]:
+                    best = min(best, extreme[c - left])
+                    n += col_weights[base + c] * valid_weight[c - left]
             enough = n >= least_fraction * (row_totals[t] * col_totals[j]) and n > 0.0
             result[t, j] = sign * best if enough else np.nan
 
@@ -196,12 +208,13 @@ def gather_rows(source, origin, inside, rows, cols, scaling, limits, judge, resu
     mode, row_totals, col_totals, least_fraction = judge
     scale, offset = scaling
     nodata, least, greatest = limits
+    left, right = origin[1], origin[1] + source.shape[1]
     most = 1
     for t in range(result.shape[0]):
-        most = max(most, row_begin[t + 1] - row_begin[t])
+        most = max(most, min(row_begin[t + 1] - row_begin[t], bottom - top))
     widest = 1
     for j in range(result.shape[1]):
-        widest = max(widest, col_begin[j + 1] - col_begin[j])
+        widest = max(widest, min(col_begin[j + 1] - col_begin[j], right - left))
     values = np.empty(most * widest)
     weights = np.empty(most * widest)
     for t in range(result.shape[0]):
@@ -211,16 +224,18 @@ def gather_rows(source, origin, inside, rows, cols, scaling, limits, judge, resu
             count = 0
             n = 0.0
             even = True
-            at = col_first[j] - origin[1]
+            base = col_begin[j] - col_first[j]
+            start = _clamp(col_first[j], left, right)
+            end = _clamp(col_begin[j + 1] - base, left, right)
             for r in range(first, stop):
                 down = row_weights[row_begin[t] + r - row_first[t]]
-                for k in range(col_begin[j + 1] - col_begin[j]):
-                    if not there[at + k]:
+                for c in range(start, end):
+                    if not there[c - left]:
                         continue
-                    stored = np.float64(source[r - origin[0], at + k])
+                    stored = np.float64(source[r - origin[0], c - left])
                     value = stored * scale + offset
                     if value >= least and value <= greatest and stored != nodata:
-                        w = down * col_weights[col_begin[j] + k]
+                        w = down * col_weights[base + c]
                         values[count] = value
                         weights[count] = w
                         even = even and w == weights[0]
@@ -313,7 +328,7 @@ def pick(source, origin, inside, row_at, col_at, scaling, limits, clear, result)
         for j in range(result.shape[1]):
             c = col_at[j] - origin[1]
             valid = False
-            if top <= r < bottom and there[c]:
+            if top <= r < bottom and 0 <= c < len(there) and there[c]:
                 stored = np.float64(source[r - origin[0], c])
                 value = stored * scale + offset
                 if value >= least and value <= greatest and stored != nodata:

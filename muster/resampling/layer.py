@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from muster.raster.grid import Grid, Window
 
+FINGERPRINT_TAG = "MUSTER_FINGERPRINT"
+"""Where a COG says what it was made from."""
+
 TILE_PX = 256
 """Side of a tile, in cells; rows are loaded by bands of as many rows."""
 
@@ -74,6 +77,8 @@ class Layer(Frozen):
         As configured, placeholders filled.
     sources : tuple of str
         URIs of the files, one or those of a mosaic, sorted.
+    versions : tuple of str
+        What the files were when the run was planned, in their order; none where nobody has looked.
     grid : GridSpec
         The target grid.
     dtype : str
@@ -101,6 +106,7 @@ class Layer(Frozen):
     key: str
     dataset: Dataset
     sources: tuple[str, ...]
+    versions: tuple[str, ...] = ()
     grid: GridSpec
     dtype: Dtype
     nodata: float | None = None

@@ -31,6 +31,7 @@ from muster.resampling.datasets import (
     TargetGrid,
     refuse_original_keys,
 )
+from muster.resampling.merge_cells import CELL_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,6 +94,11 @@ class ResamplingParams(IntervalParams):
             unknown = sorted(set(self.merge.datasets) - set(names))
             if unknown:
                 raise ValueError(f"merge.datasets: no dataset is called {', '.join(unknown)}")
+            taken = sorted(set(CELL_COLUMNS) & {d.name.lower() for d in self.merged_datasets()})
+            if taken:
+                raise ValueError(
+                    f"merge has columns {', '.join(taken)} of its own: rename the dataset"
+                )
             if self.merge.table is not None:
                 tables = (*tables, self.merge_table() or "")
         twice = sorted({table for table in tables if tables.count(table) > 1})

@@ -15,7 +15,8 @@ from muster.resampling.decide import Fit, plan_dataset, result_type
 from muster.resampling.finish import Finish
 from muster.resampling.separable import Separable
 from muster.resampling.stream import SeparableStream
-from muster.resampling.warp import WarpStream, plan_warp, plan_warp_work
+from muster.resampling.warp import WarpStream
+from muster.resampling.warp_plan import plan_warp, plan_warp_work
 from muster.resampling.work_plan import plan_work
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def prepare(
             window_px=demand.window_px,
             loads=demand.loads,
             out_bytes=out_bytes,
+            threads=demand.threads,
+            period=fit.period,
         )
         stream: Stream = SeparableStream(
             source, dataset, fit, method, work, finish=finish, threads=demand.threads

@@ -31,7 +31,7 @@ from muster.raster.grid import Grid
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.raster.panels import Picture, draw_panels, robust_limits, save_figure, say_axes
 from muster.raster.whole import check_output_folder
-from muster.raster.windows import plan_memory
+from muster.raster.windows import READING_CACHE_MIB as CACHE_MIB
 
 if TYPE_CHECKING:
     from rasterio.crs import CRS
@@ -82,7 +82,7 @@ def draw_quicklook(layer: Layer, result: Result, path: Path) -> None:
         When there is no space, or the network failed.
     """
     check_output_folder(path)
-    with gdal_environment(1, plan_memory(None).cache_mib):
+    with gdal_environment(1, CACHE_MIB):
         source = _read_source(layer)
         brought = _read_result(layer, result)
     box = _outline(layer.grid.to_grid(), source)

@@ -15,7 +15,8 @@ from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error, gdal_environment, open_raster
 from muster.raster.grid import Grid, Window, check_same_grid
 from muster.raster.nodata import find_valid, stored_nodata
-from muster.raster.windows import plan_memory
+from muster.raster.windows import READING_CACHE_MIB as CACHE_MIB
+from muster.resampling.layer import FINGERPRINT_TAG
 from muster.resampling.read_postgres import RowReader, TileReader
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class CogReader:
 @contextmanager
 def _open_cog(layer: Layer) -> Iterator[CogReader]:
     uri = layer.cog or ""
-    with gdal_environment(1, plan_memory(None).cache_mib), open_raster(uri) as dataset:
+    with gdal_environment(1, CACHE_MIB), open_raster(uri) as dataset:
         found, expected = Grid.from_dataset(dataset, uri), layer.grid.to_grid()
         problems = check_same_grid(found, expected)
         if problems or dataset.dtypes[0] != layer.dtype:
@@ -189,6 +190,14 @@ def _open_cog(layer: Layer) -> Iterator[CogReader]:
                 where=uri,
                 got=f"{dataset.dtypes[0]}, {found.describe()}",
                 expected=f"{layer.dtype}, {expected.describe()}",
+                do=f"run resampling of dataset {layer.key} again",
+            )
+        if dataset.tags().get(FINGERPRINT_TAG) != layer.fingerprint:
+            raise MissingInput(
+                "the COG is not that of the dataset: it was made from something else",
+                where=uri,
+                got=f"fingerprint {str(dataset.tags().get(FINGERPRINT_TAG))[:12]}",
+                expected=layer.fingerprint[:12],
                 do=f"run resampling of dataset {layer.key} again",
             )
         yield CogReader(layer, dataset)

@@ -73,6 +73,14 @@ def find_pieces(start: int, stop: int, width: int, period: int | None) -> list[P
     return pieces
 
 
+def clip_cols(start: int, stop: int, width: int, period: int | None) -> tuple[int, int]:
+    """Leave out the columns at both ends that a file has not; at least one column stays."""
+    pieces = find_pieces(start, stop, width, period)
+    if not pieces:
+        return start, start + 1
+    return start + pieces[0].at, start + pieces[-1].at + pieces[-1].width
+
+
 class StripReader:
     """Rows of a range of columns, top to bottom.
 
@@ -141,7 +149,7 @@ class StripReader:
             return
         if self.first <= start < self.stop:
             keep = self.stop - start
-            self._rows[:keep] = self._rows[start - self.first : self.stop - self.first].copy()
+            self._move_up(start - self.first, keep)
             self.first = start
         else:
             self.first = self.stop = start
@@ -153,6 +161,13 @@ class StripReader:
             end = whole if whole >= stop else end
         self._read(begin, end)
         self.stop = end
+
+    def _move_up(self, by: int, count: int) -> None:
+        """Move rows to the top, a few at a time, as a copy of all would double the memory."""
+        step = min(by, _LEAST_ROWS)
+        for row in range(0, count if step else 0, max(1, step)):
+            end = min(row + step, count)
+            self._rows[row:end] = self._rows[row + by : end + by]
 
     def _whole_blocks(self, row: int) -> int:
         """Return the last row at or above this one that a block of the file begins at."""

@@ -9,7 +9,7 @@ from muster.errors import InvalidInput
 from muster.raster.gdal import gdal_environment
 from muster.resampling.decide import blank_of, plan_dataset
 from muster.resampling.finish import Finish
-from muster.resampling.reader import StripReader, open_handles
+from muster.resampling.reader import StripReader, clip_cols, open_handles
 from muster.resampling.separable import Separable, compute_rows, source_cols
 from muster.resampling.source import look_at_source
 
@@ -51,7 +51,11 @@ class RegisteredReader:
         first_row, stop_row = int(method.rows.first[window.row]), int(method.rows.stop[last - 1])
         strip = StripReader(
             self._source,
-            source_cols([method.cols], window.col, window.col + window.width),
+            clip_cols(
+                *source_cols([method.cols], window.col, window.col + window.width),
+                self._source.grid.width,
+                self._fit.period,
+            ),
             stop_row - first_row,
             period=self._fit.period,
             handles=[self._handle],

@@ -21,13 +21,13 @@ from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.raster.whole import check_output_folder
-from muster.resampling.layer import Layer
+from muster.resampling.layer import FINGERPRINT_TAG, Layer
 from muster.resampling.load import open_load
 from muster.resampling.methods import CATEGORY_METHODS
 from muster.resampling.prepare import Demand, Prepared, prepare
 from muster.resampling.read import open_layer
 from muster.resampling.registered import open_registered
-from muster.resampling.source import look_at_source
+from muster.resampling.source import look_at_source, read_versions
 from muster.resampling.thumbnail import Thumbnail
 from muster.store.database import URL_VARIABLE, Database
 
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from muster.raster.grid import Window
     from muster.resampling.load import DatasetLoad
     from muster.resampling.methods import Store
-
-FINGERPRINT_TAG = "MUSTER_FINGERPRINT"
 
 BASE_MIB = 256
 """What the process takes beside its budget: the interpreter, its libraries, their caches."""
@@ -118,6 +116,7 @@ def resample_dataset(
         window_px=window_px,
         loads=bool(stores),
     )
+    _check_versions(wanted)
     source = look_at_source(wanted.sources, wanted.dataset.band)
     prepared = prepare(
         source,
@@ -137,6 +136,8 @@ def resample_dataset(
         writer = stack.enter_context(_write_cog(wanted, cog, demand, context)) if cog else None
         work = _Work(wanted, prepared, loads, writer)
         work.run(context)
+        # What is published under the plan's fingerprint was made from what the plan saw.
+        _check_versions(wanted)
         for load in loads.values():
             load.finish()
     if quicklook is not None and cog is None:
@@ -265,6 +266,22 @@ def _register(layer: Layer) -> dict[str, Any]:
     with open_registered(layer):
         pass
     return {"kind": "passthrough", "registered": True, "windows": 0}
+
+
+def _check_versions(layer: Layer) -> None:
+    """Refuse sources that changed since the plan: their fingerprint would tell of others."""
+    if not layer.versions:
+        return
+    found = read_versions(layer.sources)
+    for uri, got, expected in zip(layer.sources, found, layer.versions, strict=True):
+        if got != expected:
+            raise InvalidInput(
+                "the source has changed since the run was planned",
+                where=uri,
+                got=got,
+                expected=expected,
+                do="start a new run, or clear the task inspect",
+            )
 
 
 def _check_as_planned(layer: Layer, prepared: Prepared) -> None:

@@ -116,6 +116,12 @@ def find_files(location: str) -> tuple[str, ...]:
     return tuple(storage.join(folder, name) for name in names)
 
 
+def read_versions(uris: Sequence[str]) -> tuple[str, ...]:
+    """Say which version of each file is there: another text when its content has changed."""
+    stats = [storage.stat(uri) for uri in uris]
+    return tuple(f"{stat.bytes} {stat.version}" for stat in stats)
+
+
 def look_at_source(uris: Sequence[str], band: int = 1) -> Source:
     """Open a raster's files and say what it is, without reading a pixel.
 
@@ -176,7 +182,9 @@ def fill_gaps(source: Source, blank: Any) -> Source:
 def _look_at_file(uri: str, band: int) -> Source:
     with open_raster(uri) as dataset:
         if dataset.width < 1 or dataset.height < 1:
-            raise InvalidInput("raster has no pixels", where=uri, got=f"{dataset.height} × {dataset.width}")
+            raise InvalidInput(
+                "raster has no pixels", where=uri, got=f"{dataset.height} × {dataset.width}"
+            )
         if band > dataset.count:
             raise InvalidInput(
                 "raster has no such band",

@@ -14,7 +14,7 @@ import numpy as np
 from muster.raster.gdal import gdal_environment
 from muster.raster.grid import Window
 from muster.resampling.decide import blank_of
-from muster.resampling.reader import StripReader, open_handles
+from muster.resampling.reader import StripReader, clip_cols, open_handles
 from muster.resampling.separable import compute_rows, source_cols
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SeparableStream:
             axes.append(self._method.inner[1])
         return StripReader(
             self._source,
-            source_cols(axes, *strip),
+            clip_cols(*source_cols(axes, *strip), self._source.grid.width, self._fit.period),
             self.work.capacity_rows,
             period=self._fit.period,
             handles=handles,

@@ -46,12 +46,13 @@ def make_target(target: TargetGrid, like: str | None = None) -> Grid:
     if target.crs is None or target.resolution is None or target.extent is None:
         raise ConfigError("the target is not complete", expected="crs, resolution and extent")
     try:
-        crs = CRS.from_user_input(target.crs)
+        with gdal_environment(threads=1, cache_mib=_CACHE_MIB):  # which else prints to stderr
+            crs = CRS.from_user_input(target.crs)
     except CRSError as error:
         raise ConfigError(
             "no such coordinate reference system",
             where="target.crs",
-            got=target.crs,
+            got=repr(target.crs),
             expected="for example EPSG:4326",
         ) from error
     width, height = target.resolution

@@ -2,48 +2,43 @@
 
 GDAL chooses a kernel's width and its view of the source anew for each piece that it is given, so
 pieces that follow from a memory budget would show in the result.  Here they follow from the grids
-alone; the transformation is exact for every cell, the kernel's width is one for the whole target,
-and each piece sees all the source pixels around it, so that no seam is left and any budget gives
-the same bytes.
+alone (:mod:`muster.resampling.warp_plan`); the transformation is exact for every cell, the kernel's
+width is one for the whole target, and each piece sees all the source pixels around it, so that no
+seam is left and any budget gives the same bytes.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyproj import Transformer
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
-from muster.errors import ConfigError
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error, gdal_environment
 from muster.raster.grid import Window
-from muster.raster.windows import MIB
 from muster.resampling.decide import blank_of
-from muster.resampling.layer import TILE_PX
 from muster.resampling.methods import AREA_METHODS, KERNEL_METHODS
 from muster.resampling.reader import StripReader, open_handles
-from muster.resampling.work_plan import WorkPlan, cache_mib_of
+from muster.resampling.warp_plan import MOST_VIEW_PX, SAMPLES, source_position, turn_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
 
-    from muster.raster.grid import Grid
     from muster.resampling.axes import FloatArray
     from muster.resampling.datasets import Dataset
     from muster.resampling.decide import Fit
     from muster.resampling.finish import Finish
     from muster.resampling.source import Source
+    from muster.resampling.warp_plan import Warp
+    from muster.resampling.work_plan import WorkPlan
 
 _GDAL_METHODS = {
     "nearest": Resampling.nearest,
@@ -56,15 +51,6 @@ _GDAL_METHODS = {
     "mode": Resampling.mode,
 }
 
-_SAMPLES = 33
-"""Points along each side of the grid, or of a piece, at which it is looked where they lie."""
-
-_PIECE_PX = 2048
-"""Source pixels along a side that a piece of the target is meant to look at."""
-
-_MOST_PIECE_PX = 1 << 24
-"""Source pixels of a piece from which on it is divided."""
-
 _EXACT_PX = 1e-9
 """How far, in source pixels, a cell's place may be off: GDAL's own 1/8 would show as seams, and
 rasterio takes no 0."""
@@ -76,121 +62,6 @@ _ALL_ROUND = 0.75
 
 _WARP_MIB = 2048
 """More than a piece takes: GDAL must not divide it by itself."""
-
-_BYTES_PER_PIXEL = 32
-"""Of a piece's source pixels: as stored, as float64, GDAL's copy, their validity."""
-
-
-@dataclass(frozen=True)
-class Warp:
-    """How a target in another CRS is divided.
-
-    Attributes
-    ----------
-    piece : int
-        Side of a piece, in target cells: a power of two, at most TILE_PX.
-    ratio : tuple of float
-        Source pixels a target cell, down and across, in the middle of those that have any.
-    """
-
-    piece: int
-    ratio: tuple[float, float]
-
-
-def plan_warp(source: Grid, target: Grid) -> Warp:
-    """Choose the pieces of a target, from the two grids alone."""
-    rows = np.linspace(0, target.height, _SAMPLES)
-    cols = np.linspace(0, target.width, _SAMPLES)
-    down = _distance(source, target, rows, cols, (1.0, 0.0))
-    across = _distance(source, target, rows, cols, (0.0, 1.0))
-    good = np.isfinite(down) & np.isfinite(across)
-    if not good.any():
-        return Warp(TILE_PX, (1.0, 1.0))
-    ratio = (float(np.median(down[good])), float(np.median(across[good])))
-    widest = float(np.quantile(np.maximum(down, across)[good], 0.9))
-    side = 2 ** math.floor(math.log2(max(1.0, _PIECE_PX / max(widest, 1e-9))))
-    return Warp(int(min(TILE_PX, side)), ratio)
-
-
-def _distance(
-    source: Grid, target: Grid, rows: FloatArray, cols: FloatArray, step: tuple[float, float]
-) -> FloatArray:
-    """Measure how far a step of one cell leads, in source pixels."""
-    row, col = (a.ravel() for a in np.meshgrid(rows, cols, indexing="ij"))
-    r0, c0 = _source_position(source, target, row, col)
-    r1, c1 = _source_position(source, target, row + step[0], col + step[1])
-    with np.errstate(invalid="ignore"):
-        turn = _turn(source)
-        across = c1 - c0
-        if turn is not None:
-            across -= np.rint(across / turn) * turn
-        distance: FloatArray = np.hypot(r1 - r0, across)
-    return distance
-
-
-def _source_position(
-    source: Grid, target: Grid, rows: FloatArray, cols: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Transform target (row, col) to source (row, col), downwards; not finite where none."""
-    t, s = target.transform, source.transform
-    # rasterio's own raises where a single place has no answer.
-    transformer = _transformer(target.crs.to_wkt(), source.crs.to_wkt())
-    x, y = transformer.transform(t.c + cols * t.a, t.f + rows * t.e)
-    top = s.f if s.e < 0 else s.f + s.e * source.height
-    return (top - y) / abs(s.e), (x - s.c) / s.a
-
-
-@functools.lru_cache(maxsize=16)
-def _transformer(from_wkt: str, to_wkt: str) -> Transformer:
-    return Transformer.from_crs(from_wkt, to_wkt, always_xy=True)
-
-
-def _turn(source: Grid) -> float | None:
-    return 360.0 / source.transform.a if source.crs.is_geographic else None
-
-
-def plan_warp_work(
-    source: Source,
-    target: Grid,
-    warp: Warp,
-    memory_mib: int,
-    *,
-    threads: int = 1,
-    window_px: int | None = None,
-    out_bytes: int = 4,
-) -> WorkPlan:
-    """Choose the windows of a target in another CRS: whole pieces, a band high.
-
-    Raises
-    ------
-    ConfigError
-        When a single piece does not fit into the budget.
-    """
-    cache_mib = cache_mib_of(memory_mib)
-    room = (memory_mib - cache_mib) * MIB
-    pixels = min(
-        _MOST_PIECE_PX,
-        math.prod(int(warp.piece * r * 1.2) + 16 for r in warp.ratio),
-    )
-    piece_bytes = int(pixels * _BYTES_PER_PIXEL + warp.piece**2 * 40)
-    at_once = max(1, min(threads, room // 2 // piece_bytes))
-    left = room - at_once * piece_bytes
-    band_rows = min(TILE_PX, target.height)
-    width = left // (band_rows * 3 * out_bytes) // TILE_PX * TILE_PX
-    if width < 1:
-        raise ConfigError(
-            "memory is too small for one piece of the target",
-            where=source.name,
-            got=f"{memory_mib}MiB",
-            expected=f"at least {-(-(piece_bytes * 2) // MIB) + cache_mib + 1}MiB",
-            do="raise memory",
-        )
-    width = min(width, target.width)
-    if window_px is not None:
-        width = min(width, -(-window_px // TILE_PX) * TILE_PX)
-    strips = tuple((c, min(c + width, target.width)) for c in range(0, target.width, width))
-    total = at_once * piece_bytes + band_rows * width * 3 * out_bytes
-    return WorkPlan(target, band_rows, strips, 0, cache_mib, -(-total // MIB) + cache_mib, at_once)
 
 
 class WarpStream:
@@ -277,11 +148,11 @@ class WarpStream:
         result: FloatArray = np.full((piece.height, piece.width), np.nan)
         if view is None:
             return result
-        turn = _turn(self._source.grid)
+        turn = turn_of(self._source.grid)
         # Round a pole, only the cell that it lies in needs all longitudes; for any other GDAL would
         # take the way round the globe for the cell's width where the source's edges meet.
         round_pole = turn is not None and view.width >= _ALL_ROUND * turn
-        if (view.pixels > _MOST_PIECE_PX or round_pole) and piece.pixels > 1:
+        if (view.pixels > MOST_VIEW_PX or round_pole) and piece.pixels > 1:
             for part in _halves(piece):
                 row, col = part.row - piece.row, part.col - piece.col
                 into = result[row : row + part.height, col : col + part.width]
@@ -305,28 +176,28 @@ class WarpStream:
         Columns may lie beyond the source's edges, where it goes round the globe.
         """
         grid = self._source.grid
-        rows = np.linspace(piece.row, piece.row + piece.height, _SAMPLES)
-        cols = np.linspace(piece.col, piece.col + piece.width, _SAMPLES)
+        rows = np.linspace(piece.row, piece.row + piece.height, SAMPLES)
+        cols = np.linspace(piece.col, piece.col + piece.width, SAMPLES)
         row, col = (a.ravel() for a in np.meshgrid(rows, cols, indexing="ij"))
-        r, c = _source_position(grid, self.work.grid, row, col)
+        r, c = source_position(grid, self.work.grid, row, col)
         good = np.isfinite(r) & np.isfinite(c)
         if not good.any():
             return None
         r, c = r[good], c[good]
-        turn = _turn(grid)
+        turn = turn_of(grid)
         if turn is not None:
             # Round the globe, pixels are looked for where most of them are.
             start = _widest_gap(c, turn)
             c = start + np.mod(c - start, turn)
-        margin = 3 + 3 * math.ceil(max(1.0, *self.warp.ratio))
+        down, across = (3 + 3 * math.ceil(max(1.0, ratio)) for ratio in self.warp.ratio)
         spare = 0.05 * (r.max() - r.min()), 0.05 * (c.max() - c.min())
-        top = math.floor(r.min() - spare[0]) - margin
-        bottom = math.ceil(r.max() + spare[0]) + margin
-        left = math.floor(c.min() - spare[1]) - margin
-        right = math.ceil(c.max() + spare[1]) + margin
+        top = math.floor(r.min() - spare[0]) - down
+        bottom = math.ceil(r.max() + spare[0]) + down
+        left = math.floor(c.min() - spare[1]) - across
+        right = math.ceil(c.max() + spare[1]) + across
         if turn is not None and right - left >= _ALL_ROUND * turn:
             # A pole lies inside: all longitudes, and rows up to it.
-            edge = margin if self._wraps and self._dataset.method in KERNEL_METHODS else 0
+            edge = across if self._wraps and self._dataset.method in KERNEL_METHODS else 0
             left, right = -edge, grid.width + edge
             top = min(top, 0) if top < grid.height / 2 else top
             bottom = max(bottom, grid.height) if bottom > grid.height / 2 else bottom
@@ -334,8 +205,8 @@ class WarpStream:
             turns = round((grid.width / 2 - (left + right) / 2) / turn)
             left, right = left + round(turns * turn), right + round(turns * turn)
         if self._fit.period is None:
-            left, right = max(left, -margin), min(right, grid.width + margin)
-        top, bottom = max(top, -margin), min(bottom, grid.height + margin)
+            left, right = max(left, -across), min(right, grid.width + across)
+        top, bottom = max(top, -down), min(bottom, grid.height + down)
         if bottom <= top or right <= left:
             return None
         return Window(top, left, bottom - top, right - left)

@@ -14,6 +14,7 @@ from muster.errors import ConfigError
 from muster.raster.grid import Window
 from muster.raster.windows import MIB
 from muster.resampling.layer import TILE_PX
+from muster.resampling.reader import clip_cols
 from muster.resampling.separable import source_cols
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class WorkPlan:
         What all of it takes at the most.
     threads : int
         How many parts are worked on side by side, where each takes memory of its own.
+    least_rows : int
+        Source rows that the strip must be able to hold.
     """
 
     grid: Grid
@@ -60,6 +63,7 @@ class WorkPlan:
     cache_mib: int
     memory_mib: int
     threads: int = 1
+    least_rows: int = 0
 
     def __len__(self) -> int:
         return len(self.strips) * -(-self.grid.height // self.band_rows)
@@ -89,6 +93,8 @@ def plan_work(
     window_px: int | None = None,
     loads: bool = False,
     out_bytes: int = 4,
+    threads: int = 1,
+    period: int | None = None,
 ) -> WorkPlan:
     """Choose strips and bands.
 
@@ -102,6 +108,10 @@ def plan_work(
         Whether windows are loaded into Postgres, and so must be whole tiles.
     out_bytes : int
         Bytes of a result's value.
+    threads : int
+        How many threads compute.
+    period : int or None
+        Source columns once round the globe.
 
     Raises
     ------
@@ -110,39 +120,52 @@ def plan_work(
     """
     cache_mib = cache_mib_of(memory_mib)
     room = (memory_mib - cache_mib) * MIB
-    step = TILE_PX if loads or window_px is None else min(window_px, TILE_PX)
+    # Whole tiles where they are loaded; else a strip may be as narrow as it must.
+    step = TILE_PX if loads else min(window_px or TILE_PX, TILE_PX)
     band_rows = min(step, target.height)
+    least_step = TILE_PX if loads else 1
     widest = target.width
     if window_px is not None:
         widest = min(widest, -(-window_px // step) * step)
     value_bytes = source.itemsize if not source.masked else 8
     # Rows that have to be there at once: those of a cell, and the block that they end in.
-    least_rows = min(int(method.rows.counts.max()) + source.block[0], source.grid.height)
+    most_rows, most_cols = int(method.rows.counts.max()), int(method.cols.counts.max())
+    least_rows = min(most_rows + source.block[0], source.grid.height)
+    # Median and mode gather a cell's pixels: values, weights, their order.
+    gathers = method.method in ("median", "mode")
+    cell_bytes = 24 * min(most_rows, source.grid.height) * most_cols if gathers else 0
     count = max(1, -(-target.width // widest))
     while True:
-        width = min(widest, _ceil(target.width, count, step))
+        narrow = -(-target.width // count) < step
+        width = min(widest, _ceil(target.width, count, least_step if narrow else step))
         strips = _divide(target.width, width)
-        columns = max(_source_width(method, strip) for strip in strips)
-        row_bytes = columns * value_bytes
+        columns = max(_source_width(method, strip, source, period) for strip in strips)
+        row_bytes = max(1, columns) * value_bytes
         # A band in its own type, its float64 values and weights for as many rows as are computed.
         band_bytes = band_rows * width * (2 * out_bytes + 8 * 5)
-        needed = least_rows * row_bytes + band_bytes
-        if needed <= room or width <= step:
+        needed = least_rows * row_bytes + band_bytes + threads * cell_bytes
+        if needed <= room or width <= least_step:
             break
-        count = max(count + 1, len(strips) + 1)
+        count = max(count + 1, len(strips) + 1, count * 9 // 8)
     if needed > room:
         raise ConfigError(
             "memory is too small for one strip of the raster",
             where=source.name,
             got=f"{memory_mib}MiB; {least_rows} source rows × {columns} columns must be there",
             expected=f"at least {_least_mib(needed)}MiB",
-            do="raise memory, or store the source in smaller blocks (tiled, 512 × 512)",
+            do="raise memory"
+            if source.block[0] <= most_rows
+            else "raise memory, or store the source in lower blocks (tiled, 512 × 512)",
         )
-    most = max(least_rows * row_bytes, min(room - band_bytes, MOST_STRIP_MIB * MIB))
+    most = max(
+        least_rows * row_bytes,
+        min(room - band_bytes - threads * cell_bytes, MOST_STRIP_MIB * MIB),
+    )
     capacity_rows = int(min(source.grid.height, most // row_bytes))
-    total = capacity_rows * row_bytes + band_bytes
+    total = capacity_rows * row_bytes + band_bytes + threads * cell_bytes
+    memory = -(-total // MIB) + cache_mib
     return WorkPlan(
-        target, band_rows, strips, capacity_rows, cache_mib, -(-total // MIB) + cache_mib
+        target, band_rows, strips, capacity_rows, cache_mib, memory, least_rows=least_rows
     )
 
 
@@ -163,6 +186,8 @@ def _divide(width: int, strip: int) -> tuple[tuple[int, int], ...]:
     return tuple((start, min(start + strip, width)) for start in range(0, width, strip))
 
 
-def _source_width(method: Separable, strip: tuple[int, int]) -> int:
-    first, last = source_cols([method.cols], *strip)
+def _source_width(
+    method: Separable, strip: tuple[int, int], source: Source, period: int | None
+) -> int:
+    first, last = clip_cols(*source_cols([method.cols], *strip), source.grid.width, period)
     return last - first

@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from muster.raster.grid import Grid
-from muster.resampling.params import Dataset
+from muster.resampling.datasets import Dataset
 from muster.resampling.prepare import Demand, Prepared, prepare
 from muster.resampling.source import Source, look_at_source
 from tests.unit.raster.conftest import bucket, moto_endpoint  # noqa: F401 - fixtures

@@ -16,7 +16,7 @@ _RUN = """
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from muster.raster.grid import Grid
-from muster.resampling.params import Dataset
+from muster.resampling.datasets import Dataset
 from muster.resampling.prepare import Demand, prepare
 from muster.resampling.source import look_at_source
 source = look_at_source([{path!r}])

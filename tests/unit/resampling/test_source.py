@@ -14,8 +14,8 @@ from rasterio.transform import Affine
 
 from muster.errors import InvalidInput, MissingInput, MusterError, Transient
 from muster.raster.grid import Grid
+from muster.resampling.datasets import TargetGrid
 from muster.resampling.methods import METHODS
-from muster.resampling.params import TargetGrid
 from muster.resampling.prepare import Demand
 from muster.resampling.source import find_files, look_at_source
 from muster.resampling.target import make_target

