@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +27,7 @@ from muster.store.loads import (
     is_loaded,
     load_lock,
     read_ledger,
+    record_holding,
     switch_load,
     take_load,
     unhurried,
@@ -164,7 +166,7 @@ class DatasetLoad:
         InvalidInput
             When there is a table in the way that no load of this dataset has made.
         Transient
-            When somebody reads for very long what is to be replaced.
+            When somebody uses for very long what is to be replaced.
         """
         if self.done:
             return
@@ -172,7 +174,9 @@ class DatasetLoad:
         with unhurried(self._db) as cursor:
             self._sink.index(cursor, load)
         with unhurried(self._db) as cursor:
-            switch_load(cursor, load, self._layer, self._sink.place, self._run_id)
+            layer, place = self._layer, self._sink.place
+            record = partial(record_holding, cursor, load, layer, place, self._run_id)
+            switch_load(cursor, load, layer, place, record)
         self.done = True
 
     def _open(self) -> LoadRecord:

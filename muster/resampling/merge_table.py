@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psycopg2 import sql
 
-from muster.errors import ConfigError, SoftwareError, Superseded
+from muster.errors import ConfigError, SoftwareError
 from muster.resampling.binary_copy import copy_in, empty_rows, row_dtype
 from muster.resampling.load import LOCK_WAIT_S
 from muster.resampling.load_rows import VALUE_TYPES, RowSink
 from muster.resampling.merge_cells import CELL_COLUMNS, Counts
 from muster.store.datasets import drop_load
-from muster.store.loads import enter_window, load_lock, read_ledger, take_load, unhurried
-from muster.store.row_tables import SCHEMA, drop_table, render_comment, table_identifier
+from muster.store.loads import (
+    enter_window,
+    load_lock,
+    read_ledger,
+    switch_load,
+    take_load,
+    unhurried,
+)
+from muster.store.row_tables import SCHEMA, render_comment, table_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +50,6 @@ _MOST_COLUMNS = 1600
 _PIECE_BYTES = 8 << 20
 """Of rows that are sent at once."""
 
-_SWITCH_WAIT = "10min"
 _COUNTS = "counts: "
 
 
@@ -96,6 +102,8 @@ class MergeLoad:
             When windows are missing.
         InvalidInput
             When something depends on the table that is to be replaced.
+        Transient
+            When somebody uses for very long what is to be replaced.
         """
         if self._load is None:
             return
@@ -223,43 +231,27 @@ class _MergeSink(RowSink):
 
     def switch(self, cursor: Cursor, load: LoadRecord, counts: Counts) -> None:
         """Put a table that is whole into the place of what was there; one transaction."""
+
+        def record() -> tuple[()]:
+            self._check_rows(cursor, load, counts)
+            fingerprint = f"fingerprint: {self._layer.fingerprint}"
+            self._comment(cursor, load, f"{fingerprint}\n{_COUNTS}{json.dumps(asdict(counts))}")
+            return ()
+
+        switch_load(cursor, load, self._layer, self.place, record)
+
+    def _check_rows(self, cursor: Cursor, load: LoadRecord, counts: Counts) -> None:
         cursor.execute(
-            "SELECT 1 FROM load WHERE id = %s AND claim = %s AND state = 'loading' FOR UPDATE",
-            (load.id, str(load.claim)),
+            "SELECT coalesce(sum(pixels), 0) FROM load_window WHERE load = %s", (load.id,)
         )
-        if cursor.fetchone() is None:
-            raise Superseded("another process has taken the load over", where=self._layer.key)
-        grid = self._layer.grid
-        cursor.execute(
-            "SELECT coalesce(sum(height::bigint * width), 0), coalesce(sum(pixels), 0)"
-            " FROM load_window WHERE load = %s",
-            (load.id,),
-        )
-        found = cursor.fetchone()
-        if found != (grid.height * grid.width, counts.rows):
+        (rows,) = cursor.fetchone() or (0,)
+        if rows != counts.rows:
             raise SoftwareError(
-                "the load is not whole",
+                "the datasets are not those that the load was begun with",
                 where=f"{SCHEMA}.{self.place}",
-                got=f"cells and rows {found} in its ledger",
-                expected=f"{grid.height * grid.width}, {counts.rows}",
+                got=f"{rows} rows in its ledger",
+                expected=counts.rows,
             )
-        cursor.execute("SET LOCAL lock_timeout = %s", (_SWITCH_WAIT,))
-        fingerprint = f"fingerprint: {self._layer.fingerprint}"
-        self._comment(cursor, load, f"{fingerprint}\n{_COUNTS}{json.dumps(asdict(counts))}")
-        drop_table(cursor, self.place, self._layer.key)
-        cursor.execute(
-            sql.SQL("ALTER TABLE {} RENAME TO {}").format(
-                table_identifier(load.staging or ""), sql.Identifier(self.place)
-            )
-        )
-        cursor.execute(
-            "UPDATE load SET state = 'done', ended_at = now(), staging = NULL WHERE id = %s",
-            (load.id,),
-        )
-        cursor.execute(
-            "DELETE FROM load WHERE dataset = %s AND store = 'rows' AND id <> %s",
-            (self._layer.key, load.id),
-        )
 
     def _comment(self, cursor: Cursor, load: LoadRecord, details: str) -> None:
         cursor.execute(

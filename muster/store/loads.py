@@ -26,7 +26,7 @@ from muster.store.datasets import drop_load, load_lock_name, upsert_holding, ups
 from muster.store.row_tables import SCHEMA, drop_table, table_exists, table_identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from psycopg2.extensions import cursor as Cursor
 
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
 _SWITCH_WAIT = "60s"
-"""How long a finished load waits for those who read what it replaces.  Whoever comes to read waits
+"""How long a finished load waits for those who use what it replaces.  Whoever comes to read waits
 behind it, and not for as long as a statement may take."""
 
 # The server must notice that a machine is gone within a minute, not within the two hours that TCP
@@ -214,9 +214,21 @@ def enter_window(cursor: Cursor, load: LoadRecord, window: Window, pixels: int) 
 
 
 def switch_load(
-    cursor: Cursor, load: LoadRecord, layer: Layer, place: str, run_id: str | None
+    cursor: Cursor,
+    load: LoadRecord,
+    layer: Layer,
+    place: str,
+    record: Callable[[], Iterable[str]] = tuple,
 ) -> None:
     """Let a load that is whole take effect, and drop what it replaces; one transaction.
+
+    Parameters
+    ----------
+    place : str
+        The table's name, or that of the table of all tiles.
+    record : callable
+        Writes down what takes effect, and returns the tables that are replaced by it beside
+        ``place``.
 
     Raises
     ------
@@ -227,48 +239,56 @@ def switch_load(
     InvalidInput
         When there is a table in the way that no load of this dataset has made.
     Transient
-        When somebody reads what is to be replaced, for longer than we wait.
+        When somebody uses what is to be replaced, for longer than we wait.
     """
-    _hold(cursor, load, "FOR UPDATE")
-    _check_whole(cursor, load, layer)
     cursor.execute("SET LOCAL lock_timeout = %s", (_SWITCH_WAIT,))
-    upsert_layer(cursor, layer, run_id)
-    cursor.execute(
-        "SELECT place FROM holding WHERE dataset = %s AND store = %s FOR UPDATE",
-        (load.dataset, load.store),
-    )
-    before = cursor.fetchone()
-    upsert_holding(cursor, layer, load.store, place, load.id)
-    if load.staging is not None:
-        try:
-            for table in {place} | ({before[0]} if before else set()):
+    try:
+        _hold(cursor, load, "FOR UPDATE")
+        _check_whole(cursor, load, layer)
+        replaced = {place, *record()}
+        if load.staging is not None:
+            for table in sorted(replaced):
                 drop_table(cursor, table, load.dataset)
             cursor.execute(
                 sql.SQL("ALTER TABLE {} RENAME TO {}").format(
                     table_identifier(load.staging), sql.Identifier(place)
                 )
             )
-        except LockNotAvailable as error:
-            raise Transient(
-                "somebody has been reading the table that is to be replaced",
-                where=f"{SCHEMA}.{place}",
-                got=f"no end of it in {_SWITCH_WAIT}",
-                do="end that query and run again: what is loaded is kept",
-            ) from error
-        except DuplicateTable as error:
-            raise InvalidInput(
-                "somebody has made a table of this name meanwhile",
-                where=f"{SCHEMA}.{place}",
-                do="rename or drop it, or name another, and run again: what is loaded is kept",
-            ) from error
+        cursor.execute(
+            "UPDATE load SET state = 'done', ended_at = now(), staging = NULL WHERE id = %s",
+            (load.id,),
+        )
+        cursor.execute(
+            "DELETE FROM load WHERE dataset = %s AND store = %s AND id <> %s",
+            (load.dataset, load.store, load.id),
+        )
+    except LockNotAvailable as error:
+        raise Transient(
+            "somebody has been using what is to be replaced",
+            where=_describe(load, place),
+            got=f"no end of it in {_SWITCH_WAIT}",
+            do="end that query and run again: what is loaded is kept",
+        ) from error
+    except DuplicateTable as error:
+        raise InvalidInput(
+            "somebody has made a table of this name meanwhile",
+            where=_describe(load, place),
+            do="rename or drop it, or name another, and run again: what is loaded is kept",
+        ) from error
+
+
+def record_holding(
+    cursor: Cursor, load: LoadRecord, layer: Layer, place: str, run_id: str | None
+) -> list[str]:
+    """Record a dataset and where it lies as of now; return where it lay before."""
+    upsert_layer(cursor, layer, run_id)
     cursor.execute(
-        "UPDATE load SET state = 'done', ended_at = now(), staging = NULL WHERE id = %s",
-        (load.id,),
+        "SELECT place FROM holding WHERE dataset = %s AND store = %s FOR UPDATE",
+        (load.dataset, load.store),
     )
-    cursor.execute(
-        "DELETE FROM load WHERE dataset = %s AND store = %s AND id <> %s",
-        (load.dataset, load.store, load.id),
-    )
+    before = [row[0] for row in cursor.fetchall()]
+    upsert_holding(cursor, layer, load.store, place, load.id)
+    return before
 
 
 def _check_whole(cursor: Cursor, load: LoadRecord, layer: Layer) -> None:
@@ -281,7 +301,7 @@ def _check_whole(cursor: Cursor, load: LoadRecord, layer: Layer) -> None:
     if cells != expected:
         raise SoftwareError(
             "the load is not whole",
-            where=f"{load.store} of dataset {load.dataset}",
+            where=_describe(load),
             got=f"{cells} cells in its ledger",
             expected=expected,
         )
@@ -294,10 +314,13 @@ def _hold(cursor: Cursor, load: LoadRecord, strength: str) -> None:
         (load.id, str(load.claim)),
     )
     if cursor.fetchone() is None:
-        raise Superseded(
-            "another process has taken the load over",
-            where=f"{load.store} of dataset {load.dataset}",
-        )
+        raise Superseded("another process has taken the load over", where=_describe(load))
+
+
+def _describe(load: LoadRecord, place: str | None = None) -> str:
+    if place is not None and load.staging is not None:
+        return f"{SCHEMA}.{place}"
+    return f"{load.store} of dataset {load.dataset}"
 
 
 def _try_lock(cursor: Cursor, name: str) -> bool:

@@ -421,10 +421,31 @@ def test_a_reader_who_does_not_end_holds_up_the_switch_for_a_while_only(
             load.write(window, cut(values, window))
         with db.transaction() as cursor:
             cursor.execute("SELECT count(*) FROM resampled.elevation")
-            with pytest.raises(Transient, match="somebody has been reading the table"):
+            with pytest.raises(Transient, match=r"somebody has been using .* resampled.elevation"):
                 load.finish()
         assert read_dataset(db, "elevation").layer == old
         load.finish()
+    assert read_dataset(db, "elevation").layer == new
+
+
+@BOTH
+def test_a_record_that_is_held_for_long_is_no_store_that_is_down(
+    db: Database, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    monkeypatch.setattr("muster.store.loads._SWITCH_WAIT", "200ms")
+    old, new = (make_layer(fingerprint=letter * 64) for letter in "ab")
+    values = make_values(old)
+    load_all(db, old, store, values)
+    for held in ("dataset", "holding", "load"):
+        with open_load(db, new, store) as load:
+            for window in load.missing_windows(bands(new)):
+                load.write(window, cut(values, window))
+            with db.transaction() as cursor:
+                cursor.execute(f"SELECT 1 FROM {held} FOR UPDATE")
+                with pytest.raises(Transient, match="somebody has been using") as told:
+                    load.finish()
+            assert type(told.value) is Transient, held
+    load_all(db, new, store, values)
     assert read_dataset(db, "elevation").layer == new
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from muster.errors import ConfigError, InvalidInput
+from muster.errors import ConfigError, InvalidInput, Transient
 from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band
 from muster.resampling import merge, merge_table
 from muster.resampling.load import open_load
 from muster.resampling.merge import merge_layers
+from muster.store import loads
 from tests.integration.resampling.layers import bands, cut, make_layer, make_values
 
 if TYPE_CHECKING:
@@ -187,6 +188,41 @@ def test_a_table_of_somebody_else_is_left_alone(store: Database) -> None:
     with store.transaction() as cursor:
         cursor.execute("CREATE TABLE resampled.merged (a int)")
     with pytest.raises(InvalidInput, match=r"resampled\.merged"):
+        run()
+    assert ask(store, "SELECT count(*) FROM resampled.merged") == [(0,)]
+
+
+def test_a_reader_who_does_not_end_holds_up_the_switch_for_a_while_only(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.store.loads._SWITCH_WAIT", "200ms")
+    run(incomplete="keep")
+    before = rows(store)
+    with store.transaction() as cursor:
+        cursor.execute("SELECT count(*) FROM resampled.merged")
+        with pytest.raises(
+            Transient, match=r"somebody has been using .* resampled\.merged"
+        ) as told:
+            run(fingerprint="f2")
+    assert type(told.value) is Transient
+    assert rows(store) == before
+    assert run(fingerprint="f2")["rows"] == len(rows(store)) < len(before)
+
+
+def test_a_table_that_somebody_makes_meanwhile_is_left_alone(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = loads.drop_table
+
+    def drop_table(cursor: Any, table: str, dataset: str) -> None:
+        real(cursor, table, dataset)
+        with store.transaction() as other:
+            other.execute("CREATE TABLE resampled.merged (a int)")
+
+    monkeypatch.setattr(loads, "drop_table", drop_table)
+    with pytest.raises(
+        InvalidInput, match=r"made a table of this name meanwhile.*resampled\.merged"
+    ):
         run()
     assert ask(store, "SELECT count(*) FROM resampled.merged") == [(0,)]
 
