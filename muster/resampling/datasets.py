@@ -184,6 +184,11 @@ class Dataset(Frozen):
     def _check_sense(self) -> Dataset:
         if self.name == MERGE_GROUP:
             raise ValueError(f"a dataset may not be called {MERGE_GROUP!r}")
+        if set(self.name) & set("@:"):
+            raise ValueError(
+                f"dataset {self.name!r}: a name holds no '@' and no ':', which set a month and a "
+                "table apart in the store"
+            )
         if self.categories is not None and self.method not in CATEGORY_METHODS:
             raise ValueError(
                 f"dataset {self.name!r} has categories, and {self.method} of classes makes no "

@@ -160,8 +160,8 @@ class _Inspection:
             return self._merge(decision, f"needs {names}, which cannot be made")
         layers = [member.inputs["layer"] for member in members]
         uri, table = self.params.merge_uri(), self.params.merge_table()
-        label = self.params.interval_label
-        digest = _digest([[layer["fingerprint"] for layer in layers], merge.incomplete])
+        columns = [[layer["dataset"]["name"], layer["fingerprint"]] for layer in layers]
+        digest = _digest([columns, merge.incomplete])
         return self._merge(
             Decision.RUN,
             f"{len(layers)} datasets, cells with a gap {merge.incomplete}",
@@ -169,8 +169,9 @@ class _Inspection:
                 "layers": layers,
                 "incomplete": merge.incomplete,
                 "table": table,
-                "key": MERGE_GROUP if label is None else f"{MERGE_GROUP}@{label}",
+                "key": self.params.merge_key(),
                 "fingerprint": digest,
+                "overwrite": self.params.overwrite,
             },
             outputs={} if uri is None else {"parquet": uri},
         )

@@ -26,7 +26,7 @@ from muster.resampling.merge_parquet import write_parquet
 from muster.resampling.read import open_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from muster.resampling.layer import LayerReader
@@ -48,6 +48,7 @@ def merge_layers(
     table: str | None = None,
     key: str = "merge",
     fingerprint: str = "",
+    overwrite: bool = False,
     context: StepContext = StepContext(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Merge datasets on one grid into a Parquet file, a table in Postgres, or both.
@@ -68,6 +69,8 @@ def merge_layers(
         How the merge is called, in the file and in the store.
     fingerprint : str
         Of all that the merge is made from; a table of the same fingerprint is left as it is.
+    overwrite : bool
+        Whether to load a table of the same fingerprint, too.
     context : StepContext
         Threads and memory.
 
@@ -107,7 +110,10 @@ def merge_layers(
     with gdal_environment(context.threads, memory.cache_mib), contextlib.ExitStack() as stack:
         load = None
         if table is not None and db is not None:
-            load = stack.enter_context(_open_load(db, table, merged, windows, said))
+            stands = merged[0].model_copy(
+                update={"key": key, "fingerprint": said["fingerprint"], "table": table}
+            )
+            load = stack.enter_context(_open_load(db, stands, merged, windows, again=overwrite))
             facts["table"] = table
             if load.done is not None and parquet is None:
                 return {**facts, **asdict(load.done)}
@@ -345,17 +351,12 @@ def _open_database(layers: Sequence[Layer], table: str | None) -> Database | Non
 
 @contextlib.contextmanager
 def _open_load(
-    db: Database,
-    table: str,
-    layers: Sequence[Layer],
-    windows: Sequence[Window],
-    said: Mapping[str, str],
+    db: Database, merge: Layer, layers: Sequence[Layer], windows: Sequence[Window], *, again: bool
 ) -> Iterator[MergeLoad]:
     # Who writes a file only need not have Postgres's driver.
     from muster.resampling.merge_table import open_merge_load
 
-    changed = {"key": said["key"], "fingerprint": said["fingerprint"], "table": table}
-    with open_merge_load(db, layers[0].model_copy(update=changed), layers, windows) as load:
+    with open_merge_load(db, merge, layers, windows, again=again) as load:
         yield load
 
 

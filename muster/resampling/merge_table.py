@@ -120,7 +120,9 @@ def open_merge_load(
     merged: Layer,
     columns: Sequence[Layer],
     windows: Sequence[Window],
+    *,
     lock_wait_s: float = LOCK_WAIT_S,
+    again: bool = False,
 ) -> Iterator[MergeLoad]:
     """Load merged datasets, alone.
 
@@ -134,6 +136,9 @@ def open_merge_load(
         In which it is going to be written.  What somebody has left who wrote in others is dropped.
     lock_wait_s : float
         How long to wait for another process that loads the same.
+    again : bool
+        Whether to load a table that is there already, as :func:`muster.resampling.load.open_load`
+        does.
 
     Raises
     ------
@@ -145,12 +150,12 @@ def open_merge_load(
         When another process still loads it after ``lock_wait_s``.
     """
     sink = _MergeSink(merged, columns)
-    with load_lock(db, merged.key, "rows", lock_wait_s):
+    with load_lock(db, merged.key, "rows", lock_wait_s) as waited:
         record: LoadRecord | None = None
         ledger: list[Window] = []
         with unhurried(db) as cursor:
             sink.check(cursor)
-            done = sink.find_done(cursor)
+            done = None if again and not waited else sink.find_done(cursor)
             if done is None:
                 record, fresh = take_load(cursor, merged, "rows")
                 ledger = read_ledger(cursor, record)

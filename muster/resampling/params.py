@@ -24,6 +24,7 @@ from muster.jobs.params import (
 from muster.locations import beside, fill_location
 from muster.resampling.datasets import (
     LONGEST_TABLE,
+    MERGE_GROUP,
     ORIGINAL_KEYS,
     Dataset,
     Location,
@@ -184,6 +185,14 @@ class ResamplingParams(IntervalParams):
         if self.merge is None or self.merge.table is None:
             return None
         return self._label_table(self.merge.table)
+
+    def merge_key(self) -> str:
+        """Name the merge: after its table, which whoever else writes it has to wait for."""
+        table = self.merge_table()
+        if table is not None:
+            return f"{MERGE_GROUP}:{table}"
+        label = self.interval_label
+        return MERGE_GROUP if label is None else f"{MERGE_GROUP}@{label}"
 
     def merge_uri(self) -> str | None:
         """Where the merged Parquet file goes; None where there is none."""

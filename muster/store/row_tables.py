@@ -62,7 +62,7 @@ def check_may_replace(cursor: Cursor, table: str, dataset: str) -> bool:
             where=f"{SCHEMA}.{table}",
             got=f"a table of dataset {maker}" if maker else "something made by somebody else",
             expected=f"no table, or one of dataset {dataset}",
-            do="name another table in the dataset's configuration, or rename or drop that one",
+            do="name another table in the configuration, or rename or drop that one",
         )
     return True
 

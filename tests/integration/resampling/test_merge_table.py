@@ -133,6 +133,45 @@ def test_the_same_merge_is_loaded_once_and_another_replaces_it(
     assert ask(store, "SELECT fingerprint FROM load WHERE dataset = 'merge'") == [("f2",)]
 
 
+def test_what_is_merged_already_is_merged_again_where_that_is_asked_for(store: Database) -> None:
+    run()
+    before = ask(store, "SELECT 'resampled.merged'::regclass::oid")
+    with store.transaction() as cursor:
+        cursor.execute("DELETE FROM resampled.merged WHERE row_idx % 2 = 0")
+    facts = run(overwrite=True)
+    assert ask(store, "SELECT 'resampled.merged'::regclass::oid") != before
+    assert len(rows(store)) == facts["rows"]
+
+
+def test_two_merges_into_two_tables_leave_each_other_alone(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = merge_table.MergeLoad.finish
+    monkeypatch.setattr(merge_table.MergeLoad, "finish", lambda *_: None)
+    run(key="merge:merged")
+    monkeypatch.setattr(merge_table.MergeLoad, "finish", finish)
+    run(key="merge:other", table="other", fingerprint="f2")
+    assert ask(store, "SELECT dataset, state FROM load WHERE store = 'rows' ORDER BY 1") == [
+        ("merge:merged", "loading"), ("merge:other", "done"),
+    ]  # fmt: skip
+    encode, encoded = merge_table._MergeSink.encode, []
+    monkeypatch.setattr(
+        merge_table._MergeSink, "encode", lambda *a: encoded.append(a) or encode(*a)
+    )
+    run(key="merge:merged")
+    assert encoded == [], "what was interrupted is not computed again"
+    assert ask(store, "(TABLE resampled.merged EXCEPT TABLE resampled.other)") == []
+
+
+def test_of_two_merges_into_one_table_the_later_replaces_the_earlier(store: Database) -> None:
+    run(layers=[layer.model_dump(mode="json") for layer in LAYERS[:3]], fingerprint="f1")
+    facts = run(layers=[layer.model_dump(mode="json") for layer in LAYERS[2:]], fingerprint="f2")
+    found = rows(store)
+    assert len(found) == facts["rows"]
+    assert len(found[0]) == 4 + len(LAYERS[2:])
+    assert tables(store) == ["merged"]
+
+
 def test_a_load_that_broke_is_taken_up(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     run(table="whole", key="other", incomplete="keep")
     encode = merge_table._MergeSink.encode

@@ -17,7 +17,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from muster.errors import ConfigError, InvalidInput
-from muster.jobs.plan import Decision, Plan
+from muster.jobs.plan import Decision, Plan, PlannedElement
 from muster.jobs.step import StepContext
 from muster.raster.grid import Window
 from muster.resampling.inspect import inspect_datasets
@@ -311,3 +311,37 @@ def test_the_store_is_not_touched_where_nothing_is_loaded(
         **inputs(tmp_path), cog=tmp_path / "cog.tif", context=StepContext(scratch=tmp_path)
     )
     assert facts["bytes"] > 0
+
+
+def plan_merge(folder: Path, **more: Any) -> PlannedElement:
+    asked = params(folder, store=["tiles"])
+    name = more.pop("name", "field")
+    asked["datasets"][0]["name"] = name
+    merge = {"table": more.pop("table", "merged"), "output": more.pop("output", None)}
+    inspect_datasets(params={**asked, "merge": merge, **more}, plan=folder / "plan.json")
+    element = Plan.model_validate_json((folder / "plan.json").read_bytes()).elements[-1]
+    assert element.decision is Decision.RUN, element.reason
+    return element
+
+
+def test_a_merge_is_named_after_its_table(tmp_path: Path) -> None:
+    write_source(tmp_path / "source.tif")
+    march = {"interval_start": "2024-03-01T00:00:00Z", "interval_end": "2024-04-01T00:00:00Z"}
+    told = [
+        plan_merge(tmp_path, **more).inputs["key"]
+        for more in (
+            {}, {"table": "other"}, march, {"table": None, "output": str(tmp_path / "m.parquet")}
+        )
+    ]  # fmt: skip
+    assert told == ["merge:merged", "merge:other", "merge:merged_2024_03", "merge"]
+
+
+def test_a_merge_says_what_its_columns_are_called_and_whether_it_is_made_again(
+    tmp_path: Path,
+) -> None:
+    write_source(tmp_path / "source.tif")
+    first, renamed = (plan_merge(tmp_path, name=name).inputs for name in ("field", "renamed"))
+    assert first["layers"][0]["fingerprint"] == renamed["layers"][0]["fingerprint"]
+    assert first["fingerprint"] != renamed["fingerprint"]
+    assert first["overwrite"] is False
+    assert plan_merge(tmp_path, overwrite=True).inputs["overwrite"] is True
