@@ -16,10 +16,11 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from muster.errors import ConfigError, InvalidInput
+from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.plan import Decision, Plan, PlannedElement
 from muster.jobs.step import StepContext
 from muster.raster.grid import Window
+from muster.resampling import resample
 from muster.resampling.inspect import inspect_datasets
 from muster.resampling.layer import Layer
 from muster.resampling.read import open_layer
@@ -251,8 +252,37 @@ def test_a_source_that_changed_its_grid_since_the_plan_is_refused(tmp_path: Path
     write_source(tmp_path / "source.tif")
     step = inputs(tmp_path)
     write_source(tmp_path / "source.tif", left=3.0)
-    with pytest.raises(InvalidInput, match="another than when the run was planned"):
+    with pytest.raises(InvalidInput, match="has changed since the run was planned"):
         resample_dataset(**step, cog=tmp_path / "cog.tif")
+    assert not (tmp_path / "cog.tif").exists()
+
+
+def test_a_cog_of_something_else_is_not_taken_for_the_planned_one(tmp_path: Path) -> None:
+    write_source(tmp_path / "source.tif")
+    first = inputs(tmp_path, store="cog")
+    (tmp_path / "out").mkdir()
+    cog = tmp_path / "out" / "field.tif"
+    resample_dataset(**first, cog=cog, context=StepContext(scratch=tmp_path))
+    other = Layer.model_validate(inputs(tmp_path, store="cog", method="max")["layer"])
+    with pytest.raises(MissingInput, match="made from something else"), open_layer(other, None):
+        pass
+
+
+def test_a_source_that_changes_under_the_work_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_source(tmp_path / "source.tif")
+    step = inputs(tmp_path)
+    looked = resample.look_at_source
+
+    def look_and_change(*args: Any) -> Any:
+        found = looked(*args)
+        write_source(tmp_path / "source.tif", seed=1)
+        return found
+
+    monkeypatch.setattr(resample, "look_at_source", look_and_change)
+    with pytest.raises(InvalidInput, match="has changed since the run was planned"):
+        resample_dataset(**step, cog=tmp_path / "cog.tif", context=StepContext(scratch=tmp_path))
     assert not (tmp_path / "cog.tif").exists()
 
 
