@@ -99,7 +99,7 @@ def resample(
             total = math.fsum(w for _, w in pixels)
             there = [(v, w) for v, w in pixels if not math.isnan(v)]
             weight = math.fsum(w for _, w in there)
-            if not there or total <= 0 or weight / total < max(least_fraction - 1e-9, 1e-9):
+            if not there or weight <= 0 or weight / total < least_fraction - 1e-9:
                 continue
             if method in ("bilinear", "cubic"):
                 ((r, _),) = taps("nearest", row_edges[i], row_edges[i + 1], 1)

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 _Strip = tuple[Any, Any, Any]
 
-_LEAST_FRACTION = 1e-9
-"""A share of a cell below which it counts as empty: what rounding leaves."""
+_ROUNDING = 1e-9
+"""How much less than the share asked for is enough.  Where any share is, the least is: a corner of
+a pixel in the corner of a cell is part of a total."""
 
 _NOWHERE = np.empty((0, 0))
 
@@ -175,7 +176,7 @@ class Separable:
         totals = (self.row_totals, self.col_totals)
         if axes is not None:
             totals = (_totals(axes[0]), _totals(axes[1]))
-        return (how, *totals, max(self.min_valid_fraction - _LEAST_FRACTION, _LEAST_FRACTION))
+        return (how, *totals, max(self.min_valid_fraction - _ROUNDING, 0.0))
 
     def _pick(self, at: _Strip, rows: Any, cols: Any, result: Any, *, clear: bool) -> None:
         kernels.pick(*at, rows, cols, self.scaling, self.limits, clear, result)

@@ -13,7 +13,7 @@ from rasterio.warp import Resampling, reproject
 
 from muster.resampling.methods import METHODS
 from tests.resampled import edges, resample
-from tests.unit.resampling.conftest import NAN, PLANE, bring, target_px, write
+from tests.unit.resampling.conftest import NAN, PLANE, bring, ready, target_px, whole, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,6 +110,7 @@ def test_weights_of_ten_thirds_of_a_pixel_add_up_to_all_of_it(method: str, path:
         ((-1, 3, 5), (-2.5, 2.5, 8)),
         ((-0.37, 10 / 3, 4), (0, 0.5, 30)),
         ((0, 1 / 7, 80), (-3, 20, 1)),
+        ((-1e-5, 1 / 3, 34), (-1e-5, 1 / 3, 43)),  # a corner of a pixel in the corner of a cell
     ],
 )
 def test_totals_are_kept(row: Any, col: Any, path: str) -> None:
@@ -232,3 +233,24 @@ def test_a_target_of_two_resolutions_and_a_source_of_decimal_degrees(path: str) 
         for method, wanted in (("min", blocks.min((1, 3))), ("max", blocks.max((1, 3)))):
             found = bring(path, target, method, dtype="float64", tolerance_px=tolerance)
             np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "uint32"])
+def test_whole_numbers_are_rounded_half_to_even_and_kept_within_their_type(
+    dtype: str, path: str
+) -> None:
+    limits = np.iinfo(dtype)
+    values = np.array([[0.5, 1.5, 2.5, 2.6, 1e12, -1e12, 7.2, NAN, limits.min, limits.max]])
+    write(path, values)
+    target = target_px(PLANE, (0, 1, 1), (0, 1, 10))
+    prepared = ready(path, target, "nearest", dtype=dtype)
+    assert prepared.finish.dtype == dtype
+    # Nodata is an end of the type: what would read as it is the number beside it.
+    nodata = limits.min if limits.min < 0 else limits.max
+    least, greatest = max(limits.min, -limits.max), limits.max - (nodata == limits.max)
+    wanted = [0, 2, 2, 3, greatest, least, 7, nodata, least, greatest]
+    assert whole(prepared)[0].tolist() == wanted
+    # Where nodata is said it keeps its number.
+    prepared = ready(path, target, "nearest", dtype=dtype, nodata=3)
+    assert whole(prepared)[0].tolist()[:4] == [0, 2, 2, 2]
+    assert whole(prepared)[0, 7] == 3
