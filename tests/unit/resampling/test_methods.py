@@ -66,7 +66,7 @@ def test_is_the_table_word_by_word(method: str, ratio: float, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("fraction", [0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("fraction", [0.25, 0.75, 1.0])
 def test_a_share_of_values_that_is_exactly_enough(
     method: str, fraction: float, tmp_path: Path
 ) -> None:

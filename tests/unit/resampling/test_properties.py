@@ -41,7 +41,7 @@ def divided(prepared: Prepared, rows: int, cols: int, capacity: int) -> Any:
     return whole(prepared, band_rows=rows, strips=strips, capacity_rows=capacity)
 
 
-RATIOS = (1 / 3, 0.5, 1, 2, 2.5, 10 / 3)
+RATIOS = (1 / 3, 1, 2.5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -163,7 +163,7 @@ LENGTHS = st.one_of(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data(), method=st.sampled_from(METHODS))
 def test_any_grid_any_gaps_any_fraction(data: st.DataObject, method: str, folder: Path) -> None:
     height, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
