@@ -17,9 +17,9 @@ DOC = """
 | task | what it does |
 |---|---|
 | `reconcile` | ends what nobody has supervised for ten minutes (a machine that went down, a task that was deleted): what ended by itself is recorded as it ended, what still runs is cancelled |
-| `clean` | removes from the work directory what nobody needs: work folders of runs that ended long ago, band rasters that nothing has used for long, what dead processes left |
+| `clean` | removes from the work directory what nobody needs: work folders of runs that ended long ago, band rasters that nothing has used for long, what dead processes left; interrupted loads into Postgres that nobody has gone on with |
 
-**Products and the record of the runs stay.** How long is long says `[retention]` in the site file,
+**Products, what has been loaded into Postgres, and the record of the runs stay.** How long is long says `[retention]` in the site file,
 30 days by default. The log of `clean` names all that went, and why.
 
 By hand: `muster reconcile`, and `muster clean --dry-run` to see what would go. It may be paused, and

@@ -160,7 +160,8 @@ class Retention(Frozen):
     Attributes
     ----------
     runs : int or None
-        Seconds after its end that a run's work folder stays: plan, batches, results, logs.
+        Seconds after its end that a run's work folder stays: plan, batches, results, logs; and what
+        an interrupted load has brought into Postgres, after its last window.
     bands : int or None
         Seconds that a band raster stays after it was made or last used.
     """

@@ -16,8 +16,8 @@ def clean(site_name: str | None, *, dry_run: bool, as_json: bool) -> int:
     """Remove from the work directory what nobody needs any more.
 
     Work folders of runs that ended long ago, band rasters that nothing has used for long, and what
-    dead processes left; [retention] in the site file says how long is long.  Products and the
-    record of the runs stay.
+    dead processes left, interrupted loads into Postgres as well; [retention] in the site file says
+    how long is long.  Products, what has been loaded, and the record of the runs stay.
     """
     from muster.cli.session import open_database
     from muster.jobs.retention import clean_work

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", required=False)
 @click.option(
     "--window", "window_px", type=int, nargs=4, metavar="ROW COL HEIGHT WIDTH",
     help="Which cells, by row and column from the upper left one.",
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--output", help="A file to write: .tif, .csv (a line a cell with a value) or .npy.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def read(
-    key: str,
+    key: str | None,
     window_px: tuple[int, int, int, int] | None,
     bbox: tuple[float, float, float, float] | None,
     store: Any,
@@ -40,9 +40,9 @@ def read(
 ) -> None:
     """Read a resampled dataset, or a part of it, wherever it lies.
 
-    KEY is its name, with @2024-03 where it is of a month.  It is read from its source, its COG,
-    its tiles or its rows, whichever there is; all give the same values.  Without --output only a
-    summary is printed.
+    KEY is its name, with @2024-03 where it is of a month; without it all datasets are listed.  It
+    is read from its source, its COG, its tiles or its rows, whichever there is; all give the same
+    values.  Without --output only a summary is printed.
     """
     from muster.raster.grid import Window
     from muster.resampling.extract import extract_layer, window_of_box
@@ -51,6 +51,11 @@ def read(
 
     if window_px and bbox:
         raise click.UsageError("--window and --bbox say the same: give one of them")
+    if key is None:
+        if window_px or bbox or store or output:
+            raise click.UsageError("say which dataset is to be read; without KEY all are listed")
+        _list(as_json=as_json)
+        return
     db = open_database()
     layer = read_dataset(db, key).layer
     grid = layer.grid.to_grid()
@@ -68,6 +73,34 @@ def read(
         click.echo(line)
     if output is not None:
         click.echo(f"written  {output}")
+
+
+def _list(*, as_json: bool) -> None:
+    """Say what datasets the store knows, on what grids, and where they lie."""
+    from muster.store.datasets import list_datasets
+
+    rows: list[dict[str, Any]] = [
+        {
+            "key": found.layer.key,
+            "grid": found.layer.grid.to_grid().describe(),
+            "stores": list(found.stores),
+            "run": found.run_id,
+            "recorded_at": found.recorded_at,
+        }
+        for found in list_datasets(open_database())
+    ]
+    if as_json:
+        click.echo(json.dumps({"datasets": rows}, indent=1, default=str))
+        return
+    longest = max((len(row["key"]) for row in rows), default=0)
+    for row in rows:
+        stores = ", ".join(row["stores"]) or "nowhere"
+        click.echo(
+            f"{row['recorded_at']:%Y-%m-%d %H:%M:%SZ}  {row['key']:<{longest}}  "
+            f"{stores:<17}  {row['grid']}"
+        )
+    if not rows:
+        click.echo("no datasets yet")
 
 
 def _to_json(

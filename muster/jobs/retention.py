@@ -1,15 +1,15 @@
 """What the work directory no longer needs: decided from what lies there and what the store knows.
 
 Work folders of runs that ended long ago, band rasters that nothing has made or used for long, and
-what dead processes left.  A user's products never lie in the work directory, and nothing outside it
-is touched.  Whatever is not known for what it is stays: folders of runs that this store does not
-know may be another store's.
+what dead processes left; interrupted loads into the store, too.  A user's products never lie in the
+work directory, and nothing else outside it is touched.  Whatever is not known for what it is stays:
+folders of runs that this store does not know may be another store's.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +21,10 @@ from muster.jobs.plan import BAND_NAME
 from muster.jobs.work_folder import Found, Kind, find_work, is_run_folder
 from muster.store.retention import (
     BandUse,
+    LeftLoad,
     RunUse,
+    drop_left_load,
+    find_left_loads,
     holding_plans,
     holding_run,
     mark_removed,
@@ -50,11 +53,12 @@ BANDS_AT_ONCE = 20
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that goes: what, why, and which run's it was."""
+    """Something that goes: what, why, and which run's or load's it was."""
 
     found: Found
     why: str
     run: str | None = None
+    load: LeftLoad | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,9 @@ def clean_work(
 ) -> Clearance:
     """Remove what the work directory no longer needs, and return what was removed.
 
+    With it go loads into Postgres that were interrupted, after as long as the work folders of runs.
+    What has been loaded stays: somebody may query it.
+
     It may be killed at any moment and called again.
 
     Parameters
@@ -179,6 +186,10 @@ def clean_work(
     runs = _by_folder(site.work_uri, read_run_uses(db))
     bands = read_band_use(db, used_after, BAND_NAME)
     planned = plan_clearance(found, runs, bands, site.retention, now)
+    if site.retention.runs is not None:
+        left = find_left_loads(db, _since(site.retention.runs, now))
+        loads = tuple(_removal_of(load, now) for load in left)
+        planned = replace(planned, removals=planned.removals + loads)
     return planned if dry_run else _Clearing(db, site, now).act(planned)
 
 
@@ -203,6 +214,8 @@ class _Clearing:
             name = removal.found.name
             if removal.run is not None:
                 self._try(name, partial(self._remove_run, removal, removal.run))
+            elif removal.load is not None:
+                self._try(name, partial(self._remove_load, removal, removal.load))
             elif removal.found.kind is not Kind.BAND:
                 self._try(name, partial(self._remove_leftover, removal))
         return Clearance(
@@ -247,6 +260,12 @@ class _Clearing:
             storage.delete_below(self.work_uri, [r.found.name for r in unused])
         self.removed += unused
 
+    def _remove_load(self, removal: Removal, load: LeftLoad) -> None:
+        if drop_left_load(self.db, load, _since(self.retention.runs, self.now)):
+            self.removed.append(removal)
+        else:
+            self.notes.append(f"{removal.found.name} stay: somebody goes on loading them")
+
     def _remove_leftover(self, removal: Removal) -> None:
         name = removal.found.name
         if removal.found.is_folder:
@@ -255,6 +274,17 @@ class _Clearing:
         else:
             storage.delete_below(self.work_uri, [name])
         self.removed.append(removal)
+
+
+def _removal_of(load: LeftLoad, now: datetime) -> Removal:
+    found = Found(
+        name=f"{load.store} of dataset {load.dataset}",
+        kind=Kind.LOAD,
+        files=0,
+        bytes=load.bytes,
+        changed_at=load.active_at,
+    )
+    return Removal(found, f"interrupted, and left alone for {_age(now, load.active_at)}", load=load)
 
 
 def _by_folder(work_uri: str, runs: Iterable[RunUse]) -> dict[str, RunUse]:

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     DRAFT = "draft"
     DOCTOR = "doctor"
     LINK = "link"
+    LOAD = "load"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Found:
     Attributes
     ----------
     name : str
-        Relative to the work directory.
+        Relative to the work directory; a load, which lies in the store, is named in words.
     kind : Kind
         What it is.
     files, bytes : int

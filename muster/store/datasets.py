@@ -192,49 +192,6 @@ def list_datasets(db: Database) -> list[DatasetRecord]:
         return _records(cursor.fetchall())
 
 
-def drop_stale_holdings(db: Database, key: str, fingerprint: str) -> list[Holding]:
-    """Drop what a dataset holds of another fingerprint: the record, and tiles and tables with it.
-
-    Files are left alone.  So is what somebody loads now.
-
-    Returns
-    -------
-    list of Holding
-        What was dropped.
-
-    Raises
-    ------
-    InvalidInput
-        When a view or another table depends on a table that is to be dropped.
-    """
-    with db.transaction() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = 0")
-        cursor.execute(
-            "DELETE FROM holding WHERE dataset = %s AND fingerprint <> %s"
-            " RETURNING store, fingerprint, place, load, recorded_at",
-            (key, fingerprint),
-        )
-        dropped = [Holding(*row) for row in cursor.fetchall()]
-        for found in dropped:
-            if found.store == "rows":
-                drop_table(cursor, found.place, key)
-            if found.load is not None:
-                cursor.execute("DELETE FROM load WHERE id = %s", (found.load,))
-        cursor.execute(
-            "SELECT id, store, staging FROM load"
-            " WHERE dataset = %s AND fingerprint <> %s AND state = 'loading'",
-            (key, fingerprint),
-        )
-        for load, store, staging in cursor.fetchall():
-            cursor.execute(
-                "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))",
-                (load_lock_name(key, store),),
-            )
-            if (cursor.fetchone() or (False,))[0]:
-                drop_load(cursor, load, key, staging)
-    return dropped
-
-
 def drop_load(cursor: Cursor, load: int, dataset: str, staging: str | None) -> None:
     """Drop a load that was not ended, with what it has brought."""
     if staging is not None:

@@ -2,7 +2,8 @@
 
 A look and a deletion are two steps, and a run may be planned, or cleared, between them.  So each
 deletion happens inside a transaction of :func:`holding_run` or :func:`holding_plans`: whoever would
-take up what is being deleted waits for its end, and looks at what is left.
+take up what is being deleted waits for its end, and looks at what is left.  So does whoever would
+go on with a load that is dropped.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psycopg2.errors import LockNotAvailable
+
+from muster.errors import Transient
+from muster.store.datasets import drop_load, load_lock_name
+from muster.store.loads import unhurried
 from muster.store.records import RunState
+from muster.store.row_tables import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
     from muster.store.database import Database
+
+_LOCK_WAIT = "5s"
+"""How long a table that is dropped is waited for: whoever comes to read it waits behind."""
 
 REMOVED = "retention"
 """Kind of the event that says that a run's work folder was removed."""
@@ -58,6 +68,36 @@ _BANDS_IN_USE = f"""
     SELECT named[1] FROM batch b JOIN used ON used.id = b.run_id,
            regexp_matches(b.spec::text, %(pattern)s, 'g') AS named
 """
+
+_LEFT_LOADS = """
+    SELECT l.id, l.dataset, l.store, l.staging,
+           greatest(l.began_at, (SELECT max(w.loaded_at) FROM load_window w WHERE w.load = l.id))
+               AS active_at
+    FROM load l WHERE l.state = 'loading'
+"""
+
+
+@dataclass(frozen=True)
+class LeftLoad:
+    """A load that was interrupted, and that nobody has gone on with for long.
+
+    Attributes
+    ----------
+    id : int
+        In the store.
+    dataset, store : str
+        What was loaded, and where to.
+    active_at : datetime
+        When its last window came, or it began.
+    bytes : int
+        What it takes.
+    """
+
+    id: int
+    dataset: str
+    store: str
+    active_at: datetime
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -182,6 +222,62 @@ def read_removed_at(db: Database, run_id: str) -> datetime | None:
         row = cursor.fetchone()
     found: datetime | None = row[0] if row else None
     return found
+
+
+def find_left_loads(db: Database, active_before: datetime) -> list[LeftLoad]:
+    """Find loads that were interrupted, and that nobody has gone on with since a moment."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            f"""
+            SELECT id, dataset, store, active_at, coalesce(
+                pg_total_relation_size(to_regclass(%s || '.' || quote_ident(staging))),
+                (SELECT sum(octet_length(data)) FROM tile WHERE load = found.id), 0)::bigint
+            FROM ({_LEFT_LOADS}) found WHERE active_at < %s ORDER BY dataset, store
+            """,
+            (SCHEMA, active_before),
+        )
+        found = [LeftLoad(*row) for row in cursor.fetchall()]
+        return [left for left in found if _is_unlocked(cursor, left.dataset, left.store)]
+
+
+def drop_left_load(db: Database, left: LeftLoad, active_before: datetime) -> bool:
+    """Drop an interrupted load with all that it has brought; False where somebody goes on with it.
+
+    Raises
+    ------
+    Transient
+        When somebody uses its table.
+    InvalidInput
+        When something depends on its table.
+    """
+    with unhurried(db) as cursor:
+        # Whoever would take it up waits, and begins afresh.
+        if not _is_unlocked(cursor, left.dataset, left.store):
+            return False
+        cursor.execute("SET LOCAL lock_timeout = %s", (_LOCK_WAIT,))
+        try:
+            cursor.execute(_LEFT_LOADS + " AND l.id = %s FOR UPDATE OF l", (left.id,))
+            row = cursor.fetchone()
+            if row is None or row[4] >= active_before:
+                return False
+            drop_load(cursor, left.id, left.dataset, row[3])
+        except LockNotAvailable as error:
+            raise Transient(
+                "somebody uses what an interrupted load has brought",
+                where=f"{left.store} of dataset {left.dataset}",
+                got=f"no end of it in {_LOCK_WAIT}",
+                do="end that query and run again",
+            ) from error
+    return True
+
+
+def _is_unlocked(cursor: Cursor, dataset: str, store: str) -> bool:
+    """Take the lock on a load until the transaction ends, unless somebody holds it."""
+    cursor.execute(
+        "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))",
+        (load_lock_name(dataset, store),),
+    )
+    return bool((cursor.fetchone() or (False,))[0])
 
 
 def _read_band_use(cursor: Cursor, used_after: datetime, pattern: str) -> BandUse:

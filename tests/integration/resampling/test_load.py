@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,18 @@ from muster.errors import (
     Superseded,
     Transient,
 )
+from muster.jobs.retention import clean_work
 from muster.raster.grid import Window
 from muster.resampling import load_rows
 from muster.resampling.load import open_load
 from muster.resampling.read import open_layer, read_layer_window
+from muster.site import Retention, Site
 from muster.store.datasets import (
-    drop_stale_holdings,
     list_datasets,
     read_dataset,
     record_layer,
 )
+from muster.store.retention import drop_left_load
 from tests.integration.resampling.layers import bands, cut, make_layer, make_values
 
 if TYPE_CHECKING:
@@ -507,29 +510,61 @@ def test_what_fails_while_rows_are_made_is_told_as_what_it_is(
         load.write(window, cut(make_values(layer), window))
 
 
-def test_what_is_stale_is_dropped_and_what_is_loaded_now_is_not(db: Database) -> None:
+@BOTH
+def test_what_was_interrupted_long_ago_is_cleaned_and_what_is_loaded_stays(
+    db: Database, tmp_path: Path, store: Store
+) -> None:
+    site = Site.model_validate(
+        {"name": "s", "work": str(tmp_path), "pools": {}, "placement": {}}
+    )  # fmt: skip
     old, new = (make_layer(fingerprint=letter * 64) for letter in "ab")
     values = make_values(old)
-    for store in ("tiles", "rows"):
-        load_all(db, old, store, values)
-    load_all(db, new, "tiles", values)
-    assert read_dataset(db, "elevation").stores == ("tiles",)
-    assert [h.store for h in read_dataset(db, "elevation").holdings] == ["rows", "tiles"]
-    third = make_layer(fingerprint="c" * 64)
-    with open_load(db, third, "rows") as load:
-        window = next(iter(bands(third)))
+    load_all(db, old, store, values)
+    window = next(iter(bands(new)))
+    whole = content(db, store)
+    later, sooner = (datetime.now(UTC) + timedelta(days=days) for days in (31.1, 29))
+    with open_load(db, new, store) as load:
         load.write(window, cut(values, window))
-        dropped = drop_stale_holdings(db, "elevation", "b" * 64)
-        assert [(h.store, h.place) for h in dropped] == [("rows", "elevation")]
-        assert ask(db, "SELECT count(*) FROM load_window WHERE load = %s", load._load.id) == [(1,)]
-    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'resampled'"
-    assert len(ask(db, tables)) == 1, "the staging table, and not the old one"
-    drop_stale_holdings(db, "elevation", "b" * 64)
-    assert ask(db, tables) == []
-    assert ask(db, "SELECT store FROM load") == [("tiles",)]
-    assert np.array_equal(
-        read_layer_window(new, db, Window(0, 0, 600, 700)), values, equal_nan=True
-    )
+        assert clean_work(db, site, now=later).removals == (), "somebody loads it"
+    assert clean_work(db, site, now=sooner).removals == ()
+    never = site.model_copy(update={"retention": Retention(runs="never")})
+    assert clean_work(db, never, now=later).removals == ()
+    (planned,) = clean_work(db, site, now=later, dry_run=True).removals
+    assert (planned.found.name, planned.why) == (
+        f"{store} of dataset elevation", "interrupted, and left alone for 31 days",
+    )  # fmt: skip
+    assert planned.found.bytes > 10_000
+    assert planned.load is not None
+    with open_load(db, new, store):
+        assert not drop_left_load(db, planned.load, later), "it was taken up meanwhile"
+    at = planned.load.active_at
+    assert not drop_left_load(db, planned.load, at), "it was gone on with meanwhile"
+    assert clean_work(db, site, now=later).removals == (planned,)
+    assert clean_work(db, site, now=later).removals == ()
+    assert ask(db, "SELECT fingerprint, state FROM load") == [("a" * 64, "done")]
+    assert content(db, store) == whole
+    tables = ask(db, "SELECT tablename FROM pg_tables WHERE schemaname = 'resampled'")
+    assert tables == ([("elevation",)] if store == "rows" else [])
+    found = read_layer_window(old, db, Window(0, 0, 600, 700), store)
+    np.testing.assert_array_equal(found, values)
+
+
+def test_what_cannot_be_cleaned_is_told_and_the_rest_goes(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.store.retention._LOCK_WAIT", "100ms")
+    site = Site.model_validate({"name": "s", "work": str(tmp_path), "pools": {}, "placement": {}})
+    for key in ("read", "unread"):
+        with open_load(db, make_layer(key=key, table=key), "rows"):
+            pass
+    later = datetime.now(UTC) + timedelta(days=31)
+    ((table,),) = ask(db, "SELECT staging FROM load WHERE dataset = 'read'")
+    with db.transaction() as cursor:
+        cursor.execute(f'SELECT count(*) FROM resampled."{table}"')
+        done = clean_work(db, site, now=later)
+    assert [removal.found.name for removal in done.removals] == ["rows of dataset unread"]
+    assert "somebody uses what an interrupted load has brought" in done.problems[0]
+    assert len(clean_work(db, site, now=later).removals) == 1
 
 
 def test_a_layer_is_recorded_with_where_it_lies(db: Database) -> None:

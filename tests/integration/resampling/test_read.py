@@ -21,7 +21,7 @@ from muster.resampling.extract import extract_layer, window_of_box
 from muster.resampling.layer import GridSpec
 from muster.resampling.load import open_load
 from muster.resampling.read import open_layer, read_layer_window
-from muster.store.datasets import record_layer
+from muster.store.datasets import read_dataset, record_layer
 from tests.integration.resampling.layers import GRID, bands, cut, make_layer, make_values
 
 if TYPE_CHECKING:
@@ -304,6 +304,30 @@ def test_the_command_explains_what_is_wrong(db: Database, tmp_path: Path, invoke
         write_geotiff(tmp_path / "elevation.tif", without, ones, nodata=None)
         with pytest.raises(ConfigError, match="integers without nodata"):
             extract_layer(without, db, WHOLE, output=str(tmp_path / "out.tif"))
+
+
+def test_the_command_lists_what_there_is(db: Database, tmp_path: Path, invoke: Any) -> None:
+    assert invoke() == "no datasets yet\n"
+    assert json.loads(invoke("--json")) == {"datasets": []}
+    with in_all_places(db, tmp_path, "float32") as (layer, _):
+        registered = layer.model_copy(
+            update={"key": "relief@2024-03", "registered": True, "cog": None}
+        )
+        record_layer(db, registered, "run-1")
+        first, second = invoke().splitlines()
+        grid = layer.grid.to_grid().describe()
+        assert first.endswith(f"Z  elevation       cog, rows, tiles   {grid}")
+        assert second.endswith(f"Z  relief@2024-03  register           {grid}")
+        (_, told) = json.loads(invoke("--json"))["datasets"]
+        recorded_at = str(read_dataset(db, "relief@2024-03").recorded_at)
+        assert told == {
+            "key": "relief@2024-03", "grid": grid, "stores": ["register"], "run": "run-1",
+            "recorded_at": recorded_at,
+        }  # fmt: skip
+        # Tiles and rows of before are not this dataset's.
+        record_layer(db, layer.model_copy(update={"fingerprint": "e" * 64, "cog": None}))
+        assert "  nowhere  " in invoke().splitlines()[0]
+    assert "say which dataset" in invoke("--store", "cog")
 
 
 def test_a_very_wide_layer_is_read_in_parts(
