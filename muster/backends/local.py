@@ -232,7 +232,7 @@ def _start_runner(
         "MUSTER_INDEX": str(index),
         "MUSTER_ATTEMPT": str(wave.attempts[index]),
         "MUSTER_WORK": batch.work_uri,
-        **store_variables(batch.step, store_url),
+        **store_variables(batch, store_url),
         PARENT_VARIABLE: str(os.getpid()),
         "PYTHONUNBUFFERED": "1",
     }

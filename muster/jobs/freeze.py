@@ -112,6 +112,8 @@ def plan_batches(
                 group.skipped[step] = _why_skipped(elements)
                 continue
             batch = freeze_batch(site, run_id, work_uri, step, name, _elements(to_run), overrides)
+            needs_store = any(element.needs_store for element in to_run)
+            batch = batch.model_copy(update={"needs_store": needs_store})
             group.batches[step] = batch.id
             batches.append((name, batch))
         groups.append(group)

@@ -129,6 +129,9 @@ class Batch(Frozen):
     looks : bool
         Whether its elements only look at what is there: a clear runs them again although they
         succeeded, since what is there may have changed.
+    needs_store : bool or None
+        Whether its jobs are told where the store is; None of a batch that was frozen before plans
+        said so.
     """
 
     id: str
@@ -147,6 +150,7 @@ class Batch(Frozen):
     deadline_s: int | None = None
     environment: dict[str, str] = {}
     looks: bool = False
+    needs_store: bool | None = None
 
     @property
     def uri(self) -> str:
@@ -160,7 +164,9 @@ class Batch(Frozen):
 
     def to_json(self) -> str:
         """Render the batch as canonical JSON."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1)
+        # What was frozen before the field was there stays what it is, and what it is called.
+        without = {"needs_store"} if self.needs_store is None else None
+        return json.dumps(self.model_dump(mode="json", exclude=without), sort_keys=True, indent=1)
 
     def fence_uri(self, index: int) -> str:
         """Where the current attempt of an element is named."""

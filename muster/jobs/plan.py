@@ -51,6 +51,8 @@ class PlannedElement(Frozen):
         Why, in a sentence for people.
     inputs, outputs : dict
         As in :class:`muster.jobs.model.Element`.
+    needs_store : bool
+        Whether its job reads from Postgres or loads into it, and is told where that is.
     """
 
     step: str
@@ -60,6 +62,7 @@ class PlannedElement(Frozen):
     reason: str
     inputs: dict[str, Any] = {}
     outputs: dict[str, str] = {}
+    needs_store: bool = False
 
 
 class Plan(Frozen):

@@ -21,9 +21,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.errors import ConfigError
+
+if TYPE_CHECKING:
+    from muster.jobs.model import Batch
 
 STEPS: dict[str, str] = {
     "site.probe": "muster.jobs.probe:probe_environment",
@@ -39,7 +42,7 @@ STEPS: dict[str, str] = {
 """Dotted step name → "module:function"; the module is imported only inside the job."""
 
 STORE_STEPS = frozenset({"resampling.resample", "resampling.merge"})
-"""Steps that load into Postgres: only their jobs are told where it is."""
+"""Steps whose jobs are told where the store is if their batch does not say whether they need it."""
 
 STORE_VARIABLE = "MUSTER_STORE_URL"
 
@@ -87,11 +90,10 @@ def find_step(name: str) -> str | None:
     return None
 
 
-def store_variables(step: str, store_url: str | None) -> dict[str, str]:
-    """Say what the job of a step is told of the store: nothing, where it does not load into it."""
-    if store_url is None or step not in STORE_STEPS:
-        return {}
-    return {STORE_VARIABLE: store_url}
+def store_variables(batch: Batch, store_url: str | None) -> dict[str, str]:
+    """Say what a batch's jobs are told of the store: nothing, where they do not need it."""
+    needs = batch.step in STORE_STEPS if batch.needs_store is None else batch.needs_store
+    return {STORE_VARIABLE: store_url} if needs and store_url is not None else {}
 
 
 def load_step(name: str) -> StepFunction:

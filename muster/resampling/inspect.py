@@ -174,6 +174,8 @@ class _Inspection:
                 "overwrite": self.params.overwrite,
             },
             outputs={} if uri is None else {"parquet": uri},
+            needs_store=table is not None
+            or not all(layer["cog"] or layer["registered"] for layer in layers),
         )
 
     def _merge(self, decision: Decision, reason: str, **more: Any) -> PlannedElement:
@@ -228,6 +230,7 @@ class _Inspection:
                 "estimate": _estimate(layer, prepared),
             },
             outputs=outputs,
+            needs_store=layer.tiles or layer.table is not None,
         )
 
     def _make_layer(self, dataset: Dataset, source: Source, fit: Fit) -> Layer:

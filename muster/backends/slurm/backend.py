@@ -305,7 +305,7 @@ class SlurmBackend:
     def _write(self, wave: Wave) -> Path:
         """Write what is submitted, for people to read and for the job to use."""
         folder = submission_folder(wave)
-        told = store_variables(wave.batch.step, self._db.url)
+        told = store_variables(wave.batch, self._db.url)
         variables = {**told, **job_variables(wave, self._files.there)}
         files = {
             "job.sh": render_script(wave, slots=wave.batch.slots),

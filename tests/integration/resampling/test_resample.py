@@ -375,3 +375,25 @@ def test_a_merge_says_what_its_columns_are_called_and_whether_it_is_made_again(
     assert first["fingerprint"] != renamed["fingerprint"]
     assert first["overwrite"] is False
     assert plan_merge(tmp_path, overwrite=True).inputs["overwrite"] is True
+
+
+def test_only_what_reads_from_the_store_or_loads_into_it_is_told_where_it_is(
+    tmp_path: Path,
+) -> None:
+    write_source(tmp_path / "source.tif")
+    file = {"output": str(tmp_path / "m.parquet")}
+    needs = {}
+    for stores in (["cog"], ["tiles"], ["rows", "cog"]):
+        for merge in (file, {"table": "m"}):
+            asked = {**params(tmp_path, store=stores), "merge": merge}
+            inspect_datasets(params=asked, plan=tmp_path / "plan.json")
+            made = Plan.model_validate_json((tmp_path / "plan.json").read_bytes())
+            needs[*stores, *merge] = [element.needs_store for element in made.elements]
+    assert needs == {
+        ("cog", "output"): [False, False],
+        ("cog", "table"): [False, True],
+        ("tiles", "output"): [True, True],
+        ("tiles", "table"): [True, True],
+        ("rows", "cog", "output"): [True, False],
+        ("rows", "cog", "table"): [True, True],
+    }

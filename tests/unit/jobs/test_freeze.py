@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from muster.backends.slurm.place import SlurmPlace
-from muster.jobs.freeze import freeze_batch
+from muster.jobs.freeze import freeze_batch, plan_batches
 from muster.jobs.model import Batch, Caps, Element, Resources
+from muster.jobs.plan import Decision, Plan, PlannedElement
+from muster.jobs.step import STORE_VARIABLE, store_variables
 from muster.site import Site, SlurmPool, read_site
 
 
@@ -28,6 +32,33 @@ def test_a_batch_on_slurm_is_frozen_with_its_place() -> None:
     )
     assert batch.caps == Caps(memory_mib=250 * 1024, time_limit_s=86400)
     assert Batch.model_validate_json(batch.to_json()) == batch
+
+
+@pytest.mark.parametrize("needs", [(), (False, True), (False, False), (True,)])
+def test_a_batch_needs_the_store_where_one_of_its_elements_does(needs: tuple[bool, ...]) -> None:
+    elements = tuple(
+        PlannedElement(
+            step="traits.aoa", name=str(number), group="SLA", decision=decision, reason="",
+            needs_store=needed,
+        )
+        for decision, flags in ((Decision.RUN, needs or (False,)), (Decision.REUSED, (True,)))
+        for number, needed in enumerate(flags)
+    )  # fmt: skip
+    plan = Plan(workflow="traits", elements=elements)
+    ((_, batch),) = plan_batches(read_site("laptop"), "run", "/work/runs/run", plan, {}).batches
+    assert batch.needs_store is any(needs)
+    told = {STORE_VARIABLE: "postgresql://here"} if any(needs) else {}
+    assert store_variables(batch, "postgresql://here") == told
+    assert store_variables(batch, None) == {}
+
+
+@pytest.mark.parametrize("step", ["resampling.resample", "traits.aoa"])
+def test_a_batch_frozen_before_plans_said_so_is_as_it_was(step: str) -> None:
+    frozen = freeze(read_site("laptop"), "traits.aoa").model_copy(update={"step": step})
+    assert "needs_store" not in frozen.to_json()
+    again = Batch.model_validate_json(frozen.to_json())
+    assert (again, again.uri) == (frozen, frozen.uri)
+    assert bool(store_variables(again, "postgresql://here")) is (step == "resampling.resample")
 
 
 def test_a_local_batch_has_no_place_on_slurm() -> None:
