@@ -293,7 +293,7 @@ class TestRefused:
             run(tmp_path / "m.parquet")
 
     def test_a_dataset_that_is_not_there(self, tmp_path: Path) -> None:
-        layers = dump([LAYERS[0], make_layer("soil@2024-03", GRID, "float32")])
+        layers = dump([LAYERS[0], make_layer("soil", GRID, "float32", key="soil@2024-03")])
         layers[1]["dataset"]["name"] = "soil"
         with pytest.raises(MissingInput, match=r"where: soil@2024-03.*resample it first"):
             merge_layers(layers=layers, parquet=tmp_path / "m.parquet")
