@@ -12,6 +12,7 @@ from muster.errors import ConfigError, InvalidInput, Transient
 from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band
 from muster.resampling import merge, merge_table
+from muster.resampling.layer import FINGERPRINT_TAG
 from muster.resampling.load import open_load
 from muster.resampling.merge import merge_layers
 from muster.store import loads
@@ -278,7 +279,8 @@ def test_cogs_and_tiles_merge_alike(store: Database, tmp_path: Path) -> None:
     layer = LAYERS[0]
     grid = layer.grid.to_grid()
     cog = tmp_path / "a.tif"
-    with write_cog(cog, grid, [Band("a")], CogFormat("float32", np.nan)) as writer:
+    tags = {FINGERPRINT_TAG: layer.fingerprint}
+    with write_cog(cog, grid, [Band("a")], CogFormat("float32", np.nan), tags=tags) as writer:
         writer.write(grid.whole, VALUES[layer.key][None])
     filed = layer.model_copy(update={"cog": str(cog), "tiles": False})
     for name, of in (("tiles", layer), ("cog", filed)):

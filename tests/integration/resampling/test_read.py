@@ -18,7 +18,7 @@ from muster.cli.resampling_read import read as read_command
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.raster.grid import Window
 from muster.resampling.extract import extract_layer, window_of_box
-from muster.resampling.layer import GridSpec
+from muster.resampling.layer import FINGERPRINT_TAG, GridSpec
 from muster.resampling.load import open_load
 from muster.resampling.read import open_layer, read_layer_window
 from muster.store.datasets import read_dataset, record_layer
@@ -42,6 +42,7 @@ def write_geotiff(path: Path, layer: Layer, values: np.ndarray[Any, Any], **chan
     }  # fmt: skip
     with rasterio.open(path, "w", **profile | changes) as dataset:
         dataset.write(values, 1)
+        dataset.update_tags(**{FINGERPRINT_TAG: layer.fingerprint})
 
 
 @contextmanager
