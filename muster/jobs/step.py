@@ -41,9 +41,6 @@ STEPS: dict[str, str] = {
 }
 """Dotted step name → "module:function"; the module is imported only inside the job."""
 
-STORE_STEPS = frozenset({"resampling.resample", "resampling.merge"})
-"""Steps whose jobs are told where the store is if their batch does not say whether they need it."""
-
 STORE_VARIABLE = "MUSTER_STORE_URL"
 
 StepFunction = Callable[..., Mapping[str, Any] | None]
@@ -92,8 +89,7 @@ def find_step(name: str) -> str | None:
 
 def store_variables(batch: Batch, store_url: str | None) -> dict[str, str]:
     """Say what a batch's jobs are told of the store: nothing, where they do not need it."""
-    needs = batch.step in STORE_STEPS if batch.needs_store is None else batch.needs_store
-    return {STORE_VARIABLE: store_url} if needs and store_url is not None else {}
+    return {STORE_VARIABLE: store_url} if batch.needs_store and store_url is not None else {}
 
 
 def load_step(name: str) -> StepFunction:
