@@ -117,6 +117,13 @@ def weighted_rows(source, origin, inside, rows, cols, scaling, limits, judge, re
             columns_weight = np.empty(end - begin)
         total = columns_total[: end - begin]
         weights = columns_weight[: end - begin]
+        # Whole blocks side by side, all there: no index has to be looked up.
+        size = col_begin[cell + 1] - col_begin[cell]
+        blocks = everywhere and end - begin == size * (last + 1 - cell)
+        for j in range(cell, last + 1):
+            blocks = blocks and col_first[j] == begin + size * (j - cell)
+        for k in range(col_begin[cell], col_begin[last + 1]):
+            blocks = blocks and col_weights[k] == 1.0
         for t in range(height):
             first = max(row_first[t], top)
             stop = min(row_first[t] + row_begin[t + 1] - row_begin[t], bottom)
@@ -126,17 +133,18 @@ def weighted_rows(source, origin, inside, rows, cols, scaling, limits, judge, re
             for j in range(cell, last + 1):
                 s = 0.0
                 n = 0.0
-                # Weights, tile and strip begin elsewhere: what is added gives the place in each.
-                base = col_begin[j] - col_first[j]
-                start = _clamp(col_first[j], left, right)
-                end = _clamp(col_begin[j + 1] - base, left, right)
-                if everywhere:
-                    for c in range(start, end):
-                        s += col_weights[base + c] * total[c - begin]
-                        n += col_weights[base + c] * weights[c - begin]
+                if blocks:
+                    at = size * (j - cell)
+                    for c in range(at, at + size):
+                        s += total[c]
+                        n += weights[c]
                 else:
+                    # Weights, tile and strip begin elsewhere: the sums give the place in each.
+                    base = col_begin[j] - col_first[j]
+                    start = _clamp(col_first[j], left, right)
+                    end = _clamp(col_begin[j + 1] - base, left, right)
                     for c in range(start, end):
-                        if there[c - left]:
+                        if everywhere or there[c - left]:
                             s += col_weights[base + c] * total[c - begin]
                             n += col_weights[base + c] * weights[c - begin]
                 if n >= least_fraction * (row_totals[t] * col_totals[j]) and n > 0.0:
