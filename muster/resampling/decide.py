@@ -101,7 +101,7 @@ def plan_dataset(source: Source, target: Grid, dataset: Dataset, tolerance_px: f
     cols, rows = cols.settled(tolerance_px), rows.settled(tolerance_px)
     fit = _compare(rows, cols, dataset.method, period)
     if not overlaps(fit, source.grid):
-        raise _outside(source, target)
+        raise explain_outside(source, target)
     return fit
 
 
@@ -209,7 +209,8 @@ def overlaps(fit: Fit, source: Grid) -> bool:
     return right > 0 and left < source.width
 
 
-def _outside(source: Source, target: Grid) -> InvalidInput:
+def explain_outside(source: Source, target: Grid) -> InvalidInput:
+    """Say that a target lies where the source has nothing."""
     return InvalidInput(
         "the target lies outside the source",
         where=source.name,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from muster.resampling.decide import Fit, plan_dataset, result_type
+from muster.resampling.decide import Fit, explain_outside, plan_dataset, result_type
 from muster.resampling.finish import Finish
 from muster.resampling.separable import Separable
 from muster.resampling.stream import SeparableStream
 from muster.resampling.warp import WarpStream
-from muster.resampling.warp_plan import plan_warp, plan_warp_work
+from muster.resampling.warp_plan import lies_outside, plan_warp, plan_warp_work
 from muster.resampling.work_plan import plan_work
 
 if TYPE_CHECKING:
@@ -125,6 +125,8 @@ def prepare(
             source, dataset, fit, method, work, finish=finish, threads=demand.threads
         )
     else:
+        if lies_outside(source.grid, target):
+            raise explain_outside(source, target)
         warp = plan_warp(source.grid, target)
         work = plan_warp_work(
             source,

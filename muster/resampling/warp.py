@@ -22,12 +22,19 @@ from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
+from muster.errors import ConfigError
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error, gdal_environment
 from muster.raster.grid import Window
 from muster.resampling.decide import blank_of
 from muster.resampling.methods import AREA_METHODS, KERNEL_METHODS
 from muster.resampling.reader import StripReader, open_handles
-from muster.resampling.warp_plan import MOST_VIEW_PX, SAMPLES, source_position, turn_of
+from muster.resampling.warp_plan import (
+    LARGEST_VIEW_PX,
+    MOST_VIEW_PX,
+    SAMPLES,
+    source_position,
+    turn_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -56,6 +63,9 @@ _EXACT_PX = 1e-9
 rasterio takes no 0."""
 
 _HALF_TURN_DEG = 180.0
+
+_SEAM_PX = 4
+"""Pixels beyond the source's edges that GDAL is shown: none of them has a value."""
 
 _ALL_ROUND = 0.75
 """Share of a turn from which on a view takes all longitudes."""
@@ -158,6 +168,14 @@ class WarpStream:
                 into = result[row : row + part.height, col : col + part.width]
                 into[:] = self._warp_piece(part, handle, pool)
             return result
+        if view.pixels > LARGEST_VIEW_PX:
+            raise ConfigError(
+                "a cell of the target spans more source pixels than can be warped at once",
+                where=f"{self._source.name}, cell {piece.row}, {piece.col}",
+                got=f"{view.height} × {view.width} pixels",
+                expected=f"at most {LARGEST_VIEW_PX:,}",
+                do="average it to coarser pixels in its own CRS first",
+            )
         values = self._read(view, handle, pool)
         if values is None:
             return result
@@ -204,6 +222,9 @@ class WarpStream:
         elif turn is not None:
             turns = round((grid.width / 2 - (left + right) / 2) / turn)
             left, right = left + round(turns * turn), right + round(turns * turn)
+        # What lies outside the source matters where shares of a cell do; else a seam is enough.
+        if self._dataset.min_valid_fraction == 0:
+            down, across = min(down, _SEAM_PX), min(across, _SEAM_PX)
         if self._fit.period is None:
             left, right = max(left, -across), min(right, grid.width + across)
         top, bottom = max(top, -down), min(bottom, grid.height + down)

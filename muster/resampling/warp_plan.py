@@ -30,6 +30,9 @@ SAMPLES = 33
 _PIECE_PX = 1024
 """Source pixels along a side that a piece of the target is meant to look at."""
 
+LARGEST_VIEW_PX = 1 << 24
+"""Source pixels that a single cell may look at."""
+
 MOST_VIEW_PX = 1 << 22
 """Source pixels of a piece from which on it is divided, down to a single cell."""
 
@@ -101,6 +104,35 @@ def source_position(
 @functools.lru_cache(maxsize=16)
 def _transformer(from_wkt: str, to_wkt: str) -> Transformer:
     return Transformer.from_crs(from_wkt, to_wkt, always_xy=True)
+
+
+def lies_outside(source: Grid, target: Grid) -> bool:
+    """Say whether a target in another CRS has nothing of the source.
+
+    Places of the one are looked for in the other, both ways: either may be far smaller.
+    """
+    row, col = _lattice(target)
+    r, c = source_position(source, target, row, col)
+    turn = turn_of(source)
+    with np.errstate(invalid="ignore"):
+        c = c if turn is None else np.mod(c, turn)
+        if np.any((r >= 0) & (r <= source.height) & (c >= 0) & (c <= source.width)):
+            return False
+    row, col = _lattice(source)
+    s, t = source.transform, target.transform
+    transformer = _transformer(source.crs.to_wkt(), target.crs.to_wkt())
+    x, y = transformer.transform(s.c + col * s.a, s.f + row * s.e)
+    with np.errstate(invalid="ignore"):
+        c, r = (x - t.c) / t.a, (y - t.f) / t.e
+        return not np.any((r >= 0) & (r <= target.height) & (c >= 0) & (c <= target.width))
+
+
+def _lattice(grid: Grid) -> tuple[FloatArray, FloatArray]:
+    """Return (row, col) of places all over a grid, its edges among them."""
+    rows = np.linspace(0, grid.height, SAMPLES)
+    cols = np.linspace(0, grid.width, SAMPLES)
+    row, col = np.meshgrid(rows, cols, indexing="ij")
+    return row.ravel(), col.ravel()
 
 
 def _holds_pole(source: Grid, target: Grid) -> bool:

@@ -13,7 +13,7 @@ from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
-from muster.errors import ConfigError
+from muster.errors import ConfigError, InvalidInput
 from muster.raster.grid import Grid
 from muster.resampling.datasets import Dataset
 from muster.resampling.decide import plan_dataset
@@ -201,7 +201,7 @@ def test_pieces_that_are_divided_are_the_same(
     write(path, rng.normal(0, 9, (400, 500)), **place)
     target = grid_of("EPSG:3035", 2500, 4_130_000, 2_780_000, 110, 120)
     wanted = bring(path, target, method, dtype="float64")
-    monkeypatch.setattr("muster.resampling.warp._MOST_PIECE_PX", 9000)
+    monkeypatch.setattr("muster.resampling.warp.MOST_VIEW_PX", 9000)
     found = bring(path, target, method, dtype="float64")
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 
@@ -223,7 +223,7 @@ def test_memory_that_is_too_small_is_refused_with_what_would_do(path: str) -> No
     write(path, np.ones((200, 300)), crs="EPSG:4326", transform=Affine(0.02, 0, 8, 0, -0.02, 48))
     target = grid_of("EPSG:3035", 10_000, 4_130_000, 2_780_000, 20, 20)
     with pytest.raises(ConfigError, match="too small for one piece") as caught:
-        ready(path, target, "average", Demand(64))
+        ready(path, target, "average", Demand(20))
     least = int(str(caught.value).split("at least ")[1].split("MiB")[0])
     assert isinstance(ready(path, target, "average", Demand(least)).stream, WarpStream)
 
@@ -315,8 +315,25 @@ class TestPredictors:
         np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
-def test_a_target_outside_the_source_in_another_crs_has_no_values(path: str) -> None:
+def test_a_target_outside_the_source_in_another_crs_is_refused(path: str) -> None:
     write(path, np.ones((20, 30)), crs="EPSG:4326", transform=Affine(0.1, 0, 8, 0, -0.1, 48))
-    target = grid_of("EPSG:32719", 20_000, 0, 8_000_000, 22, 50)
-    prepared = ready(path, target, "average")
-    assert np.isnan(whole(prepared)).all()
+    with pytest.raises(InvalidInput, match="the target lies outside the source"):
+        ready(path, grid_of("EPSG:32719", 20_000, 0, 8_000_000, 22, 50), "average")
+
+
+def test_a_source_far_smaller_than_a_cell_is_found(path: str) -> None:
+    write(path, np.ones((20, 30)), crs="EPSG:4326", transform=Affine(1e-4, 0, 8, 0, -1e-4, 48))
+    found = bring(path, grid_of("EPSG:3035", 100_000, 2_500_000, 5_500_000, 45, 40), "max")
+    assert np.nanmax(found) == 1
+    assert np.isfinite(found).sum() <= 4
+
+
+def test_a_cell_that_spans_too_much_is_refused(path: str) -> None:
+    with rasterio.open(
+        path, "w", driver="GTiff", height=6000, width=6000, count=1, dtype="uint8",
+        crs="EPSG:4326", transform=Affine(1e-3, 0, 8, 0, -1e-3, 50), sparse_ok=True,
+    ):  # fmt: skip
+        pass
+    prepared = ready(path, grid_of("EPSG:3035", 2_000_000, 3_000_000, 4_000_000, 1, 1), "max")
+    with pytest.raises(ConfigError, match="more source pixels than can be warped"):
+        whole(prepared)
