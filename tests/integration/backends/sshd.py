@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -161,11 +162,12 @@ class Sshd:
     def _sessions(self) -> list[psutil.Process]:
         """List the server's own processes of all connections, without what they run."""
         assert self._process is not None
-        return [
-            process
-            for process in psutil.Process(self._process.pid).children(recursive=True)
-            if process.name().startswith("sshd")
-        ]
+        sessions = []
+        for process in psutil.Process(self._process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # a session may end at any time
+                if process.name().startswith("sshd"):
+                    sessions.append(process)
+        return sessions
 
 
 def _kill(processes: list[psutil.Process]) -> None:
