@@ -14,7 +14,7 @@ BIN := .venv/bin
 # How many processes run the tests; much of their time they wait for services.
 PROCESSES ?= 2
 
-.PHONY: help run stop status slurm slurm-stop test test-quick test-slow test-slurm lint format bench lock
+.PHONY: help run stop status slurm slurm-stop test test-quick test-slow test-slurm test-thorough lint format bench lock
 
 help: ## Say what there is to type.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1:\2/p' Makefile | while IFS=: read -r name text; do \
@@ -53,13 +53,16 @@ slurm-stop: ## End all that 'make slurm' has started, jobs too.
 		$(BIN)/python -m muster.laptop.slurm stop
 
 test: .venv/.complete ## Run all tests, those against a live Airflow too (minutes).
-	$(BIN)/pytest -n $(PROCESSES) -m "not slurm_faults"
+	$(BIN)/pytest -n $(PROCESSES) -m "not slurm_faults and not thorough"
 
 test-quick: .venv/.complete ## Run the tests that take seconds.
-	$(BIN)/pytest -n $(PROCESSES) -m "not slow and not airflow and not slurm_faults"
+	$(BIN)/pytest -n $(PROCESSES) -m "not slow and not airflow and not slurm_faults and not thorough"
 
 test-slow: .venv/.complete ## Run the tests that take minutes.
-	$(BIN)/pytest -n $(PROCESSES) -m "(slow or airflow) and not slurm_faults"
+	$(BIN)/pytest -n $(PROCESSES) -m "(slow or airflow) and not slurm_faults and not thorough"
+
+test-thorough: .venv/.complete ## Run the tests that take minutes of processors or of a live Airflow.
+	$(BIN)/pytest -m thorough
 
 test-slurm: .venv/.complete ## Break Slurm clusters in every way, one test after the other (long).
 	$(BIN)/pytest -m slurm_faults

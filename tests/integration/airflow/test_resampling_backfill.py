@@ -97,6 +97,7 @@ def test_the_plan_tells_every_decision_with_its_reason(
         assert "10 × 10" in line, "how a cell is made, and why"
 
 
+@pytest.mark.thorough
 def test_the_month_that_arrives_is_made_when_its_run_is_cleared(
     muster: Muster, folder: Path, backfilled: dict[int, str]
 ) -> None:
@@ -108,6 +109,7 @@ def test_the_month_that_arrives_is_made_when_its_run_is_cleared(
     assert_month_is_right(folder, ABSENT)
 
 
+@pytest.mark.thorough
 def test_a_run_without_a_merge_says_so_and_a_dataset_that_fails_leaves_the_other_alone(
     muster: Muster, folder: Path, tmp_path: Path
 ) -> None:

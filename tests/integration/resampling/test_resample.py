@@ -159,7 +159,8 @@ def test_a_load_that_was_killed_goes_on_and_equals_a_clean_one(
     where: str, store: Database, tmp_path: Path
 ) -> None:
     write_source(tmp_path / "source.tif")
-    step = inputs(tmp_path, store=[where], resolution=5)
+    # Rows take their time; tiles are written faster than one can look.
+    step = inputs(tmp_path, store=[where], resolution=10 if where == "rows" else 5)
     process = start({**step, "window_px": 256}, store, tmp_path)
     deadline = time.monotonic() + 120
     while count_windows(store) < 3:

@@ -42,7 +42,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("memory", [LEAST_MEMORY_MIB, 256])
 @pytest.mark.parametrize("method", ["average", "nearest", "cubic", "mode"])
 def test_one_crs(method: str, memory: int, large: str) -> None:
