@@ -130,9 +130,14 @@ def test_a_network_that_hangs_holds_nobody_up(
 
 
 def test_the_log_has_a_line_at_the_end_and_not_one_a_window(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO)
+    # Whoever configured logging before, in the same process, has no say here.
+    ours = logging.getLogger("muster.jobs.child")
+    monkeypatch.setattr(ours, "handlers", [caplog.handler])
+    monkeypatch.setattr(ours, "propagate", False)
+    monkeypatch.setattr(ours, "disabled", False)
+    caplog.set_level(logging.INFO, logger=ours.name)
     report = _ProgressReport(tmp_path / "progress.json")
     for number in range(1, 101):
         report(number / 100, f"window {number} of 100")
