@@ -154,7 +154,7 @@ def test_every_store_holds_the_same(store: Database, tmp_path: Path) -> None:
     assert value == expected[0, 0]
 
 
-@pytest.mark.parametrize("where", ["tiles", "rows"])
+@pytest.mark.parametrize("where", [pytest.param("tiles", marks=pytest.mark.thorough), "rows"])
 def test_a_load_that_was_killed_goes_on_and_equals_a_clean_one(
     where: str, store: Database, tmp_path: Path
 ) -> None:

@@ -189,6 +189,7 @@ def test_what_cannot_be_compared_is_refused(write: Callable[..., str]) -> None:
         compare_rasters(waves, waves)
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_rasters(write: Callable[..., str]) -> None:
     values = np.zeros((7000, 7000), np.float32)
     values[5, 5] = 1

@@ -56,7 +56,7 @@ def test_one_crs(method: str, memory: int, large: str) -> None:
     assert peak <= memory + (BASE_MIB if memory < 256 else BESIDE_MIB)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["average", "bilinear"])
 def test_another_crs(method: str, large: str) -> None:
     place = (250, 0, 4_000_000, 0, -250, 3_200_000)

@@ -316,6 +316,7 @@ class TestRefused:
             run(tmp_path / "absent" / "m.parquet")
 
 
+@pytest.mark.thorough
 def test_memory_is_bounded(tmp_path: Path) -> None:
     code = f"""
 import numpy as np
