@@ -3,18 +3,21 @@
 Numba compiles them once and keeps the machine code on disk.  It notices a change of the file that a
 kernel stands in, but not of the files whose constants and functions have become part of it; so the
 code is kept in a folder that is named by all sources that hold kernels.  Where no folder can be
-written they are compiled anew in each process.  Kernels hold no lock of the interpreter, so that
-threads of windows run side by side.
+written they are compiled anew in each process.  Jobs by the hundred that find the folder empty may
+fill it at the same time.  Kernels hold no lock of the interpreter, so that threads of windows run
+side by side.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
+from numba.core.caching import IndexDataCacheFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,11 +47,25 @@ def kernel(function: F) -> F:
     try:
         _CONFIG.CACHE_DIR = _find_cache()
         compiled: Any = numba.njit(**options, cache=True)(function)
+        compiled._cache._cache_file.__class__ = _MachineCode
     except (RuntimeError, OSError):  # no folder that the machine code could be kept in
         compiled = numba.njit(**options)(function)
     finally:
         _CONFIG.CACHE_DIR = former
     return cast("F", compiled)
+
+
+class _MachineCode(IndexDataCacheFile):
+    """Numba's files of one kernel, but that no two of them ever have one name.
+
+    Numba counts them, as far as its index tells.  Two processes that compile a kernel for other
+    types at the same time take the same number, and whoever comes next runs the machine code of
+    the one with the arrays of the other.
+    """
+
+    def _data_name(self, number: int) -> str:
+        del number
+        return f"{self._index_name}.{uuid.uuid4().hex}.nbc"
 
 
 def digest_sources(package: Path = _PACKAGE) -> str:

@@ -48,6 +48,58 @@ def test_kernels_work_where_nothing_can_be_kept(tmp_path: Path) -> None:
         assert call(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "file" / "below")) == "0 1"
 
 
+TOGETHER = """
+import sys
+import numpy as np
+from numba.core.caching import IndexDataCacheFile
+from muster.raster import kernels
+
+PIXELS = {kind: np.arange(12, dtype=kind).reshape(3, 4) for kind in ("float64", "uint8")}
+
+def blank(kind):
+    from muster.resampling.kernels import blank_others
+    # As another process would: with nothing compiled, and the same folder.
+    pixels = PIXELS[kind].copy()
+    same = kernels.kernel(blank_others.py_func)
+    same(pixels, np.array([1.0, 7.0]), pixels.dtype.type(0))
+    return pixels.astype(int).ravel().tolist()
+
+# Both look into the empty index; then both write it, and the second its code before the first.
+save_index = IndexDataCacheFile._save_index
+waiting = []
+
+def interleave(file, overloads):
+    if not waiting:
+        waiting.append((file, overloads))
+        blank("uint8")
+    else:
+        save_index(*waiting[0])
+        save_index(file, overloads)
+
+if sys.argv[1:] == ["write"]:
+    IndexDataCacheFile._save_index = interleave
+    blank("float64")
+    assert len(waiting) == 1
+else:
+    print([blank(kind) for kind in PIXELS])
+"""
+
+
+def test_two_processes_that_compile_at_once_keep_their_own_code(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "NUMBA_CACHE_DIR": str(tmp_path)}
+    for how in ("write", "read"):
+        done = subprocess.run(
+            [sys.executable, "-c", TOGETHER, how],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    wanted = [0, 1, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0]
+    assert done.stdout.strip() == str([wanted, wanted])
+
+
 def test_a_change_of_any_source_of_a_kernel_is_noticed(tmp_path: Path) -> None:
     import shutil
 
