@@ -93,15 +93,19 @@ def run(**options: Any) -> int:
 @_site_option
 @click.option("--overwrite", is_flag=True, help="As if what is up to date were to be computed.")
 @_json_option
-def plan(**options: Any) -> None:
-    """Say what a run would do: decision, windows, memory and time of each dataset."""
+def plan(**options: Any) -> int:
+    """Say what a run would do: decision, windows, memory and time of each dataset.
+
+    Exits with 1 where an input is wrong, or none is there: such a run would fail.
+    """
     params = _read_params(options)
     made = _inspect(params, options)
     rows = [_tell_element(params, made, name) for name in _names(made)]
     if options["as_json"]:
         click.echo(json.dumps({"datasets": rows, "facts": made.facts}, indent=1))
-        return
-    click.echo("\n".join(render_plan(rows)))
+    else:
+        click.echo("\n".join(render_plan(rows)))
+    return os.EX_OK if _may_succeed(made) else 1
 
 
 @resampling.command()
@@ -160,6 +164,15 @@ def _describe_time(seconds: float) -> str:
     from muster.jobs.eta import describe_roughly
 
     return f"{seconds:.2g} s" if seconds < _LONG_S else describe_roughly(seconds)
+
+
+def _may_succeed(made: Plan) -> bool:
+    """Say whether a run would: what is missing leaves it good, as long as anything is there."""
+    from muster.jobs.plan import Decision
+
+    decisions = {element.decision for element in made.elements}
+    makes = {Decision.RUN, Decision.REUSED}
+    return Decision.INVALID_INPUT not in decisions and not makes.isdisjoint(decisions)
 
 
 def _names(made: Plan) -> list[str]:

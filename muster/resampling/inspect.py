@@ -206,6 +206,9 @@ class _Inspection:
         )
         layer = self._make_layer(filled, source, prepared.fit)
         outputs, reason = {}, f"{layer.kind}: {layer.reason}"
+        if source.gaps:
+            share = f"{100 * source.gaps:.2g} %"
+            reason = f"{reason}; none of the {len(uris)} files covers {share} of their extent"
         decision = Decision.RUN
         if layer.cog is not None:
             if not params.overwrite and _holds(layer.cog, layer.fingerprint):

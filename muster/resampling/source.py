@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -61,6 +62,8 @@ class Source:
         Whether a mask beside the values says which pixels have one.
     mosaic : str or None
         The VRT that shows several files as one.
+    gaps : float
+        Share of its pixels that none of the files covers.
     """
 
     uris: tuple[str, ...]
@@ -74,6 +77,7 @@ class Source:
     overviews: tuple[int, ...]
     masked: bool
     mosaic: str | None = None
+    gaps: float = 0.0
 
     @property
     def name(self) -> str:
@@ -272,8 +276,14 @@ def _join(files: Sequence[Source]) -> Source:
     transform = t @ rasterio.Affine.translation(left, top)
     grid = Grid(first.grid.crs, transform, height, width)
     places = [(col - left, row - top) for col, row in offsets]
-    if first.nodata is None and not first.dtype.startswith("float"):
-        _check_covered(files, grid, places)
+    gaps = _share_of_gaps(files, grid, places)
+    if gaps and first.nodata is None and not first.dtype.startswith("float"):
+        raise InvalidInput(
+            "files of one dataset leave gaps, and declare no nodata",
+            where=files[0].uris[0],
+            got=f"{len(files)} files in {grid.describe()}",
+            do="set nodata in the files, with 'rio edit-info --nodata'",
+        )
     return Source(
         uris=tuple(uri for file in files for uri in file.uris),
         band=1,
@@ -286,26 +296,25 @@ def _join(files: Sequence[Source]) -> Source:
         overviews=first.overviews,
         masked=False,
         mosaic=_render_mosaic(files, grid, places),
+        gaps=gaps,
     )
 
 
-def _check_covered(files: Sequence[Source], grid: Grid, places: Sequence[tuple[int, int]]) -> None:
-    """Refuse gaps between files whose type has nothing that could stand for no value."""
-    sizes = [(file.grid.width, file.grid.height) for file in files]
-    boxes = [(c, r, c + w, r + h) for (c, r), (w, h) in zip(places, sizes, strict=True)]
-    xs = np.unique([x for box in boxes for x in (box[0], box[2])])
-    ys = np.unique([y for box in boxes for y in (box[1], box[3])])
-    covered = np.zeros((len(ys) - 1, len(xs) - 1), dtype=np.bool_)
-    for left, top, right, bottom in boxes:
-        rows = slice(*np.searchsorted(ys, (top, bottom)))
-        covered[rows, slice(*np.searchsorted(xs, (left, right)))] = True
-    if not covered.all():
-        raise InvalidInput(
-            "files of one dataset leave gaps, and declare no nodata",
-            where=files[0].uris[0],
-            got=f"{len(files)} files in {grid.describe()}",
-            do="set nodata in the files, with 'rio edit-info --nodata'",
-        )
+def _share_of_gaps(files: Sequence[Source], grid: Grid, places: Sequence[tuple[int, int]]) -> float:
+    """Say what share of a grid's pixels none of the files covers."""
+    left, top = np.array(places, dtype=np.int64).T
+    right = left + [file.grid.width for file in files]
+    bottom = top + [file.grid.height for file in files]
+    covered = 0
+    for upper, lower in pairwise(np.unique([*top, *bottom]).tolist()):
+        there = np.flatnonzero((top <= upper) & (bottom >= lower))
+        there = there[np.argsort(left[there])]
+        # Each file adds what lies beyond all that begin before it.
+        ends = np.maximum.accumulate(np.append(0, right[there]))
+        new = ends[1:] - np.maximum(left[there], ends[:-1])
+        covered += (lower - upper) * int(np.maximum(new, 0).sum())
+    pixels = grid.height * grid.width
+    return (pixels - covered) / pixels
 
 
 def _offset_px(grid: Grid, other: Grid) -> tuple[float, float]:

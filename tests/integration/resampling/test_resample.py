@@ -330,6 +330,15 @@ def test_one_bad_dataset_leaves_the_others_alone(tmp_path: Path) -> None:
     assert set(made.products) == {"field"}
 
 
+def test_the_plan_says_what_no_file_covers(tmp_path: Path) -> None:
+    write_source(tmp_path / "tile_1.tif")
+    write_source(tmp_path / "tile_2.tif", left=10.0 * COLS * 2)
+    (element,) = plan(tmp_path, path=str(tmp_path / "tile_*.tif")).elements
+    assert "none of the 2 files covers 33 % of their extent" in element.reason
+    (element,) = plan(tmp_path, path=str(tmp_path / "tile_1.tif")).elements
+    assert "covers" not in element.reason
+
+
 def test_the_store_is_not_touched_where_nothing_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ class Steps:
         self.params: dict[str, Any] = {}
         self.merged: list[dict[str, Any]] = []
         self.wind = Decision.MISSING_INPUT
+        self.soil = Decision.RUN
 
     def inspect(
         self, *, params: dict[str, Any], bands: str, plan: Path, gpus: dict[str, int],
@@ -110,7 +111,7 @@ class Steps:
         elements = [
             PlannedElement(step=step, name="wind", group="wind", decision=self.wind,
                            reason="no such file; where: wind-2024-03.tif"),
-            PlannedElement(step=step, name="soil", group="soil", decision=Decision.RUN,
+            PlannedElement(step=step, name="soil", group="soil", decision=self.soil,
                            reason="not there yet", inputs={"layer": LAYER, "estimate": ESTIMATE}),
         ]  # fmt: skip
         if params["merge"]:
@@ -158,6 +159,22 @@ def test_the_plan_says_decision_reason_windows_memory_and_time(
     assert steps.params["interval_start"] == "2024-03-01T00:00:00Z"
     assert steps.params["interval_end"] == "2024-04-01T00:00:00Z"
     assert steps.params["memory"] == "1024MiB"
+
+
+def test_a_plan_of_what_would_fail_exits_so(
+    params: Path, steps: Steps, capsys: pytest.CaptureFixture[str]
+) -> None:
+    month = ("--params", str(params), "--year", "2024", "--month", "3")
+    write(params, merge=None)
+    for soil, wind, code in (
+        (Decision.REUSED, Decision.MISSING_INPUT, 0),
+        (Decision.RUN, Decision.INVALID_INPUT, 1),
+        (Decision.MISSING_INPUT, Decision.MISSING_INPUT, 1),
+    ):
+        steps.soil, steps.wind = soil, wind
+        for more in ((), ("--json",)):
+            assert main(["resampling", "plan", *month, *more]) == code
+            assert "soil" in capsys.readouterr().out
 
 
 def test_the_plan_as_json_for_some_datasets(

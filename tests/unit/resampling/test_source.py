@@ -349,6 +349,23 @@ class TestMosaic:
         wanted[2:, 4:] = 2
         np.testing.assert_array_equal(found, wanted)
 
+    @pytest.mark.parametrize("seed", range(4))
+    def test_the_share_of_gaps_is_told(self, seed: int, tmp_path: Path) -> None:
+        values = make_values("float32")
+        height, width = values.shape
+        rng = np.random.default_rng(seed)
+        boxes = []
+        there = np.zeros(values.shape, dtype=bool)
+        for _ in range(6):
+            top, left = int(rng.integers(height - 1)), int(rng.integers(width - 1))
+            bottom, right = int(rng.integers(top, height)) + 1, int(rng.integers(left, width)) + 1
+            boxes.append((top, bottom, left, right))
+            there[top:bottom, left:right] = True
+        source = look_at_source(self.cut(tmp_path, values, boxes))
+        grid = source.grid
+        assert source.gaps == pytest.approx(1 - there.sum() / (grid.height * grid.width), abs=1e-12)
+        assert look_at_source(self.cut(tmp_path, values, self.BOXES)).gaps == 0
+
     @pytest.mark.parametrize(
         ("what", "profile"),
         [
