@@ -9,6 +9,7 @@ counted.
 
     python benchmarks/resampling.py                21,600 × 43,200, and smaller ones for memory
     python benchmarks/resampling.py --rows 5400    a quick look
+    python benchmarks/resampling.py --predictor 1  a source that costs less to decode
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ DECODE = "decode"
 WORKS = ("average", "gdalwarp", "cog", "gdalwarp-zstd")
 
 
-def make_source(path: Path, rows: int) -> None:
+def make_source(path: Path, rows: int, predictor: int) -> None:
     """Write a smooth field with noise of 1/16, a fifth of it nodata."""
     cols = 2 * rows
     rng = np.random.default_rng(0)
@@ -67,7 +68,7 @@ def make_source(path: Path, rows: int) -> None:
         blockysize=BLOCK,
         compress="zstd",
         zstd_level=1,
-        predictor=3,
+        predictor=predictor,
         num_threads=os.cpu_count(),
         bigtiff="yes",
     ) as dataset:
@@ -158,7 +159,7 @@ def register(path: Path) -> None:
 
 
 def run(work: str, folder: Path, threads: int) -> None:
-    """Do one of the works: ``NAME:SOURCE[:ROWS]``."""
+    """Do one of the works: ``NAME:SOURCE[:ROWS[:PREDICTOR]]``."""
     name, source, *rows = work.split(":")
     path = folder / source
     if name == DECODE:
@@ -166,7 +167,7 @@ def run(work: str, folder: Path, threads: int) -> None:
     elif name == "register":
         register(path)
     elif name == "make":
-        make_source(path, int(rows[0]))
+        make_source(path, *map(int, rows))
     elif name == "check":
         (folder / "different").write_text(repr(check_equal(folder)))
     else:
@@ -195,6 +196,7 @@ def main() -> None:
     """Measure, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=21_600)
+    parser.add_argument("--predictor", type=int, default=3, help="Of TIFF: 3, or 1 for none.")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path)
@@ -209,7 +211,8 @@ def main() -> None:
                  for share in (1.0, 0.5, 0.1)}  # fmt: skip
         # What this process takes at its peak would count for those that it starts.
         for share, rows in sizes.items():
-            measure(__file__, f"make:{share}.tif:{rows}", folder, options.threads)
+            work = f"make:{share}.tif:{rows}:{options.predictor}"
+            measure(__file__, work, folder, options.threads)
         works = [f"{DECODE}:1.0.tif"]
         for rows in (360, options.rows // 2):
             works += [f"{name}:1.0.tif:{rows}" for name in WORKS]
@@ -232,6 +235,7 @@ def main() -> None:
         said = {
             **describe_run(),
             "pixels": 2 * options.rows**2,
+            "predictor": options.predictor,
             "budget_mib": BUDGET_MIB,
             "megapixels": {f"{s}.tif": round(2 * r**2 / 1e6) for s, r in sizes.items()},
             "medians": medians,
