@@ -34,6 +34,9 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
     {
         # Airflow's five components, their pools, and every running task hold connections.
         "max_connections": "300",
+        # Workers that outlive a killed scheduler keep its connections open, and with them the locks
+        # of the transaction that it was in: the run that these are on would never end.
+        "idle_in_transaction_session_timeout": "120s",
         "unix_socket_permissions": "0700",
         "timezone": "'UTC'",
         "log_timezone": "'UTC'",

@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 
 import psutil
 import psycopg2
@@ -10,6 +12,7 @@ import pytest
 
 from muster.errors import ConfigError
 from muster.laptop.postgres import (
+    SETTINGS,
     ensure_database,
     find_postgres,
     parse_postmaster_pid,
@@ -44,6 +47,48 @@ def test_server_is_reached_by_its_socket_only(postgres_server):
     assert listening == []
     socket = postgres_server.socket_folder / ".s.PGSQL.5432"
     assert socket.stat().st_mode & 0o077 == 0
+
+
+HELD = """
+import os, sys, time
+import psycopg2
+connection = psycopg2.connect(sys.argv[1])
+connection.cursor().execute("SELECT 1 FROM held FOR UPDATE")
+if os.fork() == 0:  # a worker: it has the connection, too
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_no_lock_of_a_killed_process_stays_with_what_it_has_started(tmp_path):
+    limit = "idle_in_transaction_session_timeout"
+    assert SETTINGS[limit] == "120s"
+    folder = tmp_path / "pg"
+    server = start_postgres(folder, {**SETTINGS, limit: "2s"})
+    child = None
+    try:
+        url = server.url("postgres")
+        with contextlib.closing(psycopg2.connect(url)) as connection:
+            connection.autocommit = True
+            cursor = connection.cursor()
+            cursor.execute("CREATE TABLE held (x int); INSERT INTO held VALUES (1)")
+            killed = subprocess.Popen(
+                [sys.executable, "-c", HELD, url], stdout=subprocess.PIPE, text=True
+            )
+            with killed.stdout:
+                child = psutil.Process(int(killed.stdout.readline()))
+            assert killed.wait(20) == -signal.SIGKILL
+            cursor.execute("SELECT 1 FROM held FOR UPDATE SKIP LOCKED")
+            assert cursor.fetchone() is None
+            cursor.execute("SET lock_timeout = '30s'")
+            cursor.execute("SELECT 1 FROM held FOR UPDATE")
+            assert cursor.fetchone() == (1,)
+            assert child.is_running()
+    finally:
+        if child is not None:
+            child.kill()
+        stop_postgres(folder)
 
 
 def test_start_stop_start_again_keeps_the_data(tmp_path):
