@@ -25,7 +25,7 @@ from muster import storage
 from muster.errors import InvalidInput, MusterError, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 """Everything that rasterio raises when a file cannot be read or written."""
@@ -101,6 +101,17 @@ def gdal_path(uri: str) -> str:
         return "/vsis3/" + uri.partition("://")[2]
     # Absolute, so that a relative name is never taken for one of GDAL's connection strings.
     return str(path.absolute())
+
+
+def uris_of(files: Sequence[str]) -> list[str]:
+    """Turn GDAL's names of files into URIs; what it reads through other handlers is left out."""
+    uris = []
+    for name in files:
+        if name.startswith("/vsis3/"):
+            uris.append("s3://" + name.removeprefix("/vsis3/"))
+        elif not name.startswith("/vsi"):
+            uris.append(name)
+    return uris
 
 
 @contextlib.contextmanager

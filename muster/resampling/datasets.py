@@ -5,6 +5,7 @@ Importable without any compute package.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -45,6 +46,12 @@ def _check_table(name: str) -> str:
             f"{LONGEST_TABLE} characters; {{year}} and {{month}} may stand in it"
         )
     return name
+
+
+def _check_nodata(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise ValueError("NaN and infinities never are values: leave nodata out")
+    return value
 
 
 Location = Annotated[str, location_with("year", "month")]
@@ -130,7 +137,7 @@ class Dataset(Frozen):
         What the area of a pixel is for average, sum, median and mode: planar in the CRS, or on the
         sphere, for longitude and latitude only.
     nodata : float or None
-        Stands for no value, in the place of what the file says; NaN always does.
+        Stands for no value, in the place of what the file says; finite, as NaN always does.
     range : tuple of float or None
         Least and greatest value, in physical units; what lies outside is nodata.
     categories : tuple of int or None
@@ -154,7 +161,7 @@ class Dataset(Frozen):
     band: Annotated[int, Field(ge=1)] = 1
     method: Method
     weights: Weights = "planar"
-    nodata: float | None = None
+    nodata: Annotated[float | None, AfterValidator(_check_nodata)] = None
     range: tuple[Number, Number] | None = None
     categories: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     min_valid_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0

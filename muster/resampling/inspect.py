@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from muster import storage
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.plan import Decision, Plan, PlannedElement, count_decisions
 from muster.jobs.step import StepContext
@@ -94,11 +95,12 @@ def inspect_datasets(
     products: dict[str, str] = {}
     for number, dataset in enumerate(checked.datasets):
         context.progress(number / len(checked.datasets), f"inspecting {dataset.name}")
-        element = inspection.plan_dataset(dataset)
-        elements.append(element)
+        elements.append(inspection.plan_dataset(dataset))
+    elements = [inspection.spare_sources(element) for element in elements]
+    for element in elements:
         layer = element.inputs.get("layer")
         if layer and layer["cog"]:
-            products[dataset.name] = layer["cog"]
+            products[element.name] = layer["cog"]
     if any(element.outputs for element in elements):
         check_output_location(folder)
     if checked.merge is not None:
@@ -124,6 +126,10 @@ class _Inspection:
     def __init__(self, params: ResamplingParams, grid: Grid) -> None:
         self.params = params
         self.grid = grid
+        self._read_by: dict[str, str] = {}
+        """Place of every file that is read → what for."""
+        if params.target.like is not None:
+            self._read_by[_place_of(params.fill(params.target.like))] = "the target grid"
 
     def plan_dataset(self, dataset: Dataset) -> PlannedElement:
         """Decide on one dataset."""
@@ -133,13 +139,22 @@ class _Inspection:
             decision, reason = Decision.MISSING_INPUT, str(error)
         except (InvalidInput, ConfigError) as error:
             decision, reason = Decision.INVALID_INPUT, str(error)
-        return PlannedElement(
-            step=RESAMPLE,
-            name=dataset.name,
-            group=dataset.name,
-            decision=decision,
-            reason=reason,
-        )
+        return _refuse(dataset.name, decision, reason)
+
+    def spare_sources(self, element: PlannedElement) -> PlannedElement:
+        """Refuse an element whose result would take the place of a file that is read."""
+        layer = element.inputs.get("layer") or {}
+        for uri in filter(None, (layer.get("cog"), *element.outputs.values())):
+            reader = self._read_by.get(_place_of(uri))
+            if reader is not None:
+                error = ConfigError(
+                    "the result would take the place of a source",
+                    where=f"dataset {element.name}",
+                    got=f"{uri}, which is read for {reader}",
+                    do="name another folder for output, or the dataset otherwise",
+                )
+                return _refuse(element.name, Decision.INVALID_INPUT, str(error))
+        return element
 
     def plan_merge(self, elements: Sequence[PlannedElement]) -> PlannedElement:
         """Decide on the merge of what the datasets' elements will have made."""
@@ -193,6 +208,7 @@ class _Inspection:
         filled = dataset.model_copy(update={"path": params.fill(dataset.path)})
         uris = find_files(filled.path)
         source = look_at_source(uris, dataset.band)
+        self._read_by |= {_place_of(uri): f"dataset {dataset.name}" for uri in source.files}
         prepared = prepare(
             source,
             self.grid,
@@ -248,10 +264,12 @@ class _Inspection:
         dtype, nodata = result_type(source, dataset)
         grid = GridSpec.of(self.grid)
         said = dataset.model_dump(mode="json", exclude=set(_LATER))
-        versions = read_versions(source.uris)
-        files = list(zip(source.uris, versions, strict=True))
+        versions = read_versions(source)
         tolerance = self.params.target.tolerance_px
-        made_from = [ALGORITHM, files, grid.model_dump(), said, dtype, nodata, fit.kind, tolerance]
+        made_from = [
+            ALGORITHM, source.files, versions, grid.model_dump(), said, dtype, nodata, fit.kind,
+            tolerance,
+        ]  # fmt: skip
         return Layer(
             key=self.params.dataset_key(dataset),
             dataset=dataset,
@@ -269,6 +287,16 @@ class _Inspection:
             tiles="tiles" in stores,
             registered="register" in stores,
         )
+
+
+def _refuse(name: str, decision: Decision, reason: str) -> PlannedElement:
+    return PlannedElement(step=RESAMPLE, name=name, group=name, decision=decision, reason=reason)
+
+
+def _place_of(uri: str) -> str:
+    """Name a file alike, whatever links lead to it."""
+    path = storage.local_path(uri)
+    return uri if path is None else str(path.resolve())
 
 
 def _digest(value: Any) -> str:

@@ -78,7 +78,8 @@ class Layer(Frozen):
     sources : tuple of str
         URIs of the files, one or those of a mosaic, sorted.
     versions : tuple of str
-        What the files were when the run was planned, in their order; none where nobody has looked.
+        What the files, and those that they draw on, were when the run was planned; none where
+        nobody has looked.
     grid : GridSpec
         The target grid.
     dtype : str

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path  # noqa: TC003
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from muster.resampling.methods import CATEGORY_METHODS
 from muster.resampling.prepare import Demand, Prepared, prepare
 from muster.resampling.read import open_layer
 from muster.resampling.registered import open_registered
-from muster.resampling.source import look_at_source, read_versions
+from muster.resampling.source import Source, look_at_source, read_versions
 from muster.resampling.thumbnail import Thumbnail
 from muster.store.database import URL_VARIABLE, Database
 
@@ -116,8 +117,8 @@ def resample_dataset(
         window_px=window_px,
         loads=bool(stores),
     )
-    _check_versions(wanted)
     source = look_at_source(wanted.sources, wanted.dataset.band)
+    _check_versions(wanted, source)
     prepared = prepare(
         source,
         wanted.grid.to_grid(),
@@ -137,7 +138,7 @@ def resample_dataset(
         work = _Work(wanted, prepared, loads, writer)
         work.run(context)
         # What is published under the plan's fingerprint was made from what the plan saw.
-        _check_versions(wanted)
+        _check_versions(wanted, source)
         for load in loads.values():
             load.finish()
     if quicklook is not None and cog is None:
@@ -268,16 +269,16 @@ def _register(layer: Layer) -> dict[str, Any]:
     return {"kind": "passthrough", "registered": True, "windows": 0}
 
 
-def _check_versions(layer: Layer) -> None:
+def _check_versions(layer: Layer, source: Source) -> None:
     """Refuse sources that changed since the plan: their fingerprint would tell of others."""
     if not layer.versions:
         return
-    found = read_versions(layer.sources)
-    for uri, got, expected in zip(layer.sources, found, layer.versions, strict=True):
+    found = read_versions(source)
+    for uri, got, expected in zip_longest(source.files, found, layer.versions):
         if got != expected:
             raise InvalidInput(
                 "the source has changed since the run was planned",
-                where=uri,
+                where=uri or source.name,
                 got=got,
                 expected=expected,
                 do="start a new run, or clear the task inspect",

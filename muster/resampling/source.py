@@ -24,6 +24,7 @@ from muster.raster.gdal import (
     gdal_environment,
     gdal_path,
     open_raster,
+    uris_of,
 )
 from muster.raster.grid import ALIGNMENT_TOLERANCE_PX, Grid
 
@@ -34,6 +35,7 @@ _GLOB = frozenset("*?[")
 _MOST_FILES = 20_000
 _CACHE_MIB = 32
 _NUMBERS = "iuf"
+_NO_PIXELS = (".aux.xml", ".ovr")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Source:
         The VRT that shows several files as one.
     gaps : float
         Share of its pixels that none of the files covers.
+    behind : tuple of str
+        URIs of other files that its pixels come from: what a VRT shows, masks, headers.
     """
 
     uris: tuple[str, ...]
@@ -78,12 +82,18 @@ class Source:
     masked: bool
     mosaic: str | None = None
     gaps: float = 0.0
+    behind: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """How the source is called in messages."""
         more = f" and {len(self.uris) - 1} more" if len(self.uris) > 1 else ""
         return f"{self.uris[0]}{more}"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that its pixels come from."""
+        return self.uris + self.behind
 
     @property
     def itemsize(self) -> int:
@@ -120,10 +130,20 @@ def find_files(location: str) -> tuple[str, ...]:
     return tuple(storage.join(folder, name) for name in names)
 
 
-def read_versions(uris: Sequence[str]) -> tuple[str, ...]:
-    """Say which version of each file is there: another text when its content has changed."""
-    stats = [storage.stat(uri) for uri in uris]
-    return tuple(f"{stat.bytes} {stat.version}" for stat in stats)
+def read_versions(source: Source) -> tuple[str, ...]:
+    """Say which version of each of its files is there, and last what their pixels mean.
+
+    A text is another one when the file's content has changed.  What pixels mean may stand in a file
+    that is not listed, since viewers write statistics into it as well.
+    """
+    stats = [storage.stat(uri) for uri in source.files]
+    grid = source.grid
+    meaning = (
+        f"{source.dtype}, nodata {source.nodata}, × {source.scale!r} + {source.offset!r},"
+        f" {'masked' if source.masked else 'no mask'}, {grid.height} × {grid.width} pixels by"
+        f" {grid.transform.to_gdal()} in {grid.crs.to_string()}"
+    )
+    return (*(f"{stat.bytes} {stat.version}" for stat in stats), meaning)
 
 
 def look_at_source(uris: Sequence[str], band: int = 1) -> Source:
@@ -213,7 +233,15 @@ def _look_at_file(uri: str, band: int) -> Source:
             block=(int(dataset.block_shapes[band - 1][0]), int(dataset.block_shapes[band - 1][1])),
             overviews=tuple(dataset.overviews(band)),
             masked=bool(flags & {"per_dataset", "alpha"}) and "nodata" not in flags,
+            behind=_files_behind(dataset),
         )
+
+
+def _files_behind(dataset: Any) -> tuple[str, ...]:
+    """List what else pixels come from; statistics and overviews, which viewers add, are not."""
+    own = uris_of(dataset.files[:1])
+    behind = {uri for uri in uris_of(dataset.files) if not uri.endswith(_NO_PIXELS)}
+    return tuple(sorted(behind.difference(own)))
 
 
 def _check_transform(grid: Grid, where: str) -> None:
@@ -297,6 +325,7 @@ def _join(files: Sequence[Source]) -> Source:
         masked=False,
         mosaic=_render_mosaic(files, grid, places),
         gaps=gaps,
+        behind=tuple(sorted({uri for file in files for uri in file.behind})),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
-from muster.raster.gdal import gdal_environment, open_raster
+from muster.raster.gdal import gdal_environment, open_raster, uris_of
 from muster.raster.predictors import name_bands, open_predictors
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def inspect_predictors(locations: Sequence[str]) -> PredictorFiles:
                 bands.update(name_bands(uri, dataset))
                 if dataset.driver == "VRT":
                     # A VRT stays the same when the rasters that it shows change.
-                    own = set(_uris_of(dataset.files[:1]))
-                    behind = set(_uris_of(dataset.files)) - own
+                    own = set(uris_of(dataset.files[:1]))
+                    behind = set(uris_of(dataset.files)) - own
                     versions += [_version(file) for file in sorted(behind)]
     named = next((name for name, count in bands.items() if name and count == 1), None)
     if named is None:
@@ -127,14 +127,3 @@ def _version(uri: str) -> dict[str, Any]:
             "no such predictor", where=uri, do="check 'predictors' of the run's parameters"
         ) from error
     return {"uri": uri, "bytes": stat.bytes, "version": stat.version}
-
-
-def _uris_of(files: Sequence[str]) -> list[str]:
-    """Turn GDAL's names into URIs; what it reads through other handlers is left out."""
-    uris = []
-    for name in files:
-        if name.startswith("/vsis3/"):
-            uris.append("s3://" + name.removeprefix("/vsis3/"))
-        elif not name.startswith("/vsi"):
-            uris.append(name)
-    return uris

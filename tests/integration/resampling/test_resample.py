@@ -14,6 +14,7 @@ import numpy as np
 import psycopg2
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.transform import Affine
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
@@ -27,6 +28,7 @@ from muster.resampling.read import open_layer
 from muster.resampling.resample import resample_dataset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from muster.store.database import Database
@@ -337,6 +339,76 @@ def test_the_plan_says_what_no_file_covers(tmp_path: Path) -> None:
     assert "none of the 2 files covers 33 % of their extent" in element.reason
     (element,) = plan(tmp_path, path=str(tmp_path / "tile_1.tif")).elements
     assert "covers" not in element.reason
+
+
+def decide(asked: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Name the decision on each dataset, or why it is refused."""
+    inspect_datasets(params=asked, plan=folder / "plan.json")
+    made = Plan.model_validate_json((folder / "plan.json").read_bytes())
+    refused = Decision.INVALID_INPUT
+    return {e.name: e.reason if e.decision is refused else e.decision.value for e in made.elements}
+
+
+@pytest.mark.parametrize("output", [".", "link"])
+def test_a_result_never_takes_the_place_of_a_source(tmp_path: Path, output: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("field.tif", "source.tif"):
+        write_source(tmp_path / name)
+    asked = {**params(tmp_path), "output": str(tmp_path / output)}
+    field = {**asked["datasets"][0], "store": ["cog"]}
+    same = {**field, "path": str(tmp_path / "field.tif")}
+    other = {**same, "name": "other"}
+    decided = decide({**asked, "datasets": [same]}, tmp_path)
+    assert "would take the place of a source" in decided["field"]
+    decided = decide({**asked, "datasets": [field, other]}, tmp_path)
+    assert "which is read for dataset other" in decided["field"]
+    assert decided["other"] == "run"
+    like = {**asked, "target": {"like": str(tmp_path / "field.tif")}, "datasets": [field]}
+    assert "read for the target grid" in decide(like, tmp_path)["field"]
+    assert decide({**asked, "datasets": [other]}, tmp_path) == {"other": "run"}
+    elsewhere = {**asked, "output": str(tmp_path / "out"), "datasets": [same, other]}
+    assert decide(elsewhere, tmp_path) == {"field": "run", "other": "run"}
+
+
+def change_values(folder: Path) -> None:
+    write_source(folder / "inner.tif", seed=1)
+
+
+def change_scale(folder: Path) -> None:
+    text = '<PAMDataset><PAMRasterBand band="1"><Scale>10</Scale></PAMRasterBand></PAMDataset>'
+    (folder / "inner.tif.aux.xml").write_text(text)
+
+
+def add_statistics(folder: Path) -> None:
+    metadata = '<Metadata><MDI key="STATISTICS_MEAN">1</MDI></Metadata>'
+    text = f'<PAMDataset><PAMRasterBand band="1">{metadata}</PAMRasterBand></PAMDataset>'
+    (folder / "inner.tif.aux.xml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "decision"),
+    [
+        ("outer.vrt", change_values, "run"),
+        ("inner.tif", change_scale, "run"),
+        ("inner.tif", add_statistics, "reused"),
+    ],
+)
+def test_what_a_source_draws_on_is_part_of_it(
+    tmp_path: Path, name: str, change: Callable[[Path], None], decision: str
+) -> None:
+    write_source(tmp_path / "inner.tif")
+    rasterio.shutil.copy(tmp_path / "inner.tif", tmp_path / "outer.vrt", driver="VRT")
+    path = str(tmp_path / name)
+    cog = tmp_path / "out" / "field.tif"
+    cog.parent.mkdir()
+    step = inputs(tmp_path, path=path)
+    resample_dataset(**step, cog=cog, context=StepContext(scratch=tmp_path))
+    assert plan(tmp_path, path=path).elements[0].decision is Decision.REUSED
+    change(tmp_path)
+    assert plan(tmp_path, path=path).elements[0].decision.value == decision
+    if decision == "run":
+        with pytest.raises(InvalidInput, match="has changed since"):
+            resample_dataset(**step, cog=cog, context=StepContext(scratch=tmp_path))
 
 
 def test_the_store_is_not_touched_where_nothing_is_loaded(

@@ -91,6 +91,8 @@ def test_two_tables_of_one_name_are_refused() -> None:
 @pytest.mark.parametrize(
     ("said", "told"),
     [
+        ({"nodata": float("nan")}, "never are values"),
+        ({"nodata": float("inf")}, "never are values"),
         ({"method": "sum", "categories": [1]}, "makes no sense"),
         ({"method": "nearest", "weights": "spherical"}, "goes with"),
         ({"store": ["register", "cog"]}, "nothing else"),
