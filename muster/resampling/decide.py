@@ -7,7 +7,7 @@ pixel is read, and is the same wherever it is made.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -282,3 +282,14 @@ def blank_of(source: Source, dataset: Dataset) -> Any:
     classes = set(dataset.categories)
     most = min(int(limits.max), int(limits.min) + len(classes))
     return next((v for v in range(int(limits.min), most + 1) if v not in classes), None)
+
+
+def make_room(source: Source, dataset: Dataset) -> Source:
+    """Have a mosaic read as float64 where no value of its type can stand for its gaps.
+
+    Its values may be any of the type, so that only NaN, or a nodata that the type cannot hold,
+    tells a gap from them.
+    """
+    if not source.gaps or source.dtype.startswith("float") or blank_of(source, dataset) is not None:
+        return source
+    return replace(source, dtype="float64")

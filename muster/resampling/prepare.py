@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from muster.resampling.decide import Fit, explain_outside, plan_dataset, result_type
+from muster.resampling.decide import Fit, explain_outside, make_room, plan_dataset, result_type
 from muster.resampling.finish import Finish
 from muster.resampling.separable import Separable
 from muster.resampling.stream import SeparableStream
@@ -72,7 +72,7 @@ class Prepared:
     Attributes
     ----------
     source : Source
-        The raster.
+        The raster, in the type that it is read as.
     fit : Fit
         The decision.
     finish : Finish
@@ -107,6 +107,8 @@ def prepare(
     fit = plan_dataset(source, target, dataset, tolerance_px)
     dtype, nodata = result_type(source, dataset)
     finish = Finish(dtype, np.nan if nodata is None else nodata)
+    # The result's type follows from what is stored, whatever that is read as.
+    source = make_room(source, dataset)
     out_bytes = np.dtype(dtype).itemsize
     if fit.same_crs:
         method = Separable.of(fit, source, dataset)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.errors import InvalidInput
 from muster.raster.gdal import gdal_environment
-from muster.resampling.decide import blank_of, plan_dataset
+from muster.resampling.decide import blank_of, make_room, plan_dataset
 from muster.resampling.finish import Finish
 from muster.resampling.reader import StripReader, clip_cols, open_handles
 from muster.resampling.separable import Separable, compute_rows, source_cols
@@ -89,6 +89,7 @@ def open_registered(layer: Layer) -> Iterator[RegisteredReader]:
             expected="a raster on the target grid, as it was when it was registered",
             do="run the resampling again",
         )
+    source = make_room(source, layer.dataset)
     with (
         gdal_environment(1, _CACHE_MIB),
         open_handles(source, 1, blank_of(source, layer.dataset)) as (handles, _),

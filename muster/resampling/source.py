@@ -51,7 +51,7 @@ class Source:
     grid : Grid
         As stored: rows may run upwards.
     dtype : str
-        Of the stored values.
+        Of the stored values, or a wider one that they are read as.
     nodata : float or None
         As the file declares it.
     scale, offset : float
@@ -192,13 +192,25 @@ def open_source(source: Source) -> Iterator[Any]:
 
 
 def fill_gaps(source: Source, blank: Any) -> Source:
-    """Have the gaps between the files of a mosaic read as what stands for no value."""
-    if source.mosaic is None:
+    """Have the gaps between the files of a mosaic read as what stands for no value.
+
+    Parameters
+    ----------
+    source : Source
+        From :func:`muster.resampling.decide.make_room`: its type holds ``blank``, or NaN.
+    blank : object
+        What stands for no value; None for NaN.
+    """
+    if source.mosaic is None or not source.gaps:
         return source
     root = ET.fromstring(source.mosaic)
-    stated = root.find("VRTRasterBand/NoDataValue")
-    if stated is None or (blank is None and not source.dtype.startswith("float")):
-        return source
+    band = root.find("VRTRasterBand")
+    if band is None:
+        raise ValueError("the mosaic has no band")
+    band.set("dataType", _GDAL_TYPES[source.dtype])
+    stated = band.find("NoDataValue")
+    if stated is None:
+        stated = ET.SubElement(band, "NoDataValue")
     stated.text = "nan" if blank is None else repr(blank)
     return replace(source, mosaic=ET.tostring(root, encoding="unicode"))
 
@@ -304,14 +316,6 @@ def _join(files: Sequence[Source]) -> Source:
     transform = t @ rasterio.Affine.translation(left, top)
     grid = Grid(first.grid.crs, transform, height, width)
     places = [(col - left, row - top) for col, row in offsets]
-    gaps = _share_of_gaps(files, grid, places)
-    if gaps and first.nodata is None and not first.dtype.startswith("float"):
-        raise InvalidInput(
-            "files of one dataset leave gaps, and declare no nodata",
-            where=files[0].uris[0],
-            got=f"{len(files)} files in {grid.describe()}",
-            do="set nodata in the files, with 'rio edit-info --nodata'",
-        )
     return Source(
         uris=tuple(uri for file in files for uri in file.uris),
         band=1,
@@ -324,7 +328,7 @@ def _join(files: Sequence[Source]) -> Source:
         overviews=first.overviews,
         masked=False,
         mosaic=_render_mosaic(files, grid, places),
-        gaps=gaps,
+        gaps=_share_of_gaps(files, grid, places),
         behind=tuple(sorted({uri for file in files for uri in file.behind})),
     )
 
@@ -366,11 +370,6 @@ def _render_mosaic(files: Sequence[Source], grid: Grid, places: Sequence[tuple[i
     ET.SubElement(root, "SRS").text = grid.crs.to_wkt(version="WKT2_2019")
     ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, grid.transform.to_gdal()))
     band = ET.SubElement(root, "VRTRasterBand", {"dataType": _GDAL_TYPES[first.dtype], "band": "1"})
-    if first.nodata is not None:
-        blank_text = "nan" if np.isnan(first.nodata) else repr(first.nodata)
-        ET.SubElement(band, "NoDataValue").text = blank_text
-    elif first.dtype.startswith("float"):
-        ET.SubElement(band, "NoDataValue").text = "nan"
     for file, (col, row) in zip(files, places, strict=True):
         size = {"xSize": str(file.grid.width), "ySize": str(file.grid.height)}
         node = ET.SubElement(band, "SimpleSource")

@@ -17,10 +17,12 @@ from muster.raster.grid import Grid
 from muster.resampling.datasets import TargetGrid
 from muster.resampling.methods import METHODS
 from muster.resampling.prepare import Demand
+from muster.resampling.registered import open_registered
 from muster.resampling.source import find_files, look_at_source
 from muster.resampling.target import make_target
 from tests.resampled import edges, resample
 from tests.unit.resampling.conftest import NAN, PLANE, bring, ready, target_px, whole, write
+from tests.unit.resampling.layers import make_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -401,12 +403,78 @@ class TestMosaic:
             with pytest.raises(InvalidInput, match="do not fit together"):
                 look_at_source(paths)
 
-    def test_gaps_that_nothing_stands_for_are_refused(self, tmp_path: Path) -> None:
-        paths = self.cut(tmp_path, make_values("uint8"), ((0, 8, 0, 10), (8, 20, 17, 26)))
-        with pytest.raises(InvalidInput, match="leave gaps"):
-            look_at_source(paths)
-        paths = self.cut(tmp_path, make_values("uint8"), self.BOXES)
-        look_at_source(paths)
+    @pytest.mark.parametrize(
+        ("dtype", "declared", "said"),
+        [
+            ("uint8", None, {}),
+            ("uint8", 255, {"nodata": -1}),
+            ("uint8", 255, {"nodata": 300}),
+            ("int16", None, {"nodata": 0.5}),
+            ("uint8", None, {"nodata": 0}),
+            ("int64", None, {"nodata": 0}),
+            ("uint8", None, {"categories": [0, 3, 255], "methods": ("mode", "nearest")}),
+            ("uint8", 255, {"categories": range(256), "nodata": -1, "methods": ("mode",)}),
+        ],
+    )
+    @pytest.mark.parametrize("crs", ["EPSG:6933", "EPSG:4326"])
+    def test_gaps_are_no_values_whatever_the_type_has_room_for(
+        self, dtype: str, declared: float | None, said: dict[str, Any], crs: str, tmp_path: Path
+    ) -> None:
+        values = (make_values("int64") % 3 * 126 + 3).astype(dtype)
+        values[2:4, 1:3] = values[10, 20] = 0
+        boxes = ((0, 8, 0, 10), (8, 20, 17, 26))
+        paths = self.cut(tmp_path, values, boxes, nodata=declared)
+        said = dict(said)
+        methods = said.pop("methods", ("average", "max", "nearest"))
+        clean = np.full(values.shape, NAN)
+        for top, bottom, left, right in boxes:
+            clean[top:bottom, left:right] = values[top:bottom, left:right]
+        clean[clean == said.get("nodata", declared)] = NAN
+        classes = said.get("categories")
+        if classes is not None:
+            said["categories"] = list(classes)
+            clean[~np.isin(clean, said["categories"])] = NAN
+        # The same as one raster, where NaN says what is no value.
+        alike = write(tmp_path / "clean.tif", clean)
+        target = TARGET if crs == "EPSG:6933" else ELSEWHERE
+        for method in methods:
+            wanted = bring(alike, target, method, dtype="float64")
+            found = bring(paths, target, method, dtype="float64", **said)
+            assert np.isnan(wanted).any()
+            assert np.isfinite(wanted).any()
+            np.testing.assert_array_equal(found, wanted)
+
+    def test_the_type_of_a_result_is_that_of_the_files_whatever_stands_for_gaps(
+        self, tmp_path: Path
+    ) -> None:
+        values = make_values("uint8")
+        paths = self.cut(tmp_path, values, ((0, 8, 0, 10), (8, 20, 17, 26)), nodata=255)
+        for nodata, dtype in ((None, "uint8"), (0, "uint8"), (-1, "int16"), (300, "int16")):
+            assert ready(paths, TARGET, "max", nodata=nodata).finish.dtype == dtype
+            assert ready(paths, TARGET, "average", nodata=nodata).finish.dtype == "float32"
+
+    def test_gaps_of_a_registered_dataset_are_no_values(self, tmp_path: Path) -> None:
+        values = np.full((20, 26), 255, "uint8")
+        paths = self.cut(tmp_path, values, ((0, 8, 0, 10), (8, 20, 17, 26)), nodata=255)
+        target = target_px(PLANE, (0, 1, 20), (0, 1, 26))
+        prepared = ready(paths, target, "max", nodata=-1)
+        layer = make_layer(
+            "a",
+            target,
+            "int16",
+            nodata=-1,
+            dataset={"method": "max", "nodata": -1},
+            sources=tuple(paths),
+            kind="passthrough",
+            cog=None,
+            registered=True,
+        )
+        with open_registered(layer) as reader:
+            found = reader.read(target.whole)
+        wanted = np.full(values.shape, -1)
+        wanted[0:8, 0:10] = wanted[8:20, 17:26] = 255
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(whole(prepared), wanted)
 
 
 class TestFiles:
