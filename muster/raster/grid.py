@@ -7,7 +7,11 @@ window has a row, a column, a height and a width, by name.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
+
+import pyproj
+from pyproj.exceptions import CRSError
 
 from muster.errors import InvalidInput
 
@@ -116,6 +120,48 @@ class Grid:
         )
 
 
+def same_crs(crs: CRS, other: CRS) -> bool:
+    """Say whether x and y mean the same place in two reference systems.
+
+    Names and the order of axes do not count, as rasterio counts x before y in all of them: an ESRI
+    ``.prj`` and OGC:CRS84 are EPSG:4326.  Datums do, and an unknown one is no other.
+
+    Parameters
+    ----------
+    crs, other : rasterio.crs.CRS
+        Of two rasters, or of a raster and a target.
+    """
+    if crs == other:
+        return True
+    texts = (one.to_wkt(version="WKT2_2019") for one in (crs, other))
+    return _mean_the_same(*texts)
+
+
+@lru_cache(maxsize=256)
+def _mean_the_same(wkt: str, other_wkt: str) -> bool:
+    try:
+        crs, other = pyproj.CRS.from_wkt(wkt), pyproj.CRS.from_wkt(other_wkt)
+    except CRSError:
+        return False
+    if crs.equals(other, ignore_axis_order=True):
+        return True
+    # PROJ ignores the order of axes in geographic systems alone: the others by their parts.
+    if {crs.type_name, other.type_name} != {"Projected CRS"}:
+        return False
+    base, other_base = crs.geodetic_crs, other.geodetic_crs
+    return (
+        base is not None
+        and other_base is not None
+        and base.equals(other_base, ignore_axis_order=True)
+        and crs.coordinate_operation == other.coordinate_operation
+        and _axes(crs) == _axes(other)
+    )
+
+
+def _axes(crs: pyproj.CRS) -> list[tuple[str, float]]:
+    return sorted((axis.direction, axis.unit_conversion_factor) for axis in crs.axis_info)
+
+
 def check_same_grid(grid: Grid, other: Grid) -> list[str]:
     """List in which respects two grids differ.
 
@@ -130,7 +176,7 @@ def check_same_grid(grid: Grid, other: Grid) -> list[str]:
         "CRS", "size" and "alignment", as they apply; empty for one and the same grid.
     """
     problems = []
-    if grid.crs != other.crs:
+    if not same_crs(grid.crs, other.crs):
         problems.append("CRS")
     if (grid.height, grid.width) != (other.height, other.width):
         problems.append("size")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.errors import ConfigError, InvalidInput
+from muster.raster.grid import same_crs
 from muster.raster.nodata import stored_nodata
 from muster.resampling.methods import KERNEL_METHODS
 
@@ -84,7 +85,7 @@ def plan_dataset(source: Source, target: Grid, dataset: Dataset, tolerance_px: f
     InvalidInput
         When the target lies outside the source.
     """
-    if source.grid.crs != target.crs:
+    if not same_crs(source.grid.crs, target.crs):
         return _plan_other_crs(source, target, dataset)
     if dataset.weights == "spherical" and not target.crs.is_geographic:
         raise ConfigError(

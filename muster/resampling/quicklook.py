@@ -27,7 +27,7 @@ from muster.raster.band_values import (
 )
 from muster.raster.categories import colour_classes
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error, gdal_environment, open_raster
-from muster.raster.grid import Grid
+from muster.raster.grid import Grid, same_crs
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.raster.panels import Picture, draw_panels, robust_limits, save_figure, say_axes
 from muster.raster.whole import check_output_folder
@@ -212,7 +212,8 @@ def _outline(grid: Grid, source: _Map) -> _FloatArray:
     row = np.concatenate([zero, share, one, 1 - share, [0.0]]) * grid.height
     t = grid.transform
     x, y = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
-    if grid.crs != source.crs:
+    moved = not same_crs(grid.crs, source.crs)
+    if moved:
         try:
             x, y = (np.array(side) for side in warp.transform(grid.crs, source.crs, x, y))
         except GDAL_ERRORS:
@@ -224,7 +225,7 @@ def _outline(grid: Grid, source: _Map) -> _FloatArray:
     with np.errstate(invalid="ignore"):
         jumps = np.flatnonzero(np.abs(np.diff(x)) > abs(right - left) / 2) + 1
     points: _FloatArray = np.stack([x, y], axis=1)
-    return np.insert(points, jumps, np.nan, axis=0) if grid.crs != source.crs else points
+    return np.insert(points, jumps, np.nan, axis=0) if moved else points
 
 
 def _cut(source: _Map, box: _FloatArray) -> _FloatArray:

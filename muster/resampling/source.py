@@ -26,7 +26,7 @@ from muster.raster.gdal import (
     open_raster,
     uris_of,
 )
-from muster.raster.grid import ALIGNMENT_TOLERANCE_PX, Grid
+from muster.raster.grid import ALIGNMENT_TOLERANCE_PX, Grid, same_crs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -283,7 +283,7 @@ def _join(files: Sequence[Source]) -> Source:
         problems = [
             name
             for name, got, expected in (
-                ("CRS", file.grid.crs, first.grid.crs),
+                ("CRS", same_crs(file.grid.crs, first.grid.crs), True),
                 ("data type", file.dtype, first.dtype),
                 ("nodata", repr(file.nodata), repr(first.nodata)),
                 ("scale", (file.scale, file.offset), (first.scale, first.offset)),

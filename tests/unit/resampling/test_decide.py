@@ -191,6 +191,21 @@ def test_sums_and_spheres_are_refused_where_they_make_no_sense() -> None:
     assert fit.reason == "another CRS: EPSG:6933 to EPSG:4326"
 
 
+@pytest.mark.parametrize(
+    "crs",
+    [
+        "OGC:CRS84",
+        "+proj=longlat +datum=WGS84 +no_defs",
+        'GEOGCS["GCS_WGS_1984",DATUM["D_WGS_1984",SPHEROID["WGS_1984",6378137.0,298.257223563]],'
+        'PRIMEM["Greenwich",0.0],UNIT["Degree",0.0174532925199433]]',
+    ],
+)
+def test_one_crs_by_another_name_is_the_same(crs: str) -> None:
+    source = source_of(crs=crs, transform=GLOBE["transform"], size=GLOBE["size"])
+    fit = plan_dataset(source, on_globe(-180, 90, 1, 180, 360), dataset_of("sum"))
+    assert (fit.kind, fit.period) == ("block", 720)
+
+
 KEEP = ("nearest", "min", "max", "mode")
 
 

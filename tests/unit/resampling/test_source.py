@@ -394,6 +394,25 @@ class TestMosaic:
         assert f"another {what}" in str(caught.value)
         assert b in str(caught.value)
 
+    def test_one_crs_by_two_names_fits_together(self, tmp_path: Path) -> None:
+        values = make_values("float32")[:2, :3]
+        lines = [" ".join(str(float(value)) for value in row) for row in values]
+        head = "ncols 3\nnrows 2\nxllcorner 10\nyllcorner 40\ncellsize 1\n"
+        a = tmp_path / "a.asc"
+        a.write_text(head + "\n".join(lines) + "\n")
+        a.with_suffix(".prj").write_text(
+            'GEOGCS["GCS_WGS_1984",DATUM["D_WGS_1984",SPHEROID["WGS_1984",6378137,298.257223563]],'
+            'PRIMEM["Greenwich",0],UNIT["Degree",0.017453292519943295]]'
+        )
+        place = Affine(1, 0, 13, 0, -1, 42)
+        b = write(tmp_path / "b.tif", values, crs="EPSG:4326", transform=place)
+        with rasterio.open(a) as first, rasterio.open(b) as second:
+            assert first.crs != second.crs  # as rasterio has it
+        source = look_at_source([str(a), b])
+        target = target_px(source.grid.transform, (0, 1, 2), (0, 1, 6), "EPSG:4326")
+        found = bring(source, target, "sum", dtype="float32")
+        np.testing.assert_array_equal(found, np.hstack([values, values]))
+
     def test_masks_are_refused(self, tmp_path: Path) -> None:
         values = make_values()
         mask = np.full(values.shape, 255, "uint8")
