@@ -50,6 +50,8 @@ class Piece:
 def find_pieces(start: int, stop: int, width: int, period: int | None) -> list[Piece]:
     """Find where the columns from ``start`` to before ``stop`` lie in a file.
 
+    A column that the file has is always its own; those outside come round where it has them.
+
     Parameters
     ----------
     start, stop : int
@@ -66,7 +68,10 @@ def find_pieces(start: int, stop: int, width: int, period: int | None) -> list[P
     at = start
     while at < stop:
         turn, col = divmod(at, period)
-        end = min(stop, (turn + 1) * period)
+        end = (turn + 1) * period
+        if 0 <= at < width:  # the file's own, where it is wider than a turn, too
+            col, end = at, width
+        end = min(stop, end)
         if col < width:
             pieces.append(Piece(at - start, col, min(end - at, width - col)))
         at = end

@@ -16,7 +16,7 @@ from muster.resampling import reader
 from muster.resampling.prepare import Demand
 from muster.resampling.reader import Piece, StripReader, find_pieces
 from muster.resampling.source import look_at_source
-from tests.unit.resampling.conftest import PLANE, ready, target_px, whole, write
+from tests.unit.resampling.conftest import PLANE, bring, ready, target_px, whole, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,13 +34,44 @@ if TYPE_CHECKING:
         (-2, 14, 6, 10, [Piece(2, 0, 6), Piece(12, 0, 4)]),
         (6, 10, 6, 10, []),
         (15, 22, 6, 10, [Piece(0, 5, 1), Piece(5, 0, 2)]),
+        # Wider than a turn: a column that the file has is its own.
         (0, 10, 11, 10, [Piece(0, 0, 10)]),
+        (0, 11, 11, 10, [Piece(0, 0, 11)]),
+        (-3, 14, 11, 10, [Piece(0, 7, 3), Piece(3, 0, 11), Piece(14, 1, 3)]),
+        (10, 24, 11, 10, [Piece(0, 10, 1), Piece(1, 1, 9), Piece(10, 0, 4)]),
+        (-12, -8, 15, 10, [Piece(0, 8, 2), Piece(2, 0, 2)]),
+        (12, 32, 15, 10, [Piece(0, 12, 3), Piece(3, 5, 5), Piece(8, 0, 10), Piece(18, 0, 2)]),
     ],
 )
 def test_where_columns_lie_in_the_file(
     start: int, stop: int, width: int, period: int | None, wanted: Sequence[Piece]
 ) -> None:
     assert find_pieces(start, stop, width, period) == wanted
+
+
+@pytest.mark.parametrize("width", [360, 361, 540])
+@pytest.mark.parametrize("start", [0, -7, 5, 200, 360, -400])
+def test_a_source_wider_than_a_turn_gives_its_own_columns(
+    width: int, start: int, path: str
+) -> None:
+    # No column is like the one a turn away.
+    values = np.random.default_rng(8).integers(0, 1000, (6, width)).astype("float64")
+    place = Affine(1, 0, -180, 0, -1, 50)
+    write(path, values, crs="EPSG:4326", transform=place)
+    at = np.arange(start, start + 400)
+    columns = values[:, np.where((at >= 0) & (at < width), at, at % 360)]
+    for window_px in (None, 256):
+        demand = Demand(window_px=window_px)
+        target = target_px(place, (0, 1, 6), (start, 1, 400), "EPSG:4326")
+        np.testing.assert_array_equal(bring(path, target, "nearest", demand=demand), columns)
+        target = target_px(place, (0, 2, 3), (start, 2, 200), "EPSG:4326")
+        blocks = columns.reshape(3, 2, 200, 2)
+        found = bring(path, target, "average", demand=demand)
+        np.testing.assert_allclose(found, blocks.mean((1, 3)), rtol=1e-12)
+        np.testing.assert_array_equal(bring(path, target, "max", demand=demand), blocks.max((1, 3)))
+    target = target_px(place, (0, 1, 6), (start + 0.5, 1, 399), "EPSG:4326")
+    found = bring(path, target, "average")
+    np.testing.assert_allclose(found, (columns[:, 1:] + columns[:, :-1]) / 2, rtol=1e-12)
 
 
 class Counted:
