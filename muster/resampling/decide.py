@@ -233,7 +233,7 @@ def result_type(source: Source, dataset: Dataset) -> tuple[str, float | None]:
     Raises
     ------
     ConfigError
-        When the stated type cannot hold whole numbers apart from nodata.
+        When every number of the stated type may be a value, and none is left for nodata.
     """
     scaled = (source.scale, source.offset) != (1.0, 0.0)
     keeps = dataset.method in ("nearest", "min", "max", "mode") and not scaled
@@ -253,7 +253,54 @@ def result_type(source: Source, dataset: Dataset) -> tuple[str, float | None]:
     if stated is not None and not scaled:
         return dtype, float(stated)
     limits = np.iinfo(np.dtype(dtype))
+    if keeps and dataset.dtype != "auto":
+        return dtype, float(_free_nodata(source, dataset, limits))
     return dtype, float(limits.min if limits.min < 0 else limits.max)
+
+
+def _free_nodata(source: Source, dataset: Dataset, limits: Any) -> int:
+    """Find a number that no value of the source becomes, so that none is mistaken for nodata.
+
+    Parameters
+    ----------
+    source, dataset
+        A method that gives pixels as they are.
+    limits : numpy.iinfo
+        Of the result's type: what lies beyond is stored as its nearest end.
+
+    Raises
+    ------
+    ConfigError
+        When there is none.
+    """
+    least, greatest = -math.inf, math.inf
+    if np.dtype(source.dtype).kind in "iu":
+        of_source = np.iinfo(np.dtype(source.dtype))
+        least, greatest = int(of_source.min), int(of_source.max)
+    if dataset.range is not None:
+        least, greatest = max(least, dataset.range[0]), min(greatest, dataset.range[1])
+    low, high = int(limits.min), int(limits.max)
+    free: int | None
+    ends = (low, high) if low < 0 else (high, low)
+    if dataset.categories is not None:
+        classes = {min(max(c, low), high) for c in dataset.categories if least <= c <= greatest}
+        # Of one number more than there are classes, one is none.
+        some = range(low, min(high, low + len(classes)) + 1)
+        numbers = (*ends, *some)
+        free = next((number for number in numbers if number not in classes), None)
+    else:
+        # Values lie in one run, rounded and clipped: where any number is free, an end is.
+        first, last = (round(min(max(end, low), high)) for end in (least, greatest))
+        free = next((end for end in ends if not first <= end <= last), None)
+    if free is None:
+        raise ConfigError(
+            "the type has no number left to stand for nodata",
+            where=f"dataset {dataset.name}, {source.name}",
+            got=f"dtype: {dataset.dtype}; {source.dtype} values may take every number of it",
+            expected="a number that no value takes",
+            do="say the range of its values, or nodata, or take a larger dtype (floats have NaN)",
+        )
+    return free
 
 
 def _fits_float32(source: Source, dataset: Dataset) -> bool:

@@ -19,7 +19,7 @@ from muster.resampling.methods import KERNEL_METHODS, METHODS
 from muster.resampling.params import ResamplingParams, TargetGrid
 from muster.resampling.source import Source
 from muster.resampling.target import make_target
-from tests.unit.resampling.conftest import PLANE, target_px, write
+from tests.unit.resampling.conftest import NAN, PLANE, target_px, write
 
 
 def source_of(
@@ -235,9 +235,87 @@ def test_types_of_results(method: str) -> None:
     assert found("int16", -1, offset=0.5) == values
     # What is asked for.
     assert found("int16", -1, said={"dtype": "float64"}) == ("float64", None)
-    assert found("float32", -1, said={"dtype": "uint8"}) == ("uint8", 255.0)
+    assert found("float32", -1, said={"dtype": "uint8", "range": (0, 9)}) == ("uint8", 255.0)
     assert found("float32", 3, said={"dtype": "int16"}) == ("int16", 3.0)
     assert found("int16", -1, scale=0.1, said={"dtype": "int16"}) == ("int16", -32768.0)
+
+
+@pytest.mark.parametrize("method", KEEP)
+@pytest.mark.parametrize(
+    ("source", "nodata", "dtype", "said", "wanted"),
+    [
+        # The file's own, or what is said in its place.
+        ("uint8", 7, "uint8", {}, 7),
+        ("uint8", 7, "uint8", {"nodata": 9}, 9),
+        ("uint8", -1, "int16", {}, -1),
+        # An end that the source's type does not reach.
+        ("uint8", None, "uint16", {}, 65_535),
+        ("uint8", None, "int16", {}, -32_768),
+        ("uint16", None, "int16", {}, -32_768),
+        ("int8", None, "uint8", {}, 255),
+        ("int8", -1, "uint8", {}, 255),
+        ("uint8", -1, "uint8", {}, None),
+        ("uint8", 300, "uint8", {}, None),
+        ("int16", -9999, "uint8", {}, None),
+        ("uint16", None, "uint16", {}, None),
+        ("int32", None, "int32", {}, None),
+        ("float32", NAN, "int16", {}, None),
+        ("float64", -1e30, "int32", {}, None),
+        # An end outside the range, as the type rounds and clips it.
+        ("uint8", None, "uint8", {"range": (0, 254)}, 255),
+        ("uint8", None, "uint8", {"range": (1, 255)}, 0),
+        ("uint8", None, "uint8", {"range": (0, 255)}, None),
+        ("float32", None, "uint8", {"range": (0, 254.4)}, 255),
+        ("float32", None, "uint8", {"range": (0, 254.6)}, None),
+        ("float32", None, "uint8", {"range": (0.6, 1e9)}, 0),
+        ("float32", None, "int16", {"range": (-1e9, 100)}, 32_767),
+        ("int16", -9999, "int16", {"range": (0, 100)}, -9999),
+    ],
+)
+def test_pixels_that_are_kept_are_never_nodata(
+    method: str, source: str, nodata: float | None, dtype: str, said: Any, wanted: int | None
+) -> None:
+    dataset = dataset_of(method, dtype=dtype, **said)
+    if wanted is not None:
+        assert result_type(source_of(source, nodata=nodata), dataset) == (dtype, float(wanted))
+        return
+    with pytest.raises(ConfigError, match="no number left to stand for nodata") as caught:
+        result_type(source_of(source, nodata=nodata), dataset)
+    assert f"dtype: {dtype}; {source} values" in str(caught.value)
+    assert "say the range of its values, or nodata, or take a larger dtype" in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["nearest", "mode"])
+@pytest.mark.parametrize(
+    ("classes", "dtype", "wanted"),
+    [
+        ([1, 254], "uint8", 255),
+        ([1, 254, 255], "uint8", 0),
+        ([0, 1, 3, 255], "uint8", 2),
+        ([0, 1, 300], "uint8", 2),  # 300 is stored as 255
+        ([c for c in range(256) if c != 77], "uint8", 77),
+        (list(range(256)), "uint8", None),
+        (list(range(256)), "int16", -32_768),
+        ([-32_768, 32_767], "int16", -32_767),
+    ],
+)
+@pytest.mark.parametrize("source", ["int32", "float32"])
+def test_no_class_is_nodata(
+    source: str, classes: list[int], dtype: str, wanted: int | None, method: str
+) -> None:
+    dataset = dataset_of(method, dtype=dtype, categories=classes)
+    if wanted is None:
+        with pytest.raises(ConfigError, match="no number left"):
+            result_type(source_of(source), dataset)
+    else:
+        assert result_type(source_of(source), dataset) == (dtype, float(wanted))
+
+
+def test_what_is_computed_steps_aside_from_nodata() -> None:
+    for method in ("average", "bilinear", "cubic", "median", "sum"):
+        assert result_type(source_of("uint8"), dataset_of(method, dtype="uint8")) == ("uint8", 255)
+    scaled = source_of("uint8", scale=0.5)
+    assert result_type(scaled, dataset_of("nearest", dtype="uint8")) == ("uint8", 255)
 
 
 def test_what_stands_for_no_value() -> None:

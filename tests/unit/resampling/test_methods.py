@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject
 
+from muster.raster.grid import Grid
 from muster.resampling.methods import METHODS
 from tests.resampled import edges, resample
 from tests.unit.resampling.conftest import NAN, PLANE, bring, ready, target_px, whole, write
@@ -243,7 +245,7 @@ def test_whole_numbers_are_rounded_half_to_even_and_kept_within_their_type(
     values = np.array([[0.5, 1.5, 2.5, 2.6, 1e12, -1e12, 7.2, NAN, limits.min, limits.max]])
     write(path, values)
     target = target_px(PLANE, (0, 1, 1), (0, 1, 10))
-    prepared = ready(path, target, "nearest", dtype=dtype)
+    prepared = ready(path, target, "average", dtype=dtype)
     assert prepared.finish.dtype == dtype
     # Nodata is an end of the type: what would read as it is the number beside it.
     nodata = limits.min if limits.min < 0 else limits.max
@@ -254,3 +256,22 @@ def test_whole_numbers_are_rounded_half_to_even_and_kept_within_their_type(
     prepared = ready(path, target, "nearest", dtype=dtype, nodata=3)
     assert whole(prepared)[0].tolist()[:4] == [0, 2, 2, 2]
     assert whole(prepared)[0, 7] == 3
+
+
+@pytest.mark.parametrize("crs", ["EPSG:6933", "EPSG:4326"])
+@pytest.mark.parametrize("method", ["nearest", "mode"])
+def test_no_class_becomes_another_beside_nodata(method: str, crs: str, path: str) -> None:
+    values = np.full((8, 8), 255, np.uint8)
+    values[2:4, :4], values[6:, 6:] = 254, 9
+    write(path, values)
+    said = {"dtype": "uint8", "categories": [1, 254, 255]}
+    if crs == "EPSG:4326":
+        target = Grid(CRS.from_string(crs), Affine(0.005, 0, -72.549, 0, -0.002, 24.212), 17, 16)
+        found = bring(path, target, method, **said)
+        assert set(found[np.isfinite(found)]) == {254, 255}
+        return
+    wanted = np.where(values == 9, NAN, values.astype(float))
+    found = bring(path, target_px(PLANE, (0, 1, 8), (0, 1, 8)), method, **said)
+    np.testing.assert_array_equal(found, wanted)
+    found = bring(path, target_px(PLANE, (0, 2, 4), (0, 2, 4)), method, **said)
+    np.testing.assert_array_equal(found, wanted[::2, ::2])
