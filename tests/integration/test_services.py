@@ -220,6 +220,7 @@ def test_stop_ends_jobs_too_and_start_takes_up_the_run(live):
     live.api.set_run_state("echo", run_id, "failed")
 
 
+@pytest.mark.thorough
 def test_own_databases_are_used_and_no_postgres_is_started(folders, store_url):
     with fresh_database(store_url) as airflow_url, fresh_database(store_url) as own_store_url:
         own = {

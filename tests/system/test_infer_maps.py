@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 
 from tests.system.conftest import HOSTILE, TRAITS, make_predictors, write_stack
 from tests.system.desk import (
@@ -72,6 +73,7 @@ def test_a_second_run_computes_nothing_and_says_so(mapped: Desk) -> None:
     assert mapped.states(report["run"])["leaf_area"] == say_states("reused")
 
 
+@pytest.mark.thorough
 def test_overwriting_makes_the_same_bytes_of_the_named_trait_alone(
     desk: Desk, mapped: Desk
 ) -> None:
@@ -104,6 +106,7 @@ def test_overwriting_makes_the_same_bytes_of_the_named_trait_alone(
     assert most_at_once == 1
 
 
+@pytest.mark.thorough
 def test_one_task_at_a_time_ends_in_the_product_of_one_full_run(desk: Desk, mapped: Desk) -> None:
     desk.write_params(["leaf_area"])
     ran = desk.infer("--build-only")
@@ -144,6 +147,7 @@ def test_one_task_only_means_one(desk: Desk) -> None:
     assert_says_once(ran, "choose one of --predict-only, --cov-only")
 
 
+@pytest.mark.thorough
 def test_each_year_gets_its_own_product(desk: Desk) -> None:
     for year, seed in ((2001, 5), (2002, 8), (2003, 9)):
         write_stack(desk.folder / f"stack-{year}.tif", seed)
