@@ -58,7 +58,7 @@ def start_family(home, children, on_term="") -> list[psutil.Process]:
     parent = psutil.Process(process.pid)
     write_record(home, Record("family", process.pid, parent.create_time(), {}))
     deadline = time.monotonic() + 20
-    while not log.read_text().strip():
+    while not log.read_text().endswith("\n"):  # it may be written word by word
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return [parent, *(psutil.Process(int(pid)) for pid in log.read_text().split())]
