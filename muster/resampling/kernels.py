@@ -18,6 +18,9 @@ from muster.raster.kernels import kernel
 TILE = 2048
 """Columns that are worked on at a time: their sums stay in the cache."""
 
+FEW = 24
+"""Values that insertion sorts as fast as anything."""
+
 TIE = 1e-9
 """Weights that differ by less than this share of a cell's are equal."""
 
@@ -251,34 +254,73 @@ def gather_rows(source, origin, inside, rows, cols, scaling, limits, judge, resu
                         count += 1
             if n < least_fraction * (row_totals[t] * col_totals[j]) or n <= 0.0:
                 result[t, j] = np.nan
-            elif even and not mode:
-                result[t, j] = _middle(values[:count])
+                continue
+            _sort(values, weights, count)
+            if even and not mode:
+                result[t, j] = _middle(values, count)
             elif even:
-                result[t, j] = _most_frequent(values[:count])
+                result[t, j] = _most_frequent(values, count)
+            elif mode:
+                result[t, j] = _heaviest(values, weights, count, n)
             else:
-                order = np.argsort(values[:count])
-                if mode:
-                    result[t, j] = _heaviest(values, weights, order, n)
-                else:
-                    result[t, j] = _halfway(values, weights, order, n)
+                result[t, j] = _halfway(values, weights, count, n)
 
 
 @kernel
-def _middle(values):
-    values.sort()
-    half = len(values) // 2
-    if len(values) % 2:
+def _sort(values, weights, count):
+    """Sort the first values in place, and their weights with them, without a byte of memory.
+
+    Insertion where they are few, and heapsort (Williams 1964, doi:10.1145/512274.512284).
+    """
+    if count <= FEW:
+        for i in range(1, count):
+            value, weight = values[i], weights[i]
+            j = i
+            while j > 0 and values[j - 1] > value:
+                values[j], weights[j] = values[j - 1], weights[j - 1]
+                j -= 1
+            values[j], weights[j] = value, weight
+        return
+    start = count // 2
+    end = count
+    while end > 1:
+        if start > 0:  # from any order to a heap
+            start -= 1
+        else:  # the greatest to its place behind the heap
+            end -= 1
+            _swap(values, weights, 0, end)
+        root = start
+        while 2 * root + 1 < end:
+            child = 2 * root + 1
+            if child + 1 < end and values[child + 1] > values[child]:
+                child += 1
+            if values[child] <= values[root]:
+                break
+            _swap(values, weights, root, child)
+            root = child
+
+
+@kernel
+def _swap(values, weights, i, j):
+    value, weight = values[i], weights[i]
+    values[i], weights[i] = values[j], weights[j]
+    values[j], weights[j] = value, weight
+
+
+@kernel
+def _middle(values, count):
+    half = count // 2
+    if count % 2:
         return values[half]
     return (values[half - 1] + values[half]) / 2
 
 
 @kernel
-def _most_frequent(values):
-    values.sort()
+def _most_frequent(values, count):
     best = values[0]
     most = 0
     run = 0
-    for i in range(len(values)):
+    for i in range(count):
         run = run + 1 if i > 0 and values[i] == values[i - 1] else 1
         if run > most:
             most = run
@@ -287,30 +329,30 @@ def _most_frequent(values):
 
 
 @kernel
-def _heaviest(values, weights, order, total):
-    best = values[order[0]]
+def _heaviest(values, weights, count, total):
+    best = values[0]
     most = 0.0
     run = 0.0
-    for i in range(len(order)):
-        same = i > 0 and values[order[i]] == values[order[i - 1]]
-        run = (run if same else 0.0) + weights[order[i]]
-        ends = i + 1 == len(order) or values[order[i + 1]] != values[order[i]]
+    for i in range(count):
+        same = i > 0 and values[i] == values[i - 1]
+        run = (run if same else 0.0) + weights[i]
+        ends = i + 1 == count or values[i + 1] != values[i]
         if ends and run > most + TIE * total:
             most = run
-            best = values[order[i]]
+            best = values[i]
     return best
 
 
 @kernel
-def _halfway(values, weights, order, total):
+def _halfway(values, weights, count, total):
     below = 0.0
-    for i in range(len(order)):
-        below += weights[order[i]]
+    for i in range(count):
+        below += weights[i]
         if below >= total / 2 - TIE * total:
-            if below <= total / 2 + TIE * total and i + 1 < len(order):
-                return (values[order[i]] + values[order[i + 1]]) / 2
-            return values[order[i]]
-    return values[order[len(order) - 1]]
+            if below <= total / 2 + TIE * total and i + 1 < count:
+                return (values[i] + values[i + 1]) / 2
+            return values[i]
+    return values[count - 1]
 
 
 @kernel

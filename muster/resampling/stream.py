@@ -90,7 +90,8 @@ class SeparableStream:
             When the source cannot be read.
         """
         with (
-            gdal_environment(self._threads, self.work.cache_mib),
+            # Its own threads would come on top of ours, each of which decodes blocks of its own.
+            gdal_environment(1, self.work.cache_mib),
             open_handles(self._source, self._threads, self._blank()) as (handles, pool),
         ):
             for strip in self.work.strips:

@@ -114,7 +114,7 @@ class WarpStream:
         """Yield windows with their values, as :class:`muster.resampling.stream.SeparableStream`."""
         threads = self.work.threads
         with (
-            gdal_environment(threads, self.work.cache_mib),
+            gdal_environment(1, self.work.cache_mib),
             open_handles(self._source, threads, blank_of(self._source, self._dataset)) as (
                 handles,
                 pool,
