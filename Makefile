@@ -2,6 +2,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Two installations at once would each remove what the other adds.
+.NOTPARALLEL:
 # Without byte code Airflow starts each task seconds later.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -9,27 +11,40 @@ unexport PYTHONDONTWRITEBYTECODE
 FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	"$$python" -c "$(FITS)" 2>/dev/null && echo "$$python" && break; done)
-UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.txt)
 BIN := .venv/bin
-# How many processes run the tests; much of their time they wait for services.
-PROCESSES ?= 2
+# The locks that .venv keeps beside requirements.txt.  Not $(wildcard): make caches folders.
+ADDED = $(filter-out $@,$(shell ls -d .venv/.tests .venv/.ssh .venv/.gpu 2>/dev/null))
+# The editable package is synced along, so that services that run meanwhile never miss it.
+SYNC = echo "--editable ." | $(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode \
+	- requirements.txt $(patsubst .venv/.%,requirements/%.txt,$(ADDED))
+# How many processes run the tests: half of their time they wait for services.
+PROCESSES ?= 3
+# A worker that crashed is not replaced: its test would run, and crash, again.
+PYTEST = $(BIN)/pytest -n $(PROCESSES) --max-worker-restart 0
 
-.PHONY: help run stop status slurm slurm-stop test test-quick test-slow test-slurm test-thorough lint format bench lock
+.PHONY: help run stop status slurm slurm-stop ssh gpu test test-quick test-slow test-slurm test-thorough \
+	test-all lint format bench lock
 
 help: ## Say what there is to type.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1:\2/p' Makefile | while IFS=: read -r name text; do \
 		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-.venv/.complete: requirements.txt pyproject.toml
+.venv/.complete: requirements.txt requirements/uv.txt pyproject.toml
 	@"$(PYTHON)" -c "$(FITS)" 2>/dev/null || { \
 		echo "error: no Python 3.11 to 3.13 with venv found; got: '$(PYTHON)';" \
 			"do: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@rm -f $@
 	@test -x $(BIN)/uv || { echo "making .venv with $(PYTHON)"; "$(PYTHON)" -m venv --clear .venv; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@echo "installing packages"
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode requirements.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement requirements/uv.txt
+	@echo "installing requirements.txt"
+	@$(SYNC)
+	@touch $@
+
+.venv/.tests .venv/.ssh .venv/.gpu: .venv/.%: requirements/%.txt .venv/.complete
+	@rm -f $@
+	@echo "installing $<"
+	@$(SYNC) $<
 	@touch $@
 
 run: .venv/.complete ## Map an example, or PLOTS=plots.csv PREDICTORS=stack.tif TRAITS="a b".
@@ -52,34 +67,50 @@ slurm-stop: ## End all that 'make slurm' has started, jobs too.
 	@test -x $(BIN)/python || { echo "nothing was started here"; exit 0; }; \
 		$(BIN)/python -m muster.laptop.slurm stop
 
-test: .venv/.complete ## Run all tests, those against a live Airflow too (minutes).
-	$(BIN)/pytest -n $(PROCESSES) -m "not slurm_faults and not thorough"
+ssh: .venv/.ssh ## Add the packages for a cluster by ssh to .venv.
 
-test-quick: .venv/.complete ## Run the tests that take seconds.
-	$(BIN)/pytest -n $(PROCESSES) -m "not slow and not airflow and not slurm_faults and not thorough"
+gpu: .venv/.gpu ## Add the packages for the engine cupy to .venv.
 
-test-slow: .venv/.complete ## Run the tests that take minutes.
-	$(BIN)/pytest -n $(PROCESSES) -m "(slow or airflow) and not slurm_faults and not thorough"
+test: .venv/.tests ## Run the tests, those against a live Airflow and Slurm too (ten minutes).
+	$(PYTEST) -m "not thorough"
 
-test-thorough: .venv/.complete ## Run the tests that take minutes of processors or of a live Airflow.
-	$(BIN)/pytest -m thorough
+test-quick: .venv/.tests ## Run the tests that take seconds (two minutes).
+	$(PYTEST) -m "not slow and not airflow and not slurm and not thorough"
 
-test-slurm: .venv/.complete ## Break Slurm clusters in every way, one test after the other (long).
-	$(BIN)/pytest -m slurm_faults
+test-slow: .venv/.tests ## Run the tests that take minutes, without the thorough ones.
+	$(PYTEST) -m "(slow or airflow or slurm) and not thorough"
 
-lint: .venv/.complete ## Check style and types.
+test-slurm: .venv/.tests ## Run all tests on Slurm clusters, those that break them too.
+	$(PYTEST) -m slurm --split-services
+
+test-thorough: .venv/.tests ## Run what proves at length: faults, breaking clusters, many examples.
+	HYPOTHESIS_PROFILE=all $(PYTEST) -m "thorough or property" --split-services
+
+test-all: test ## Run all tests there are (half an hour).
+	@$(MAKE) --no-print-directory test-thorough
+
+lint: .venv/.tests ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/.complete ## Put the code into its format.
+format: .venv/.tests ## Put the code into its format.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.complete ## Measure the speeds that docs/benchmarks.md tells.
+bench: .venv/.tests ## Measure the speeds that docs/benchmarks.md tells.
 	@for benchmark in benchmarks/[a-z]*.py; do \
 		echo "== $$benchmark"; $(BIN)/python "$$benchmark" || exit 1; done
 
-lock: .venv/.complete ## Compile requirements.txt from pyproject.toml.
-	$(BIN)/uv pip compile pyproject.toml --extra airflow --extra compute --extra ssh --extra test \
-		--universal --python-version 3.11 --output-file requirements.txt
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" $(UPGRADE:%=--upgrade-package %)
+# A lock of requirements/ pins only what requirements.txt does not.
+COMPILE_ADDED = $(COMPILE) pyproject.toml --constraint requirements.txt \
+	$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.txt)
+
+lock: .venv/.complete ## Compile requirements.txt and requirements/ from pyproject.toml.
+	$(COMPILE) pyproject.toml --extra airflow --extra compute --output-file requirements.txt
+	$(COMPILE) --group uv --output-file requirements/uv.txt
+	@$(COMPILE_ADDED) --extra ssh --output-file requirements/ssh.txt
+	@$(COMPILE_ADDED) --extra gpu --output-file requirements/gpu.txt
+	@$(COMPILE_ADDED) --extra ssh --extra test --output-file requirements/tests.txt

@@ -45,7 +45,7 @@ def import_asyncssh() -> ModuleType:
         raise ConfigError(
             "transport = 'ssh' needs a library that is not installed",
             got=error,
-            do="pip install 'muster[ssh]'",
+            do="make ssh, or pip install 'muster[ssh]' outside the repository's .venv",
         ) from error
     logger = logging.getLogger("asyncssh")
     if logger.level == logging.NOTSET:  # it tells of each command, to whoever runs a batch

@@ -90,7 +90,7 @@ class ArrayNeighbours(Neighbours):
                     "the engine cupy cannot be used",
                     got=reason,
                     expected="CuPy and a CUDA device",
-                    do="ask for a GPU and install muster[gpu], or take the engine auto",
+                    do="ask for a GPU and install muster[gpu] (make gpu), or take the engine auto",
                 )
         super().__init__(points, threads=1)
         self._xp = xp
