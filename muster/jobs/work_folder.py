@@ -25,7 +25,6 @@ _SCRATCH = re.compile(
 )
 _DRAFT = re.compile(r"((?:[^/]+/)*?\.muster-[^/]+)(?:/.*)?", re.DOTALL)
 _DOCTOR = re.compile(r"(doctor/[0-9a-f]{32}|doctor-[0-9a-f]{32})(?:/.*)?", re.DOTALL)
-_PART = re.compile(r"(?:.*/)?\.[^/]+\.part", re.DOTALL)
 
 
 class Kind(StrEnum):
@@ -120,7 +119,18 @@ def _recognize(entry: storage.Entry) -> Iterator[Found]:
         yield belongs(doctor[1], Kind.DOCTOR)
     elif (draft := _DRAFT.fullmatch(name)) is not None:
         yield belongs(draft[1], Kind.DRAFT)
-    elif _PART.fullmatch(name) is not None:
-        yield belongs(name, Kind.TEMPORARY, storage.writer_is_alive(name))
+    elif (temporary := _temporary_of(name)) is not None:
+        yield belongs(temporary, Kind.TEMPORARY, storage.writer_is_alive(temporary))
     elif _BAND.fullmatch(name) is not None:
         yield belongs(name, Kind.BAND)
+
+
+def _temporary_of(name: str) -> str | None:
+    """Return the temporary file or folder that an entry is, or lies in; None if there is none."""
+    if storage.PART_SUFFIX not in name:
+        return None
+    *folders, last = name.removesuffix("/").split("/")
+    for depth, folder in enumerate(folders, start=1):
+        if storage.parse_temporary(folder) is not None:
+            return "/".join(folders[:depth])
+    return name if last.startswith(".") and storage.is_temporary(last) else None

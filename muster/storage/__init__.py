@@ -17,19 +17,19 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from muster.storage.address import join, local_path, name_below, parse_address
-from muster.storage.files import (
+from muster.storage.files import FileObject, explain_os_error, os_errors_at
+from muster.storage.place import Entry, Place, Published, Staged, Stat
+from muster.storage.temporaries import (
     PART_SUFFIX,
-    FileObject,
-    explain_os_error,
     is_alive,
+    is_temporary,
     is_writer_alive,
-    os_errors_at,
+    parse_temporary,
     sweep_temporary_siblings,
     temporary_sibling,
     writer_is_alive,
     writer_name,
 )
-from muster.storage.place import Entry, Place, Published, Staged, Stat
 
 if TYPE_CHECKING:
     import builtins
@@ -48,12 +48,14 @@ __all__ = [
     "explain_os_error",
     "fetch",
     "is_alive",
+    "is_temporary",
     "is_writer_alive",
     "join",
     "list",
     "local_path",
     "name_below",
     "os_errors_at",
+    "parse_temporary",
     "prune",
     "read_bytes",
     "read_tail",
@@ -62,6 +64,7 @@ __all__ = [
     "stage",
     "stat",
     "sweep",
+    "sweep_temporary_siblings",
     "temporary_sibling",
     "walk",
     "write_bytes",
@@ -203,10 +206,10 @@ def stage(uri: str, scratch: Path | None = None, owner: str = "") -> Staged:
 
 
 def sweep(uri: str, owner: str) -> None:
-    """Remove what killed writers left beside a file: this owner's, and this machine's dead ones.
+    """Remove leftovers of killed writers beside a file: this owner's, and dead processes' of here.
 
-    What somebody else is writing now stays.
-    A half-made S3 upload is never seen, so there is nothing to remove.
+    A file that another process is writing stays.
+    An incomplete S3 upload is never visible, so nothing is removed there.
     """
     path = local_path(uri)
     if path is not None:

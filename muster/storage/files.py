@@ -6,25 +6,19 @@ import contextlib
 import errno
 import hashlib
 import os
-import platform
 import shutil
 import stat as stat_modes
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Transient
 from muster.storage.place import CHUNK_BYTES, Entry, Published, Stat
+from muster.storage.temporaries import is_temporary, temporary_sibling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-PART_SUFFIX = ".part"
-"""How every temporary name ends, so that what a killed writer left can be found."""
 
 _NOT_ALLOWED = {
     errno.EROFS,
@@ -64,70 +58,6 @@ def os_errors_at(where: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise explain_os_error(error, where) from error
-
-
-def temporary_sibling(path: Path, owner: str = "") -> Path:
-    """Return a hidden unique name in the folder of ``path``, on the same file system.
-
-    The name tells whose it is and which process writes it, so that leftovers can be told from
-    what somebody is writing now.
-    """
-    tail = f"{_digest(owner)}.{writer_name()}.{uuid.uuid4().hex}{PART_SUFFIX}"
-    return path.with_name(f"{_start_of_names(path)}{tail}")
-
-
-def sweep_temporary_siblings(path: Path, owner: str) -> None:
-    """Remove what killed writers left beside a path: this owner's, and this machine's dead ones."""
-    start, here = _start_of_names(path), _digest(platform.node())
-    if not path.parent.is_dir():
-        return
-    for sibling in path.parent.iterdir():
-        if not (sibling.name.startswith(start) and sibling.name.endswith(PART_SUFFIX)):
-            continue
-        whose, _, rest = sibling.name.removeprefix(start).partition(".")
-        host, _, pid = rest.partition(".")[0].partition("-")
-        dead = host == here and pid.isdigit() and not is_alive(int(pid))
-        if dead or whose == _digest(owner):
-            sibling.unlink(missing_ok=True)
-
-
-def writer_name() -> str:
-    """Name this process so that it is told apart on a disk that several machines share."""
-    return f"{_digest(platform.node())}-{os.getpid()}"
-
-
-def writer_is_alive(name: str) -> bool | None:
-    """Say whether the process that a temporary name tells of still runs.
-
-    None where it cannot be known: another machine's processes are not seen from here.
-    """
-    return is_writer_alive(name.rpartition("/")[2].removesuffix(PART_SUFFIX).split(".")[-2:][0])
-
-
-def is_writer_alive(writer: str) -> bool | None:
-    """Say whether the process of a :func:`writer_name` runs; None where it cannot be known."""
-    host, _, pid = writer.partition("-")
-    if host != _digest(platform.node()) or not pid.isdigit():
-        return None
-    return is_alive(int(pid))
-
-
-def is_alive(pid: int) -> bool:
-    """Say whether a process of this machine runs."""
-    try:
-        # Where nobody collects them, as in many containers, the dead stay listed as zombies.
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _start_of_names(path: Path) -> str:
-    # A file system takes 255 bytes; a character that the cut splits is left out.
-    return "." + path.name.encode("utf-8", "ignore")[:120].decode("utf-8", "ignore") + "."
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _scan(folder: Path) -> list[tuple[str, os.stat_result]]:
@@ -250,7 +180,7 @@ class FileObject:
                 names = os.listdir(self.path)
             except FileNotFoundError:
                 return []
-        return sorted(name for name in names if not name.endswith(PART_SUFFIX))
+        return sorted(name for name in names if not is_temporary(name))
 
     def delete(self) -> None:
         """Delete the file, if there."""

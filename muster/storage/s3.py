@@ -32,22 +32,56 @@ from muster.errors import (
     SoftwareError,
     Transient,
 )
-from muster.storage.files import PART_SUFFIX, hash_file, os_errors_at, temporary_sibling
+from muster.storage.files import hash_file, os_errors_at
 from muster.storage.place import CHUNK_BYTES, Entry, Published, Stat
+from muster.storage.temporaries import is_temporary, temporary_sibling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import PaginatorConfigTypeDef
 
-_TRANSFER = TransferConfig(
-    multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4
-)
 MAX_ATTEMPTS: Final = 5
 """How often boto3 itself tries, within one call."""
-DELETED_AT_ONCE: Final = 1000
-"""Keys that S3 takes in one request to delete."""
 _ABSENT = {"404", "NotFound", "NoSuchKey", "NoSuchBucket"}
+
+
+@dataclass(frozen=True)
+class S3Limits:
+    """Sizes of requests.
+
+    Attributes
+    ----------
+    listed_keys : int
+        Keys in a page of a listing; S3 gives at most 1000.
+    deleted_keys : int
+        Keys in one request to delete; S3 takes at most 1000.
+    part_bytes : int
+        Bytes in a part of an upload or download, and the size from which there are parts; S3
+        takes no part under 5 MiB but the last.
+    """
+
+    listed_keys: int = 1000
+    deleted_keys: int = 1000
+    part_bytes: int = 16 << 20
+
+    @property
+    def transfer(self) -> TransferConfig:
+        """The limits as boto3 takes them."""
+        return TransferConfig(
+            multipart_threshold=self.part_bytes,
+            multipart_chunksize=self.part_bytes,
+            max_concurrency=4,
+        )
+
+    @property
+    def page(self) -> PaginatorConfigTypeDef:
+        """The size of a page as a paginator of boto3 takes it."""
+        return {"PageSize": self.listed_keys}
+
+
+DEFAULT_LIMITS: Final = S3Limits()
 
 
 @functools.lru_cache(maxsize=8)
@@ -133,7 +167,7 @@ class StagedObject:
                 self.target.bucket,
                 self.target.key,
                 ExtraArgs={"ContentType": _media_type(self.target.key)},
-                Config=_TRANSFER,
+                Config=self.target.limits.transfer,
             )
         self.discard()
         return published
@@ -150,6 +184,7 @@ class S3Object:
     uri: str
     bucket: str
     key: str
+    limits: S3Limits = DEFAULT_LIMITS
 
     def exists(self) -> bool:
         """Say whether there is an object of this key."""
@@ -188,13 +223,18 @@ class S3Object:
         names: set[str] = set()
         with _s3_errors_at(self.uri):
             pages = _client().get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"):
+            for page in pages.paginate(
+                Bucket=self.bucket,
+                Prefix=prefix,
+                Delimiter="/",
+                PaginationConfig=self.limits.page,
+            ):
                 names.update(found["Key"][len(prefix) :] for found in page.get("Contents", []))
                 names.update(
                     found["Prefix"][len(prefix) :].rstrip("/")
                     for found in page.get("CommonPrefixes", [])
                 )
-        return sorted(name for name in names if name and not name.endswith(PART_SUFFIX))
+        return sorted(name for name in names if name and not is_temporary(name))
 
     def delete(self) -> None:
         """Delete the object, if there."""
@@ -206,7 +246,9 @@ class S3Object:
         prefix = self._prefix()
         with _s3_errors_at(self.uri):
             pages = _client().get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
+            for page in pages.paginate(
+                Bucket=self.bucket, Prefix=prefix, PaginationConfig=self.limits.page
+            ):
                 for found in page.get("Contents", []):
                     name = found["Key"][len(prefix) :]
                     if name:
@@ -215,8 +257,9 @@ class S3Object:
     def delete_below(self, names: Sequence[str]) -> None:
         """Delete objects, as many at once as S3 takes."""
         prefix = self._prefix()
-        for start in range(0, len(names), DELETED_AT_ONCE):
-            keys = [f"{prefix}{name}" for name in names[start : start + DELETED_AT_ONCE]]
+        at_once = self.limits.deleted_keys
+        for start in range(0, len(names), at_once):
+            keys = [f"{prefix}{name}" for name in names[start : start + at_once]]
             with _s3_errors_at(self.uri):
                 answer = _client().delete_objects(
                     Bucket=self.bucket,
@@ -239,7 +282,10 @@ class S3Object:
             with os_errors_at(f"{self.uri} → {path}"), _s3_errors_at(self.uri):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _client().download_file(
-                    self.bucket, self._object_key(), str(temporary), Config=_TRANSFER
+                    self.bucket,
+                    self._object_key(),
+                    str(temporary),
+                    Config=self.limits.transfer,
                 )
                 temporary.replace(path)
         finally:

@@ -301,3 +301,4 @@ def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         if folder.exists():
             shutil.rmtree(former, ignore_errors=True)
+    storage.sweep_temporary_siblings(folder)

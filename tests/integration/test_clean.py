@@ -11,10 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from moto.server import ThreadedMotoServer
 
 from muster import storage
 from muster.cli import main
@@ -27,6 +25,7 @@ from muster.site import Site
 from muster.store import batches, claims, runs
 from muster.store.records import RunState
 from operators.run import freeze
+from tests.s3_server import empty_bucket
 from tests.work_bench import HEX, PARAMS, Bench, age, plan_of
 
 if TYPE_CHECKING:
@@ -200,19 +199,9 @@ def test_the_command_says_what_goes_and_why_and_then_finds_nothing(
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}")
-    client.create_bucket(Bucket="work")
-    yield client
-    client.close()
-    server.stop()
+def bucket(s3_server: str) -> Iterator[Any]:
+    with empty_bucket(s3_server, "work") as client:
+        yield client
 
 
 def test_a_work_directory_on_s3_is_cleaned_alike(db: Database, bucket: Any) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import math
 import os
 import resource
 import signal
@@ -11,11 +13,10 @@ import textwrap
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import boto3
 import psutil
 import pytest
-from moto.server import ThreadedMotoServer
 
 from muster import storage
 from muster.errors import (
@@ -26,30 +27,47 @@ from muster.errors import (
     SoftwareError,
     Transient,
 )
+from muster.storage.s3 import S3Limits, S3Object
+from tests.s3_server import empty_bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ODD = "größe 50%25 #1?x=&é漢.txt"
 
 
 @pytest.fixture(scope="module")
-def s3_endpoint():
-    with pytest.MonkeyPatch.context() as patch:
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        yield f"http://{host}:{port}"
-        server.stop()
+def s3(s3_server):
+    with empty_bucket(s3_server, "maps") as client:
+        yield client
 
 
-@pytest.fixture(scope="module")
-def s3(s3_endpoint):
-    client = boto3.client("s3", endpoint_url=s3_endpoint)
-    client.create_bucket(Bucket="maps")
-    yield client
-    client.close()
+SMALL = S3Limits(listed_keys=3, deleted_keys=2, part_bytes=5 << 20)
+"""Small requests, so that a few objects take several: S3 takes no smaller parts."""
+
+
+def in_small_requests(uri: str) -> S3Object:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return S3Object(uri, bucket, key, SMALL)
+
+
+@contextlib.contextmanager
+def listing_requests() -> Iterator[list[int]]:
+    """Collect, for each listing request meanwhile, how many keys it asks for at most."""
+    from muster.storage.s3 import _client
+
+    sizes: list[int] = []
+
+    def note_size(params: dict[str, Any], **_: Any) -> None:
+        sizes.append(int(params["query_string"].get("max-keys", 1000)))
+
+    name = "before-call.s3.ListObjectsV2"
+    events = _client().meta.events
+    events.register(name, note_size)
+    try:
+        yield sizes
+    finally:
+        events.unregister(name, note_size)
 
 
 @pytest.fixture(params=["path", "file", "s3"])
@@ -161,15 +179,47 @@ def test_prune_removes_what_is_empty_and_nothing_else(tmp_path):
     ]  # fmt: skip
 
 
-def test_walk_and_delete_below_go_beyond_one_page(s3):
-    for number in range(1003):
-        s3.put_object(Bucket="maps", Key=f"crowd/{number:05d}", Body=b"x")
-    s3.put_object(Bucket="maps", Key="crowded", Body=b"x")
-    names = [entry.name for entry in storage.walk("s3://maps/crowd")]
-    assert names == [f"{number:05d}" for number in range(1003)]
-    storage.delete_below("s3://maps/crowd/", names[:-1])
-    assert storage.list("s3://maps/crowd") == ["01002"]
-    assert storage.exists("s3://maps/crowded")
+def test_requests_are_as_large_as_s3_takes():
+    assert S3Limits() == S3Limits(listed_keys=1000, deleted_keys=1000, part_bytes=16 << 20)
+    assert S3Object("s3://maps/x", "maps", "x").limits == S3Limits()
+
+
+@pytest.mark.parametrize(
+    ("count", "limits"),
+    [(7, SMALL), pytest.param(1003, S3Limits(), marks=pytest.mark.thorough)],
+)
+def test_walk_and_delete_below_go_beyond_one_page(s3, count, limits):
+    names = [f"{number:05d}" for number in range(count)]
+    for name in names:
+        s3.put_object(Bucket="maps", Key=f"crowd{count}/{name}", Body=b"x")
+    s3.put_object(Bucket="maps", Key=f"crowd{count}ed", Body=b"x")
+    uri = f"s3://maps/crowd{count}"
+    crowd = S3Object(uri, "maps", f"crowd{count}", limits)
+    with listing_requests() as sizes:
+        assert [entry.name for entry in crowd.walk()] == names
+    assert sizes == [limits.listed_keys] * math.ceil(count / limits.listed_keys)
+    assert [entry.name for entry in storage.walk(uri)] == names
+    crowd.delete_below(names[:-1])
+    assert storage.list(uri) == names[-1:]
+    assert storage.exists(f"s3://maps/crowd{count}ed")
+
+
+def test_no_request_to_delete_is_larger_than_its_limit(s3):
+    from muster.storage.s3 import _client
+
+    sizes = []
+
+    def count_keys(params, **_):
+        sizes.append(params["body"].count(b"<Key>"))
+
+    name = "before-call.s3.DeleteObjects"
+    events = _client().meta.events
+    events.register(name, count_keys)
+    try:
+        in_small_requests("s3://maps/never").delete_below(list("abcde"))
+    finally:
+        events.unregister(name, count_keys)
+    assert sizes == [2, 2, 1]
 
 
 def test_version_changes_with_the_content(folder):
@@ -229,32 +279,63 @@ def test_publishing_nothing_is_our_own_error(folder):
     staged.discard()
 
 
-def test_fetch_copies_a_large_object(folder, tmp_path):
-    """40 MB: three parts on S3, so order and borders of the parts matter."""
-    uri = storage.join(folder, "large.bin")
+def write_large(path: Path, mib: int) -> str:
+    """Write a file in which no two MiB are equal, and return its SHA-256."""
     block = bytes(range(256)) * 4096
     digest = hashlib.sha256()
-    staged = storage.stage(uri, scratch=tmp_path)
-    with staged.path.open("wb") as file:
-        for number in range(40):
+    with path.open("wb") as file:
+        for number in range(mib):
             piece = number.to_bytes(4, "big") + block[4:]
             file.write(piece)
             digest.update(piece)
-    assert staged.publish().sha256 == digest.hexdigest()
-    assert storage.sha256(uri) == digest.hexdigest()
+    return digest.hexdigest()
+
+
+def copy_large(folder: str, place: S3Object | None, mib: int, tmp_path: Path) -> None:
+    uri = storage.join(folder, "large.bin")
+    staged = storage.stage(uri, scratch=tmp_path) if place is None else place.stage(tmp_path)
+    sha256 = write_large(staged.path, mib)
+    assert staged.publish().sha256 == sha256
+    assert storage.sha256(uri) == sha256
     copy = tmp_path / "copies" / "copy of it"
-    storage.fetch(uri, copy)
+    if place is None:
+        storage.fetch(uri, copy)
+    else:
+        place.fetch(copy)
     with copy.open("rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == digest.hexdigest()
+        assert hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
-def test_list_goes_beyond_one_page(s3):
-    for number in range(1003):
-        s3.put_object(Bucket="maps", Key=f"many/{number:05d}", Body=b"")
-    s3.put_object(Bucket="maps", Key="many/zz/below", Body=b"")
-    names = storage.list("s3://maps/many")
-    assert names == [*(f"{number:05d}" for number in range(1003)), "zz"]
-    assert storage.list("s3://maps/many/") == names
+@pytest.mark.thorough
+def test_fetch_copies_a_large_object(folder, tmp_path):
+    """40 MiB: three parts on S3, so that order and borders of the parts matter."""
+    copy_large(folder, None, 40, tmp_path)
+
+
+def test_fetch_copies_what_takes_several_pieces(folder, tmp_path):
+    """12 MiB: three parts of 5 MiB on S3, and several pieces of a file."""
+    place = None
+    if folder.startswith("s3:"):
+        place = in_small_requests(storage.join(folder, "large.bin"))
+    copy_large(folder, place, 12, tmp_path)
+    if place is not None:
+        assert storage.stat(place.uri).version.endswith("-3"), "not in parts"
+
+
+@pytest.mark.parametrize(
+    ("count", "limits"),
+    [(7, SMALL), pytest.param(1003, S3Limits(), marks=pytest.mark.thorough)],
+)
+def test_list_goes_beyond_one_page(s3, count, limits):
+    expected = [f"{number:05d}" for number in range(count)]
+    for name in expected:
+        s3.put_object(Bucket="maps", Key=f"many{count}/{name}", Body=b"")
+    s3.put_object(Bucket="maps", Key=f"many{count}/zz/below", Body=b"")
+    uri = f"s3://maps/many{count}"
+    with listing_requests() as sizes:
+        assert S3Object(uri, "maps", f"many{count}", limits).names() == [*expected, "zz"]
+    assert sizes == [limits.listed_keys] * math.ceil((count + 1) / limits.listed_keys)
+    assert storage.list(f"{uri}/") == [*expected, "zz"]
 
 
 def test_s3_says_what_an_object_is(s3, tmp_path):
@@ -274,15 +355,15 @@ def test_s3_says_what_an_object_is(s3, tmp_path):
     }
 
 
-def test_s3_names_its_failures(s3, s3_endpoint, monkeypatch, tmp_path):
+def test_s3_names_its_failures(s3, tmp_path):
     with pytest.raises(MissingInput, match="no such bucket"):
         storage.list("s3://absent-bucket/x")
     with pytest.raises(MissingInput, match="bucket"):
         storage.write_bytes("s3://absent-bucket/x", b"")
     with pytest.raises(InvalidInput, match="not an object"):
         storage.read_bytes("s3://maps/folder/")
-    staged = storage.stage("s3://absent-bucket/large", scratch=tmp_path)
-    staged.path.write_bytes(bytes(17 << 20))
+    staged = in_small_requests("s3://absent-bucket/large").stage(tmp_path)
+    staged.path.write_bytes(bytes(6 << 20))
     with pytest.raises(MissingInput, match="s3://absent-bucket/large"):
         staged.publish()
     staged.discard()
@@ -409,10 +490,11 @@ def test_killed_upload_is_not_seen(s3, tmp_path):
     """The writer is killed between the first and the last part of a multipart upload."""
     script = textwrap.dedent("""
         import sys, time
-        from muster import storage
-        from muster.storage.s3 import _client
-        staged = storage.stage("s3://maps/killed/map.tif")
-        staged.path.write_bytes(bytes(40 << 20))
+        from muster.storage.s3 import S3Limits, S3Object, _client
+        limits = S3Limits(part_bytes=5 << 20)
+        place = S3Object("s3://maps/killed/map.tif", "maps", "killed/map.tif", limits)
+        staged = place.stage(None)
+        staged.path.write_bytes(bytes(11 << 20))
         def stall(**_):
             print("last part", flush=True)
             time.sleep(60)
@@ -440,8 +522,8 @@ def test_failed_upload_is_aborted(s3, tmp_path, monkeypatch):
     events = _client().meta.events
     events.register(name, fail)
     try:
-        staged = storage.stage("s3://maps/failed/map.tif", scratch=tmp_path)
-        staged.path.write_bytes(bytes(40 << 20))
+        staged = in_small_requests("s3://maps/failed/map.tif").stage(tmp_path)
+        staged.path.write_bytes(bytes(11 << 20))
         with pytest.raises(Transient, match=r"failed/map\.tif"):
             staged.publish()
     finally:

@@ -27,7 +27,8 @@ from muster.backends.slurm.mirror_paths import WorkPaths, is_translated
 from muster.backends.slurm.ssh_login import import_asyncssh
 from muster.backends.slurm.transport import NotAllCame
 from muster.errors import ConfigError, InvalidInput, MissingInput, Transient
-from muster.storage.files import PART_SUFFIX, os_errors_at
+from muster.storage.files import os_errors_at
+from muster.storage.temporaries import PART_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

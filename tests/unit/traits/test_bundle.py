@@ -11,6 +11,7 @@ from muster.traits.bundle import BundleContents, read_bundle, write_bundle
 from muster.traits.manifest import lightgbm_feature_name, read_feature_names
 from muster.traits.training_table import TrainingTable, read_training_table
 from muster.traits.transform import TargetTransform
+from tests.s3_server import empty_bucket
 
 PREDICTORS = ("mean temp", "NDRE.Sd")
 
@@ -71,21 +72,8 @@ def test_same_contents_give_the_same_bundle_to_the_byte(tmp_path: Path) -> None:
     )
 
 
-def test_bundle_on_s3_style_storage_is_fetched_and_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        boto3.client("s3").create_bucket(Bucket="models")
+def test_bundle_on_s3_style_storage_is_fetched_and_checked(tmp_path: Path, s3_server: str) -> None:
+    with empty_bucket(s3_server, "models"):
         sha256 = write_bundle("s3://models/X50", contents())
         bundle = read_bundle("s3://models/X50", tmp_path)
         assert bundle.sha256 == sha256
@@ -93,8 +81,6 @@ def test_bundle_on_s3_style_storage_is_fetched_and_checked(
         storage.write_bytes("s3://models/X50/fold_1.txt", b"changed")
         with pytest.raises(InvalidInput, match=r"fold_1\.txt"):
             read_bundle("s3://models/X50", tmp_path / "again")
-    finally:
-        server.stop()
 
 
 def test_absent_bundle_says_where_it_was_looked_for(tmp_path: Path) -> None:
