@@ -82,6 +82,7 @@ def find_postgres(folder: Path) -> Postmaster | None:
         process = psutil.Process(pid)
         # The server writes the file just after it started; whoever got its number later is younger.
         is_server = process.name() == "postgres" and abs(process.create_time() - started) < 60
+        is_server = is_server and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return None
     return Postmaster(pid, socket_folder) if is_server else None

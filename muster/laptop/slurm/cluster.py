@@ -15,6 +15,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -53,7 +54,6 @@ from muster.laptop.slurm.programs import SEARCH_PATH, find_programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
 READY_PATIENCE_S = 60.0
 _UP = frozenset({"idle", "mixed", "allocated", "completing"})
@@ -115,7 +115,7 @@ class SlurmCluster:
         user = pwd.getpwuid(os.geteuid())
         return {
             "PATH": self.search_path,
-            "HOME": user.pw_dir,
+            "HOME": str(Path.home()),
             "USER": user.pw_name,
             "LOGNAME": user.pw_name,
             "LANG": "C.UTF-8",
