@@ -12,6 +12,7 @@ from rasterio import Affine
 from rasterio.warp import transform
 
 from tests.conftest import fresh_database
+from tests.shared_fixtures import make_once
 from tests.system.desk import Desk
 
 if TYPE_CHECKING:
@@ -84,8 +85,12 @@ def write_plots(path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def region(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Predictors, plots, and a bundle for each of the traits."""
-    folder = tmp_path_factory.mktemp("region")
+    """Predictors, plots, and a bundle for each of the traits; not to be changed."""
+    return make_once(tmp_path_factory, "region", make_region)
+
+
+def make_region(folder: Path) -> None:
+    """Write the inputs into a folder and train the models."""
     write_stack(folder / "stack.tif")
     write_plots(folder / "plots.csv")
     desk = Desk(folder / "trainer", "postgresql://nobody@127.0.0.1:1/none", folder)
@@ -96,7 +101,6 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--unit", "leaf_area=mm²", "--threads", "1",
     )  # fmt: skip
     assert trained.code == 0, trained.stderr
-    return folder
 
 
 @pytest.fixture(scope="session")

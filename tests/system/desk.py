@@ -1,7 +1,7 @@
 """A person at a machine: inputs, an installation of their own, and `muster` as they call it.
 
-Everything goes through the real command in a process of its own.  Whatever it does, no traceback
-may reach the person, so that is looked for at every call.
+``Desk.muster`` starts the command as a process; ``Desk.invoke`` runs the same entry point in this
+process, for questions and refusals.  No command may print a traceback; every call checks that.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import psutil
 import rasterio
 import yaml
 
+from tests.command_line import invoke
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 240.0
 POLL_S = 0.02
 BANDS = ("predict", "cov", "aoa")
+INFER = ("traits", "infer", "--params", "params.yaml")
 
 
 @dataclass(frozen=True)
@@ -152,15 +155,25 @@ class Desk:
 
     def infer(self, *arguments: str, **options: Any) -> Ran:
         """Run an inference by params.yaml to its end."""
-        return self.muster("traits", "infer", "--params", "params.yaml", *arguments, **options)
+        return self.muster(*INFER, *arguments, **options)
 
     def start_infer(self, *arguments: str, **options: Any) -> Running:
         """Start an inference by params.yaml."""
-        return self.start("traits", "infer", "--params", "params.yaml", *arguments, **options)
+        return self.start(*INFER, *arguments, **options)
+
+    def invoke(self, *arguments: str, **environment: str) -> Ran:
+        """Run a command to its end in this process."""
+        ran = Ran(*invoke(arguments, self.folder, self.environment | environment))
+        assert "Traceback" not in ran.stdout + ran.stderr, ran.stderr
+        return ran
+
+    def invoke_infer(self, *arguments: str, **environment: str) -> Ran:
+        """Run an inference by params.yaml in this process; its steps run in their own."""
+        return self.invoke(*INFER, *arguments, **environment)
 
     def status(self, run: str) -> dict[str, Any]:
         """What the store says of a run."""
-        ran = self.muster("status", run, "--json")
+        ran = self.invoke("status", run, "--json")
         assert ran.code == 0, ran.stderr
         found: dict[str, Any] = ran.json()
         return found
@@ -175,12 +188,12 @@ class Desk:
 
     def first_run(self) -> str:
         """Id of the run that was opened first."""
-        ran = self.muster("status", "--json")
+        ran = self.invoke("status", "--json")
         return str(ran.json()[-1]["id"])
 
     def newest_run(self) -> str:
         """Id of the run that was opened last."""
-        ran = self.muster("status", "--json")
+        ran = self.invoke("status", "--json")
         return str(ran.json()[0]["id"])
 
     def report(self, run: str) -> Path:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.slow
+
+
 def write_pair(folder: Path, **profile: object) -> list[str]:
     write_stack(folder / "a.tif", names=("rain", "warmth"))
     write_stack(folder / "b.tif", names=("height",), **profile)
@@ -65,26 +68,50 @@ def make_empty_folder(folder: Path) -> list[str]:
     return ["rasters/"]
 
 
+CONCERN_ALL = [
+    (write_other_crs, "invalid_input", ("different grids (CRS)", "/b.tif", "EPSG:3857", "do")),
+    (write_nothing, "missing_input", ("no such predictor", "/a.tif", "do")),
+    *(
+        pytest.param(*case, marks=pytest.mark.thorough)
+        for case in (
+            (write_other_size, "invalid_input", ("different grids (size)", "/b.tif", "90 rows")),
+            (write_elsewhere, "invalid_input", ("different grids", "/b.tif", "(9000000, 100000)")),
+            (
+                write_without_crs,
+                "invalid_input",
+                ("no coordinate reference system", "/a.tif", "do"),
+            ),
+            (
+                write_without_header,
+                "invalid_input",
+                ("cannot be opened (100 bytes)", "/a.tif", "do"),
+            ),
+            (write_text, "invalid_input", ("cannot be opened", "/a.tif", "do")),
+            (
+                make_folder,
+                "invalid_input",
+                ("predictor is a folder", "/rasters", "end it with '/'"),
+            ),
+            (
+                make_empty_folder,
+                "missing_input",
+                ("no predictors in the folder", "/rasters/", ".tif"),
+            ),
+        )
+    ),
+]
+
+
 @pytest.mark.parametrize(
     ("write", "outcome", "parts"),
-    [
-        (write_other_crs, "invalid_input", ("different grids (CRS)", "/b.tif", "EPSG:3857", "do")),
-        (write_other_size, "invalid_input", ("different grids (size)", "/b.tif", "90 rows")),
-        (write_elsewhere, "invalid_input", ("different grids", "/b.tif", "(9000000, 100000)")),
-        (write_without_crs, "invalid_input", ("no coordinate reference system", "/a.tif", "do")),
-        (write_without_header, "invalid_input", ("cannot be opened (100 bytes)", "/a.tif", "do")),
-        (write_text, "invalid_input", ("cannot be opened", "/a.tif", "do")),
-        (write_nothing, "missing_input", ("no such predictor", "/a.tif", "do")),
-        (make_folder, "invalid_input", ("predictor is a folder", "/rasters", "end it with '/'")),
-        (make_empty_folder, "missing_input", ("no predictors in the folder", "/rasters/", ".tif")),
-    ],
+    CONCERN_ALL,
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_predictors_that_concern_all_traits_fail_the_run_in_one_line(
     desk: Desk, write: Callable[[Path], list[str]], outcome: str, parts: tuple[str, ...]
 ) -> None:
     desk.write_params(["leaf_area"], predictors=write(desk.folder))
-    ran = desk.infer()
+    ran = desk.invoke_infer()
     assert ran.code == 1
     assert_says_once(ran, *parts)
     summary = ran.stdout.splitlines()[0]
@@ -99,36 +126,49 @@ def test_predictors_that_concern_all_traits_fail_the_run_in_one_line(
     desk.assert_nothing_half_written()
 
 
-def test_a_raster_whose_data_is_gone_leaves_no_product(desk: Desk) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        (["--predict-only"], ["predict"]),
+        pytest.param([], ["predict", "cov", "aoa"], marks=pytest.mark.thorough),
+    ],
+)
+def test_a_raster_whose_data_is_gone_leaves_no_product(
+    desk: Desk, options: list[str], steps: list[str]
+) -> None:
     """The header promises all its bands; the end of the file is not there."""
     write_stack(desk.folder / "whole.tif")
     whole = (desk.folder / "whole.tif").read_bytes()
     (desk.folder / "cut.tif").write_bytes(whole[: len(whole) // 2])
     desk.write_params(["leaf_area"], predictors="cut.tif")
-    ran = desk.infer()
+    ran = desk.invoke_infer(*options)
     assert ran.code == 1
     assert desk.states(ran.run_id)["leaf_area"] == say_states(
-        "missing_input", bands="invalid_input"
+        "missing_input", bands="not_asked", **dict.fromkeys(steps, "invalid_input")
     )
     said = [line for line in ran.complaints if "raster cannot be read" in line]
-    assert len(said) == 3, "once a step"
+    assert len(said) == len(steps), "once a step"
     assert all(f"where: {desk.folder / 'cut.tif'}" in line for line in said)
-    assert "leaf_area: failed: predict invalid_input, cov invalid_input" in ran.stdout
+    failed = ", ".join(f"{step} invalid_input" for step in steps)
+    assert f"leaf_area: failed: {failed}" in ran.stdout
     assert f"  {desk.maps / 'leaf_area.tif'}" not in ran.stdout.splitlines()
     assert not desk.products()
     assert not desk.stages()
     desk.assert_nothing_half_written()
 
 
-def test_an_output_that_is_a_file_is_left_alone(desk: Desk, mapped: Desk) -> None:
+@pytest.mark.parametrize(
+    "output", ["maps/below/it", pytest.param("maps", marks=pytest.mark.thorough)]
+)
+def test_an_output_that_is_a_file_is_left_alone(desk: Desk, mapped: Desk, output: str) -> None:
     desk.borrow_bands(mapped, "leaf_area")
     (desk.folder / "maps").write_text("mine")
-    for output in ("maps", "maps/below/it"):
-        desk.write_params(["leaf_area"], output=output)
-        ran = desk.infer()
-        assert ran.code == 1
-        assert_says_once(ran, "output is not a folder", str(desk.folder / "maps"), "do")
-        assert desk.states(ran.run_id) == {"inputs": {"inspect": "invalid_input"}}
+    desk.write_params(["leaf_area"], output=output)
+    ran = desk.invoke_infer()
+    assert ran.code == 1
+    assert_says_once(ran, "output is not a folder", str(desk.folder / "maps"), "do")
+    assert desk.states(ran.run_id) == {"inputs": {"inspect": "invalid_input"}}
     assert (desk.folder / "maps").read_text() == "mine"
 
 

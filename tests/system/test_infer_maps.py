@@ -20,6 +20,8 @@ from tests.system.desk import (
     sha256,
 )
 
+pytestmark = pytest.mark.slow
+
 AOA = "area of applicability"
 COV = "coefficient of variation"
 
@@ -53,14 +55,14 @@ def test_a_name_is_never_taken_for_a_command_or_a_path(mapped: Desk) -> None:
     assert not [p for p in mapped.folder.rglob("x") if p.name == "x"]
     run = mapped.first_run()
     assert mapped.states(run)[HOSTILE] == say_states("succeeded")
-    logs = mapped.muster("logs", run, HOSTILE)
+    logs = mapped.invoke("logs", run, HOSTILE)
     assert logs.code == 0
     assert logs.stdout.count("attempt 1: succeeded") == 4
 
 
 def test_a_second_run_computes_nothing_and_says_so(mapped: Desk) -> None:
     before = {p: p.stat().st_mtime_ns for p in mapped.maps.glob("*.*")} | mapped.stages()
-    ran = mapped.infer("--json")
+    ran = mapped.invoke_infer("--json")
     assert ran.code == 0
     report = ran.json()
     assert report["good"] is True
@@ -109,13 +111,13 @@ def test_overwriting_makes_the_same_bytes_of_the_named_trait_alone(
 @pytest.mark.thorough
 def test_one_task_at_a_time_ends_in_the_product_of_one_full_run(desk: Desk, mapped: Desk) -> None:
     desk.write_params(["leaf_area"])
-    ran = desk.infer("--build-only")
+    ran = desk.invoke_infer("--build-only")
     assert ran.code == 1
     assert "there is no prediction to build the product from" in ran.stdout
     assert desk.states(ran.run_id)["leaf_area"] == say_states("missing_input", bands="not_asked")
 
     # Without a prediction there is no product, and the band waits for one.
-    ran = desk.infer("--cov-only")
+    ran = desk.invoke_infer("--cov-only")
     assert ran.code == 0, ran.stderr
     assert desk.states(ran.run_id)["leaf_area"] == say_states("not_asked") | {"cov": "succeeded"}
     assert ".tif" not in ran.stdout
@@ -124,7 +126,7 @@ def test_one_task_at_a_time_ends_in_the_product_of_one_full_run(desk: Desk, mapp
 
     bands = []
     for task in ("predict", "aoa"):
-        ran = desk.infer(f"--{task}-only")
+        ran = desk.invoke_infer(f"--{task}-only")
         assert ran.code == 0, ran.stderr
         states = say_states("succeeded", bands="not_asked") | {task: "succeeded"}
         assert desk.states(ran.run_id)["leaf_area"] == states
@@ -135,14 +137,14 @@ def test_one_task_at_a_time_ends_in_the_product_of_one_full_run(desk: Desk, mapp
         made = {}
     assert bands == [2, 3]
     assert sha256(desk.maps / "leaf_area.tif") == sha256(mapped.maps / "leaf_area.tif")
-    ran = desk.infer()
+    ran = desk.invoke_infer()
     assert desk.states(ran.run_id)["leaf_area"] == say_states("reused")
     desk.assert_nothing_half_written()
 
 
 def test_one_task_only_means_one(desk: Desk) -> None:
     desk.write_params(["leaf_area"])
-    ran = desk.infer("--predict-only", "--cov-only")
+    ran = desk.invoke_infer("--predict-only", "--cov-only")
     assert ran.code == 64
     assert_says_once(ran, "choose one of --predict-only, --cov-only")
 

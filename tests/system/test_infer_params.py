@@ -59,7 +59,7 @@ def test_a_wrong_file_is_refused_in_one_line(
 ) -> None:
     path = desk.folder / "params.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    ran = desk.infer()
+    ran = desk.invoke_infer()
     assert (ran.code, ran.stdout) == (65, "")
     assert len(ran.complaints) == 1, ran.stderr
     assert_says_once(ran, *parts)
@@ -74,7 +74,7 @@ def test_a_file_that_is_absent_or_none_is_told(desk: Desk) -> None:
         ("absent.yaml", 66, ("no such file", "where: absent.yaml")),
         (".", 65, ("cannot be read", "Is a directory")),
     ):
-        ran = desk.muster("traits", "infer", "--params", name)
+        ran = desk.invoke("traits", "infer", "--params", name)
         assert (ran.code, ran.stdout) == (code, "")
         assert_says_once(ran, *parts)
 
@@ -103,7 +103,7 @@ def test_a_wrong_site_file_is_refused_in_one_line(
     path.unlink(missing_ok=True)
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    ran = desk.infer("--site", "site.toml")
+    ran = desk.invoke_infer("--site", "site.toml")
     assert (ran.code, ran.stdout) == (code, "")
     assert len(ran.complaints) == 1, ran.stderr
     assert_says_once(ran, *parts)

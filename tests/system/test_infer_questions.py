@@ -11,20 +11,22 @@ from tests.system.conftest import HOSTILE
 from tests.system.desk import Desk, assert_says_once
 from tests.system.test_infer_resources import write_site
 
+pytestmark = pytest.mark.slow
+
 DEAD_STORE = "postgresql://somebody:topsecret@127.0.0.1:1/muster"
 
 
 def test_status_lists_runs_and_tells_a_run_element_by_element(mapped: Desk) -> None:
-    runs = mapped.muster("status", "--json").json()
+    runs = mapped.invoke("status", "--json").json()
     run = runs[-1]
     assert (run["workflow"], run["state"]) == ("trait_inference", "succeeded")
-    listed = mapped.muster("status").stdout.splitlines()
+    listed = mapped.invoke("status").stdout.splitlines()
     assert len(listed) == len(runs)
     assert run["id"] in listed[-1]
     assert "succeeded" in listed[-1]
 
     part = run["id"].rpartition("T")[2]
-    shown = mapped.muster("status", part).stdout.splitlines()
+    shown = mapped.invoke("status", part).stdout.splitlines()
     assert shown[0].startswith(f"{run['id']}: succeeded: 2 of 2 succeeded")
     assert shown.pop(1) == f"report: {run['facts']['report']}"
     assert len(shown) == 1 + 1 + 2 * 4
@@ -38,11 +40,11 @@ def test_status_lists_runs_and_tells_a_run_element_by_element(mapped: Desk) -> N
 
 def test_logs_show_each_step_and_attempt_of_an_element(mapped: Desk) -> None:
     run = mapped.first_run()
-    told = mapped.muster("logs", run, "leaf_area").stdout
+    told = mapped.invoke("logs", run, "leaf_area").stdout
     for step in ("predict", "cov", "aoa", "build"):
         assert told.count(f"== traits.{step} attempt 1: succeeded") == 1
     assert "100 %" in told
-    (only,) = mapped.muster("logs", run, HOSTILE, "--step", "traits.cov", "--json").json()
+    (only,) = mapped.invoke("logs", run, HOSTILE, "--step", "traits.cov", "--json").json()
     assert (only["step"], only["attempt"], only["outcome"]) == ("traits.cov", 1, "succeeded")
     assert "succeeded in" in only["text"]
 
@@ -55,7 +57,7 @@ def test_questions_about_what_is_not_there_name_what_is(mapped: Desk) -> None:
         (["logs", run, "leaf_aera"], ("no such element", "got: leaf_aera", "leaf_area")),
         (["logs", run, "leaf_area", "--attempt", "9"], ("no attempt fits",)),
     ):
-        ran = mapped.muster(*arguments)
+        ran = mapped.invoke(*arguments)
         assert (ran.code, ran.stdout) == (66, "")
         assert_says_once(ran, *parts)
 
@@ -71,7 +73,7 @@ def test_unknown_commands_and_options_are_usage_errors(mapped: Desk) -> None:
         (["reconcile", "--silent-for", "-1"], "--silent-for"),
         (["logs", "only-a-run"], "ELEMENT"),
     ):
-        ran = mapped.muster(*arguments)
+        ran = mapped.invoke(*arguments)
         assert (ran.code, ran.stdout) == (64, "")
         assert_says_once(ran, f"{part}") if part.startswith("No") else None
         assert part in ran.stderr
@@ -106,7 +108,7 @@ def test_a_store_that_cannot_be_reached_is_told_without_its_password(
     mapped: Desk, url: str, code: int, parts: tuple[str, ...]
 ) -> None:
     for command in (["status"], ["migrate"], ["traits", "infer", "--params", "params.yaml"]):
-        ran = mapped.muster(*command, MUSTER_STORE_URL=url)
+        ran = mapped.invoke(*command, MUSTER_STORE_URL=url)
         assert (ran.code, ran.stdout) == (code, "")
         assert_says_once(ran, *parts)
         assert "topsecret" not in ran.stderr
@@ -115,13 +117,13 @@ def test_a_store_that_cannot_be_reached_is_told_without_its_password(
 def test_a_store_without_a_schema_is_to_be_migrated(mapped: Desk, store_url: str) -> None:
     with fresh_database(store_url) as url:
         for command in (["status"], ["traits", "infer", "--params", "params.yaml"]):
-            ran = mapped.muster(*command, MUSTER_STORE_URL=url)
+            ran = mapped.invoke(*command, MUSTER_STORE_URL=url)
             assert (ran.code, ran.stdout) == (65, "")
             assert_says_once(ran, "does not have the schema", "do: run 'muster migrate'")
-        ran = mapped.muster("migrate", MUSTER_STORE_URL=url)
+        ran = mapped.invoke("migrate", MUSTER_STORE_URL=url)
         assert (ran.code, ran.stdout[:17]) == (0, "store at version ")
-        assert mapped.muster("migrate", MUSTER_STORE_URL=url).stdout == ran.stdout
-        assert mapped.muster("status", MUSTER_STORE_URL=url).stdout == "no runs yet\n"
+        assert mapped.invoke("migrate", MUSTER_STORE_URL=url).stdout == ran.stdout
+        assert mapped.invoke("status", MUSTER_STORE_URL=url).stdout == "no runs yet\n"
 
 
 def test_without_a_store_an_embedded_one_is_started_and_migrated(
@@ -140,7 +142,7 @@ def test_without_a_store_an_embedded_one_is_started_and_migrated(
 
 
 def test_the_doctor_finds_a_good_site_good(mapped: Desk) -> None:
-    ran = mapped.muster("doctor")
+    ran = mapped.invoke("doctor")
     assert ran.code == 0
     lines = ran.stdout.splitlines()
     assert [line[:3] for line in lines] == ["ok "] * 4
@@ -153,7 +155,7 @@ def test_the_doctor_finds_a_good_site_good(mapped: Desk) -> None:
 def test_the_doctor_says_what_is_bad_and_goes_on(mapped: Desk) -> None:
     site = write_site(mapped.folder / "bad.toml", aoa=', cpus = 4096, memory = "900TiB"')
     site.write_text(f'work = "{mapped.region / "stack.tif" / "work"}"\n' + site.read_text())
-    ran = mapped.muster("doctor", str(site), "--json", MUSTER_STORE_URL=DEAD_STORE)
+    ran = mapped.invoke("doctor", str(site), "--json", MUSTER_STORE_URL=DEAD_STORE)
     assert ran.code == 1
     assert "topsecret" not in ran.stdout
     report = ran.json()
@@ -165,7 +167,7 @@ def test_the_doctor_says_what_is_bad_and_goes_on(mapped: Desk) -> None:
     assert "Not a directory" in checks["work directory"]["finding"]
 
     site = write_site(mapped.folder / "big.toml", aoa=', cpus = 4096, memory = "900TiB"')
-    ran = mapped.muster("doctor", str(site))
+    ran = mapped.invoke("doctor", str(site))
     assert ran.code == 1
     assert "BAD  pool local: traits.aoa asks for 4096 CPUs, the node has" in ran.stdout
     assert "BAD  pool local: traits.aoa asks for 943718400 MiB of memory" in ran.stdout
@@ -173,7 +175,7 @@ def test_the_doctor_says_what_is_bad_and_goes_on(mapped: Desk) -> None:
 
 def test_the_doctor_finds_an_old_schema(mapped: Desk, store_url: str) -> None:
     with fresh_database(store_url) as url:
-        ran = mapped.muster("doctor", MUSTER_STORE_URL=url)
+        ran = mapped.invoke("doctor", MUSTER_STORE_URL=url)
     assert ran.code == 1
     assert ran.stdout.startswith("BAD  store: at version None, not ")
     assert "run 'muster migrate'" in ran.stdout
@@ -183,7 +185,7 @@ def test_a_work_directory_that_cannot_be_written_fails_the_run_in_one_line(desk:
     desk.write_params(["leaf_area"])
     site = write_site(desk.folder / "bad.toml")
     site.write_text(f'work = "{desk.region / "stack.tif" / "work"}"\n' + site.read_text())
-    ran = desk.infer("--site", str(site))
+    ran = desk.invoke_infer("--site", str(site))
     assert ran.code == 1
     assert_says_once(ran, "refused: cannot be read or written", "stack.tif/work", "Not a directory")
     assert "no completed plan: cannot be read or written" in ran.stdout
@@ -199,7 +201,7 @@ def test_what_went_wrong_in_the_store_is_no_traceback(mapped: Desk, store_url: s
         with connection, connection.cursor() as cursor:
             cursor.execute("CREATE TABLE run (id int)")
         connection.close()
-        ran = mapped.muster("status", MUSTER_STORE_URL=url)
+        ran = mapped.invoke("status", MUSTER_STORE_URL=url)
     assert (ran.code, ran.stdout) == (65, "")
     assert_says_once(ran, "does not have the schema")
 
@@ -223,7 +225,7 @@ def test_training_that_cannot_be_done_is_told_trait_by_trait(desk: Desk) -> None
              "--output", "models"], 66, ("absent.tif",),
         ),
     ):  # fmt: skip
-        ran = desk.muster("traits", "train", *arguments)
+        ran = desk.invoke("traits", "train", *arguments)
         assert (ran.code, ran.stdout) == (code, ""), ran.stderr
         assert len(ran.complaints) == 1, ran.stderr
         assert_says_once(ran, *parts)

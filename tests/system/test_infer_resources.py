@@ -12,6 +12,7 @@ import pytest
 from tests.system.conftest import HOSTILE, TRAITS
 from tests.system.desk import (
     Desk,
+    Ran,
     Running,
     assert_says_once,
     files_of,
@@ -21,7 +22,7 @@ from tests.system.desk import (
 from tests.system.test_infer_inputs import namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 STEPS = ("inspect", "predict", "cov", "aoa", "build")
@@ -43,27 +44,21 @@ def limit_file_size() -> None:
 
 
 @pytest.fixture(scope="module")
-def cramped(open_desk: Callable[[], Desk]) -> Iterator[tuple[Desk, Running]]:
-    """An inference that has no room for its rasters, on its way through all its attempts."""
+def tight(open_desk: Callable[[], Desk], mapped: Desk) -> tuple[Desk, Ran]:
+    """A run whose one band to be computed has less memory than it needs."""
     desk = open_desk()
-    desk.write_params(["leaf_area"])
-    running = desk.start_infer("--predict-only", preexec=limit_file_size)
-    yield desk, running
-    if running.process.poll() is None:
-        running.kill()
-        running.wait()
-
-
-def test_a_band_that_lacks_memory_is_left_out_and_added_later(
-    cramped: tuple[Desk, Running], desk: Desk, mapped: Desk
-) -> None:
     site = write_site(
         desk.folder / "tight.toml", pool=', max_memory = "64MiB"', aoa=', memory = "60MiB"'
     )
-    desk.borrow_bands(mapped, HOSTILE)
+    desk.borrow_bands(mapped, *TRAITS)
+    desk.stage("leaf_area", "aoa").unlink()
     desk.write_params(TRAITS)
-    ran = desk.infer("--site", str(site), "--json")
+    return desk, desk.invoke_infer("--site", str(site), "--json")
 
+
+@pytest.mark.slow
+def test_a_band_that_lacks_memory_is_left_out(tight: tuple[Desk, Ran]) -> None:
+    desk, ran = tight
     assert ran.code == 1
     report = {trait["trait"]: trait for trait in ran.json()["traits"]}
     assert report["leaf_area"]["state"] == "failed"
@@ -72,20 +67,25 @@ def test_a_band_that_lacks_memory_is_left_out_and_added_later(
     assert "MiB of memory; limit: 64 MiB" in reason
     assert report[HOSTILE]["state"] == "succeeded"
     assert_says_once(ran, "limit: 60 MiB", "leaf_area", "out_of_memory", "used ")
-    run = ran.json()["run"]
-    assert desk.states(run)["leaf_area"] == say_states("succeeded", aoa="out_of_memory")
-    attempts = {(e["group"], e["step"]): e["attempts"] for e in desk.status(run)["elements"]}
+    states = say_states("succeeded", bands="reused", aoa="out_of_memory")
+    assert desk.states(ran.run_id)["leaf_area"] == states
+    attempts = {(e["group"], e["step"]): e["attempts"] for e in desk.status(ran.run_id)["elements"]}
     assert attempts["leaf_area", "traits.aoa"] == 2, "60 MiB, then all that the pool gives"
-    logs = desk.muster("logs", run, "leaf_area", "--step", "traits.aoa").stdout
+    logs = desk.invoke("logs", ran.run_id, "leaf_area", "--step", "traits.aoa").stdout
     assert "== traits.aoa attempt 1: out_of_memory" in logs
     assert "== traits.aoa attempt 2: out_of_memory" in logs
     bands = read_bands(desk.maps / "leaf_area.tif")
     assert list(bands) == ["leaf_area prediction", "coefficient of variation"]
     assert len(read_bands(desk.maps / f"{HOSTILE}.tif")) == 3
     desk.assert_nothing_half_written()
+
+
+@pytest.mark.thorough
+def test_a_band_that_lacked_memory_is_added_where_there_is_room(tight: tuple[Desk, Ran]) -> None:
+    desk, _ = tight
     before = desk.stages()
 
-    ran = desk.infer("--site", str(write_site(desk.folder / "roomy.toml")))
+    ran = desk.invoke_infer("--site", str(write_site(desk.folder / "roomy.toml")))
 
     assert ran.code == 0
     states = desk.states(ran.run_id)
@@ -98,12 +98,13 @@ def test_a_band_that_lacks_memory_is_left_out_and_added_later(
 
 def test_more_than_the_pool_gives_is_refused_before_anything_runs(desk: Desk) -> None:
     desk.write_params(["leaf_area"], resources={"traits.build": {"memory": "900GiB"}})
-    ran = desk.infer()
+    ran = desk.invoke_infer()
     assert ran.code == 65
     assert_says_once(ran, "more than the pool gives", "traits.build", "pool local")
-    assert desk.muster("status").stdout == "no runs yet\n"
+    assert desk.invoke("status").stdout == "no runs yet\n"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_waited_for_and_the_product_is_whole_when_there_is_room(
     desk: Desk, mapped: Desk
 ) -> None:
@@ -138,9 +139,10 @@ def run_beside(running: Running, *command: str) -> str:
     return ended.stdout
 
 
-def test_a_disk_that_stays_full_is_transient_in_the_end(cramped: tuple[Desk, Running]) -> None:
-    desk, running = cramped
-    ran = running.wait()
+@pytest.mark.thorough
+def test_a_disk_that_stays_full_is_transient_in_the_end(desk: Desk) -> None:
+    desk.write_params(["leaf_area"])
+    ran = desk.infer("--predict-only", preexec=limit_file_size)
     assert ran.code == 1
     assert desk.states(ran.run_id)["leaf_area"]["predict"] == "transient"
     said = [line for line in ran.complaints if "traits.predict leaf_area transient" in line]

@@ -6,11 +6,16 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
-from tests.system.conftest import HOSTILE, TRAITS, write_stack
+import pytest
+
+from tests.system.conftest import TRAITS, write_stack
 from tests.system.desk import Desk, Ran, assert_says_once, files_of, read_bands, say_states
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+pytestmark = pytest.mark.slow
 
 
 def verdict_on(trait: str, ran: Ran) -> str:
@@ -28,7 +33,7 @@ def test_a_trait_without_a_model_is_named_and_counts_against_nobody(
 ) -> None:
     desk.borrow_bands(mapped, "leaf_area")
     desk.write_params(["seed_mass", "leaf_area"])
-    ran = desk.infer()
+    ran = desk.invoke_infer()
     assert ran.code == 0
     line = verdict_on("seed_mass", ran)
     assert line.startswith("seed_mass: missing_input: predict missing_input, cov missing_input")
@@ -47,7 +52,7 @@ def test_a_trait_without_a_model_is_named_and_counts_against_nobody(
 
 def test_when_no_trait_has_a_model_nothing_was_achieved(desk: Desk) -> None:
     desk.write_params(["seed_mass", "height_m"])
-    ran = desk.infer("--json")
+    ran = desk.invoke_infer("--json")
     assert ran.code == 1
     report = ran.json()
     assert report["good"] is False
@@ -64,10 +69,10 @@ def test_an_unknown_trait_or_trait_set_is_refused_before_anything_runs(desk: Des
         (["--trait-set", "imputd"], ("unknown trait set", "got: imputd", "observed, imputed")),
         (["--traits", "leaf_area", "leaf_area"], ("traits: named twice: leaf_area",)),
     ):
-        ran = desk.infer(*arguments)
+        ran = desk.invoke_infer(*arguments)
         assert ran.code == 65
         assert_says_once(ran, *parts)
-    assert desk.muster("status").stdout == "no runs yet\n"
+    assert desk.invoke("status").stdout == "no runs yet\n"
 
 
 def test_bad_bundles_are_invalid_and_the_others_whole(desk: Desk, mapped: Desk) -> None:
@@ -77,21 +82,19 @@ def test_bad_bundles_are_invalid_and_the_others_whole(desk: Desk, mapped: Desk) 
         shutil.copytree(desk.region / "models" / "leaf_area", models / trait)
         if trait not in ("leaf_area", "other"):
             spoil_manifest(models / trait, trait=trait)
-    shutil.copytree(desk.region / "models" / HOSTILE, models / HOSTILE)
     text = (models / "cut" / "model.txt").read_bytes()
     (models / "cut" / "model.txt").write_bytes(text[: len(text) // 2])
     (models / "gone" / "fold_1.txt").unlink()
     (models / "garbled" / "bundle.json").write_bytes(b"\xff\xfe{")
-    desk.borrow_bands(mapped, *TRAITS)
-    desk.write_params(["cut", "leaf_area", "other", HOSTILE, "gone", "garbled"], models="models")
+    desk.borrow_bands(mapped, "leaf_area")
+    desk.write_params(["cut", "leaf_area", "other", "gone", "garbled"], models="models")
 
-    ran = desk.infer()
+    ran = desk.invoke_infer()
 
     assert ran.code == 1
-    assert "2 of 5 succeeded" in ran.stdout
+    assert "1 of 4 succeeded" in ran.stdout
     states = desk.states(ran.run_id)
-    for trait in TRAITS:
-        assert states[trait] == say_states("succeeded", bands="reused")
+    assert states["leaf_area"] == say_states("succeeded", bands="reused")
     for trait, parts in {
         "cut": ("sha256", str(models / "cut" / "model.txt")),
         "other": ("leaf_area", str(models / "other")),
@@ -102,14 +105,14 @@ def test_bad_bundles_are_invalid_and_the_others_whole(desk: Desk, mapped: Desk) 
             assert part in verdict_on(trait, ran)
     assert set(states["gone"].values()) <= {"invalid_input", "missing_input"}
     assert str(models / "gone" / "fold_1.txt") in verdict_on("gone", ran)
-    assert desk.products() == files_of(*TRAITS)
+    assert desk.products() == files_of("leaf_area")
     desk.assert_nothing_half_written()
 
 
 def test_a_model_without_its_predictor_band_says_which_and_where(desk: Desk) -> None:
     write_stack(desk.folder / "lacks.tif", names=("rain", "warmth"))
     desk.write_params(["leaf_area"], predictors="lacks.tif")
-    ran = desk.infer()
+    ran = desk.invoke_infer()
     assert ran.code == 1
     line = verdict_on("leaf_area", ran)
     for part in (
@@ -123,13 +126,14 @@ def test_a_model_without_its_predictor_band_says_which_and_where(desk: Desk) -> 
     assert not desk.products()
 
 
+@pytest.mark.thorough
 def test_predictors_are_matched_by_name_in_any_order_and_number_of_files(
     desk: Desk, mapped: Desk
 ) -> None:
     write_stack(desk.folder / "a.tif", names=("height", "warmth"))
     write_stack(desk.folder / "b.tif", names=("rain",))
     desk.write_params(["leaf_area"], predictors=["a.tif", "b.tif"])
-    assert desk.infer("--predict-only").code == 0
+    assert desk.invoke_infer("--predict-only").code == 0
     ours = read_bands(desk.stage("leaf_area", "predict"))
     theirs = read_bands(mapped.stage("leaf_area", "predict"))
     (name,) = ours

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,8 +15,6 @@ from tests.system.desk import Desk, assert_says_once
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-pytestmark = pytest.mark.slow
 
 FIRST = ("--params", "resampling.yaml", "--year", "2019", "--month", "1")
 
@@ -31,34 +29,53 @@ def desk(tmp_path: Path, store_url: str, migrated_template: str) -> Iterator[Des
         yield made
 
 
-def test_a_month_is_made_and_found_again(desk: Desk) -> None:
-    ran = desk.muster("resampling", "run", *FIRST)
+@pytest.mark.slow
+def test_a_month_is_made_dataset_by_dataset_and_found_again(desk: Desk) -> None:
+    table = desk.folder / "out" / "all-2019-01.parquet"
+    part = desk.muster("resampling", "run", *FIRST, "--dataset", "cover")
+    assert part.code == 0, part.stderr
+    assert not table.exists(), "no table of a part"
+    ran = desk.invoke("resampling", "merge", *FIRST)
+    assert ran.code == os.EX_NOINPUT
+    assert_says_once(ran, "a dataset of the merge is not there", "wind@2019-01")
+    assert not table.exists()
+
+    told = desk.invoke("resampling", "run", *FIRST, "--json").json()
+    assert steps_of(told) == {"wind": "succeeded", "cover": "reused"}
+    assert told["merge"]["product"] == str(table)
+    assert_month_is_right(desk.folder, 1)
+
+    before = (desk.folder / "out" / "2019" / "01" / "wind.tif").stat().st_mtime_ns
+    told = desk.invoke("resampling", "run", *FIRST, "--json").json()
+    assert steps_of(told) == {"wind": "reused", "cover": "reused"}
+    assert (desk.folder / "out" / "2019" / "01" / "wind.tif").stat().st_mtime_ns == before
+    assert told["merge"]["product"] == str(table)
+
+    table.unlink()
+    ran = desk.invoke("resampling", "merge", *FIRST)
     assert ran.code == 0, ran.stderr
     assert_month_is_right(desk.folder, 1)
-    before = (desk.folder / "out" / "2019" / "01" / "wind.tif").stat().st_mtime_ns
-    told = desk.muster("resampling", "run", *FIRST, "--json").json()
-    assert {d["dataset"]: d["steps"]["resampling.resample"] for d in told["datasets"]} == {
-        "wind": "reused",
-        "cover": "reused",
-    }
-    assert (desk.folder / "out" / "2019" / "01" / "wind.tif").stat().st_mtime_ns == before
-    assert told["merge"]["product"] == str(desk.folder / "out" / "all-2019-01.parquet")
     desk.assert_quiet()
 
 
+def steps_of(told: dict[str, Any]) -> dict[str, str]:
+    return {d["dataset"]: d["steps"]["resampling.resample"] for d in told["datasets"]}
+
+
 def test_a_month_without_input_is_no_success_and_says_why(desk: Desk) -> None:
-    ran = desk.muster("resampling", "run", *FIRST[:-1], "2")
+    ran = desk.invoke("resampling", "run", *FIRST[:-1], "2")
     assert ran.code == 1
     assert "0 of 0 succeeded (quorum 100.0%), 0 failed, 3 without their input" in ran.stdout
     assert "wind: missing_input: resample missing_input (no such file; where: " in ran.stdout
     assert not (desk.folder / "out").exists()
 
 
+@pytest.mark.thorough
 def test_a_dataset_that_fails_is_mended_by_a_retry_and_the_merge_with_it(desk: Desk) -> None:
     wind = desk.folder / "out" / "2019" / "01" / "wind.tif"
     wind.mkdir(parents=True)  # where the file is to go, so that it cannot
     (wind / "somebody").write_text("else")
-    ran = desk.muster("resampling", "run", *FIRST)
+    ran = desk.invoke("resampling", "run", *FIRST)
     assert ran.code == 1, ran.stdout
     np.testing.assert_array_equal(read(wind.with_name("cover.tif")), expected_cover(1))
     assert "cover: succeeded" in ran.stdout
@@ -67,29 +84,15 @@ def test_a_dataset_that_fails_is_mended_by_a_retry_and_the_merge_with_it(desk: D
     assert not (desk.folder / "out" / "all-2019-01.parquet").exists(), "no table of a part"
     (wind / "somebody").unlink()
     wind.rmdir()
-    again = desk.muster("retry", ran.run_id)
+    again = desk.invoke("retry", ran.run_id)
     assert again.code == 0, again.stdout + again.stderr
     assert "3 of 3 succeeded" in again.stdout
     assert_month_is_right(desk.folder, 1)
 
 
-def test_a_table_of_what_is_there_is_made_without_a_run(desk: Desk) -> None:
-    part = desk.muster("resampling", "run", *FIRST, "--dataset", "cover")
-    assert part.code == 0, part.stderr
-    assert not (desk.folder / "out" / "all-2019-01.parquet").exists()
-    ran = desk.muster("resampling", "merge", *FIRST)
-    assert ran.code == os.EX_NOINPUT
-    assert_says_once(ran, "a dataset of the merge is not there", "wind@2019-01")
-    assert desk.muster("resampling", "run", *FIRST, "--dataset", "wind").code == 0
-    ran = desk.muster("resampling", "merge", *FIRST)
-    assert ran.code == 0, ran.stderr
-    assert_month_is_right(desk.folder, 1)
-    desk.assert_quiet()
-
-
 def test_a_plan_reads_no_store_and_leaves_nothing(desk: Desk) -> None:
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
-    told = desk.muster("resampling", "plan", *FIRST, "--json", MUSTER_STORE_URL=nowhere).json()
+    told = desk.invoke("resampling", "plan", *FIRST, "--json", MUSTER_STORE_URL=nowhere).json()
     rows = {row["dataset"]: row for row in told["datasets"]}
     assert list(rows) == ["wind", "cover", "merge"]
     for name in ("wind", "cover"):
