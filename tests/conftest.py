@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg2
 import pytest
 from psycopg2 import sql
 
-from muster.laptop.postgres import SETTINGS, start_postgres, stop_postgres
+from muster.laptop.postgres import (
+    SETTINGS,
+    Postmaster,
+    find_postgres,
+    start_postgres,
+    stop_postgres,
+)
 from muster.store.database import Database
 from muster.store.schema import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["tests.integration.live_airflow", "tests.several"]
+pytest_plugins = [
+    "pytester",
+    "tests.cpu_budget",
+    "tests.hypothesis_profiles",
+    "tests.integration.backends.sshd",
+    "tests.s3_server",
+    "tests.several",
+    "tests.temporary_folder",
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home_without_login_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home without login scripts, for the shells that jobs start in.
+
+    Those of a developer take half a second a job, and one that is killed in them may leave a lock
+    for which the next one waits a minute.  Caches stay where they are.
+    """
+    folder = tmp_path_factory.mktemp("home")
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", cache)
+        patch.setenv("HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +58,32 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory):
     server = start_postgres(
         folder, {**SETTINGS, "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
     )
+    oom_kills = count_oom_kills()
     yield server
+    crash = describe_crash(folder, server)
     stop_postgres(folder)
+    if crash is not None:
+        pytest.fail(
+            f"{crash}; processes that the kernel killed for memory meanwhile:"
+            f" {count_oom_kills() - oom_kills}",
+            pytrace=False,
+        )
+
+
+def describe_crash(folder: Path, server: Postmaster) -> str | None:
+    """Return how a server, or a process of it, ended before its time; None if none did."""
+    log = (folder / "log").read_text(errors="replace")
+    if find_postgres(folder) != server:
+        tail = "\n".join(log.splitlines()[-40:])
+        return f"Postgres (pid {server.pid}) ended before its tests; the end of its log:\n{tail}"
+    crashes = [line for line in log.splitlines() if "was terminated by signal" in line]
+    return f"a process of Postgres crashed: {'; '.join(crashes)}" if crashes else None
+
+
+def count_oom_kills() -> int:
+    """Return how many processes the kernel has killed for memory since it started."""
+    rows = (row.split() for row in Path("/proc/vmstat").read_text().splitlines())
+    return next((int(count) for name, count in rows if name == "oom_kill"), 0)
 
 
 @pytest.fixture(scope="session")

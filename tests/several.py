@@ -1,8 +1,10 @@
-"""Which tests go together, and which come first, where several processes run them (``-n 2``).
+"""Which tests stay together, and which come first, where several processes run them (``-n 3``).
 
 A file's tests stay in one process, as they share what its fixtures start, and so do all files that
-share a live Airflow or a cluster.  What takes minutes starts at once, so that only short files are
-left for the end, when no process may be left waiting for another.
+share a live Airflow or a cluster.  With ``--split-services`` each of these files may run anywhere:
+every process starts the service that it needs, which pays where tests take far longer than that.
+What takes minutes starts first, so that only short files are left for the end, when no process may
+be left waiting for another.
 """
 
 from __future__ import annotations
@@ -15,11 +17,23 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = ("tests/integration/airflow/", "tests/integration/slurm/")
+TOGETHER = ("tests/integration/airflow/", "tests/integration/slurm/", "tests/system/")
 """Folders whose files share a service that starts once."""
 
-LONGEST_FIRST = ("airflow", "slurm", "system")
-"""Markers and folders, in the order in which their tests start; all others start last."""
+ALONE = ("tests/integration/slurm/test_faults.py",)
+"""Files in which each test starts services of its own: with ``--split-services`` one by one."""
+
+LONGEST_FIRST = TOGETHER
+"""Folders in the order in which their tests start; all others start last."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let files that share a service be split among the processes."""
+    parser.addoption(
+        "--split-services",
+        action="store_true",
+        help="with -n: start a live Airflow or a cluster in each process that needs one",
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -27,9 +41,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
     """Hand out whole files, or whole folders of TOGETHER, in the order of collection."""
     from xdist.scheduler import LoadScopeScheduling
 
+    split = config.getoption("split_services")
+    together, alone = ((), ALONE) if split else (TOGETHER, ())
+
     class FileScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folders = (folder for folder in TOGETHER if nodeid.startswith(folder))
+            if nodeid.startswith(alone):
+                return nodeid
+            folders = (folder for folder in together if nodeid.startswith(folder))
             return next(folders, nodeid.partition("::")[0])
 
     config.option.loadscopereorder = False
@@ -52,5 +71,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _rank(item: pytest.Item) -> int:
-    ranks = (rank for rank, name in enumerate(LONGEST_FIRST) if name in item.keywords)
+    folders = enumerate(LONGEST_FIRST)
+    ranks = (rank for rank, folder in folders if item.nodeid.startswith(folder))
     return next(ranks, len(LONGEST_FIRST))

@@ -1,8 +1,8 @@
 """A real Airflow of a test's own: its components as separate processes, and a way to kill them.
 
-``live_airflow`` gives the one of the session, with the repository's own DAG files; a test that
-needs other DAG files or settings uses :func:`start_live_airflow`.  Both start through the code that
-``make run`` uses, with the times shortened after which Airflow misses a process that has died.
+Tests share the one of tests/integration/airflow/conftest.py; a test that needs other DAG files or
+settings uses :func:`start_live_airflow`, which starts through the code that ``make run`` uses, with
+the times shortened after which Airflow misses a process that has died.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import signal
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import pytest
 
 from muster.laptop.airflow_api import wait_until
 from muster.laptop.environment import render_environment
@@ -43,7 +41,8 @@ QUICK_DEATHS = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
+    # No test changes a DAG file, and parsing them over and over takes a quarter of a processor.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
 }
 
 
@@ -143,10 +142,3 @@ def start_live_airflow(
         )
     finally:
         services.stop()
-
-
-@pytest.fixture(scope="session")
-def live_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveAirflow]:
-    """The session's Airflow, with the DAG files and plugins of the repository."""
-    with start_live_airflow(tmp_path_factory.mktemp("live") / "home") as live:
-        yield live

@@ -29,6 +29,8 @@ from tests.batches import add_steps_to_path, make_batch, store_batch
 if TYPE_CHECKING:
     from muster.jobs.batch_end import BatchEnd
 
+pytestmark = pytest.mark.slow
+
 QUICK = BackOff(first_s=0.01, longest_s=0.02)
 
 

@@ -59,18 +59,24 @@ def test_muster_is_importable_without_airflow(tmp_path: Path) -> None:
     run(IMPORT, ("airflow",), *names, home=tmp_path)
 
 
-@pytest.mark.parametrize(
-    "package",
-    [
-        "muster.jobs",
-        "muster.store",
-        "muster.backends",
-        "muster.storage",
-        "muster.report",
-        "muster.cli",
-        "operators",
-    ],
+OF_AIRFLOWS_SIDE = (
+    "muster.jobs",
+    "muster.store",
+    "muster.backends",
+    "muster.storage",
+    "muster.report",
+    "muster.cli",
+    "operators",
 )
+
+
+def test_all_that_airflow_needs_is_importable_without_the_compute_libraries(tmp_path: Path) -> None:
+    names = [name for package in OF_AIRFLOWS_SIDE for name in modules(package)]
+    run(IMPORT, COMPUTE, *names, home=tmp_path)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("package", OF_AIRFLOWS_SIDE)
 def test_what_airflow_needs_is_importable_without_the_compute_libraries(
     package: str, tmp_path: Path
 ) -> None:

@@ -1,7 +1,14 @@
-"""One live Airflow for all tests here: the repository's DAGs, and one of bare batches."""
+"""One live Airflow for all tests below: the repository's DAGs, and those of bare batches.
+
+Where Slurm is installed its site has a cluster, too: ``traits.predict`` runs there, all other steps
+run on this machine.  ``sbatch`` is found behind a program of the tests' own, which submits, and can
+end the triggerer between the cluster's answer and the record of it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,42 +17,92 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from muster.errors import MissingInput
+from muster.jobs.workflow import WORKFLOWS
 from muster.laptop.airflow_api import wait_until
 from muster.laptop.services import Wishes
+from muster.laptop.slurm.cluster import SlurmCluster
+from muster.laptop.slurm.config import ClusterOptions
+from muster.laptop.slurm.programs import find_programs
+from muster.site import read_site
 from muster.store.database import Database
 from tests.batches import STEPS_FOLDER
 from tests.integration.live_airflow import LiveAirflow, start_live_airflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from muster.laptop.airflow_api import AirflowApi, TaskInstance
+    from muster.site import Site
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+DAG_FILES = (
+    REPOSITORY / "dags" / "maintenance.py",
+    REPOSITORY / "dags" / "resampling.py",
+    REPOSITORY / "dags" / "trait_inference.py",
+    Path(__file__).parent / "dags" / "batches.py",
+    Path(__file__).parent / "dags" / "echo.py",
+)
+SLURM_DAG_FILE = Path(__file__).parent / "dags" / "slurm_batches.py"
 
 # The cap on memory is what lets a test make a step fail for good: see test_trait_inference.
-SITE = """
-[pools]
-local = { backend = "local", slots = 2, max_memory = "60MiB" }
-[placement]
-"traits.inspect" = { pool = "local" }
-"traits.predict" = { pool = "local" }
-"traits.cov" = { pool = "local" }
-"traits.aoa" = { pool = "local" }
-"traits.build" = { pool = "local" }
-"resampling.inspect" = { pool = "local" }
-"resampling.resample" = { pool = "local" }
-"resampling.merge" = { pool = "local" }
+POOL_HERE = 'pools.local = { backend = "local", slots = 2, max_memory = "60MiB" }'
+
+# Each job of the pool l40s prints GPUS before it starts, so that a test can read what it was given.
+CLUSTER = """
+[pools.genoa]
+backend = "slurm"
+partition = "genoa"
+slots = 80
+max_memory = "8GiB"
+[pools.l40s]
+backend = "slurm"
+partition = "l40s"
+gres = "gpu:l40s"
+slots = 8
+prelude = ['echo "GPUS=$CUDA_VISIBLE_DEVICES"']
+[clusters.mini]
+poll_every = "00:00:01"
+result_grace = "00:00:05"
+submissions_per_s = 20
+environment = {{ PYTHONPATH = "{pythonpath}" }}
+"""
+
+STEPS = tuple(step for workflow in WORKFLOWS.values() for step in workflow.steps)
+ON_SLURM = ("traits.predict",)
+"""What runs on the cluster of the Airflow that all tests share; all else runs on this machine."""
+
+# A busy machine starts a job late and answers late: neither is to be a failure of a node.
+PATIENT = {
+    "BatchStartTimeout": "300",
+    "SlurmdTimeout": "300",
+    "SlurmctldTimeout": "300",
+    "MessageTimeout": "60",
+}
+
+SBATCH = """\
+#!/bin/bash
+# Submits; where the file KILL names processes, they end before anybody learns the job's id.
+answer=$({sbatch} "$@")
+code=$?
+if read -r -a victims 2>/dev/null <"{kill}"; then
+  rm "{kill}"
+  kill -KILL "$PPID" "${{victims[@]}}"
+fi
+echo "$answer"
+exit $code
 """
 
 
 @dataclass
 class Muster:
-    """A live Airflow with its store."""
+    """A live Airflow with its store, and its cluster where Slurm is installed."""
 
     live: LiveAirflow
     db: Database
     folder: Path
+    site: Site
+    slurm: SlurmCluster | None
 
     @property
     def api(self) -> AirflowApi:
@@ -67,28 +124,75 @@ class Muster:
         assert wait_until(lambda: bool(reached()), patience_s, 0.1), self.live.tails()
 
 
-@pytest.fixture(scope="package")
-def muster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Muster]:
-    folder = tmp_path_factory.mktemp("muster")
+@contextlib.contextmanager
+def start_muster(folder: Path, on_slurm: Collection[str] = ON_SLURM) -> Iterator[Muster]:
+    """Start an Airflow, and a cluster where Slurm is installed, with these steps placed there."""
+    cluster = _start_cluster(folder / "slurm")
     dags = folder / "dags"
     dags.mkdir()
-    for path in (
-        REPOSITORY / "dags" / "maintenance.py",
-        REPOSITORY / "dags" / "resampling.py",
-        REPOSITORY / "dags" / "trait_inference.py",
-        Path(__file__).parent / "dags" / "batches.py",
-    ):
+    for path in DAG_FILES if cluster is None else (*DAG_FILES, SLURM_DAG_FILE):
         shutil.copy(path, dags)
+    pythonpath = os.pathsep.join([str(REPOSITORY), str(STEPS_FOLDER)])
     site = folder / "site.toml"
-    site.write_text(SITE)
-    environment = {"MUSTER_SITE": str(site), "PYTHONPATH": str(STEPS_FOLDER)}
-    with start_live_airflow(folder / "home", Wishes(dags_folder=dags), environment) as live:
-        for dag_id in ("trait_inference", "resampling", "batches"):
-            live.api.wait_for_dag(dag_id)
-            live.api.unpause(dag_id)
-        db = Database(live.installation.store_url)
-        yield Muster(live, db, folder)
-        db.close()
+    site.write_text(_render_site(on_slurm if cluster else (), pythonpath))
+    environment = {"MUSTER_SITE": str(site), "PYTHONPATH": pythonpath}
+    if cluster is not None:
+        environment["SLURM_CONF"] = cluster.environment["SLURM_CONF"]
+        environment["PATH"] = f"{_write_sbatch(folder)}{os.pathsep}{os.environ['PATH']}"
+    try:
+        with start_live_airflow(folder / "home", Wishes(dags_folder=dags), environment) as live:
+            for path in dags.glob("*.py"):
+                if path.stem != "maintenance":
+                    live.api.wait_for_dag(path.stem)
+                    live.api.unpause(path.stem)
+            db = Database(live.installation.store_url)
+            yield Muster(live, db, folder, read_site(str(site)), cluster)
+            db.close()
+    finally:
+        if cluster is not None:
+            cluster.stop()
+
+
+def _start_cluster(folder: Path) -> SlurmCluster | None:
+    try:
+        find_programs(accounting=False)
+    except MissingInput:
+        return None
+    cluster = SlurmCluster(folder, ClusterOptions(settings=PATIENT))
+    cluster.start()
+    return cluster
+
+
+def _render_site(on_slurm: Collection[str], pythonpath: str) -> str:
+    """Render a site file; the second GPU of ``traits.aoa`` is a test's, see slurm/."""
+    lines = [POOL_HERE]
+    for step in STEPS:
+        pool, gpus = ("l40s", ", gpus = 2") if step == "traits.aoa" else ("genoa", "")
+        placed = f'pool = "{pool}", cpus = 2, memory = "2GiB", time = "00:30:00"{gpus}'
+        here = 'pool = "local"'
+        lines.append(f'placement."{step}" = {{ {placed if step in on_slurm else here} }}')
+    return "\n".join(lines) + (CLUSTER.format(pythonpath=pythonpath) if on_slurm else "\n")
+
+
+def _write_sbatch(folder: Path) -> Path:
+    """Write the program before ``sbatch``; return its folder."""
+    programs = folder / "bin"
+    programs.mkdir()
+    program = programs / "sbatch"
+    program.write_text(SBATCH.format(sbatch=shutil.which("sbatch"), kill=kill_after_sbatch(folder)))
+    program.chmod(0o755)
+    return programs
+
+
+def kill_after_sbatch(folder: Path) -> Path:
+    """Return the file whose processes the next sbatch ends, once the cluster has the job."""
+    return folder / "kill-after-sbatch"
+
+
+@pytest.fixture(scope="package")
+def muster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Muster]:
+    with start_muster(tmp_path_factory.mktemp("live")) as started:
+        yield started
 
 
 def processes_of(folder: Path) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -98,8 +99,16 @@ def write(seconds: float, count: int = 2) -> list[dict[str, Any]]:
     return [{"text": f"t{i}", "seconds": seconds} for i in range(count)]
 
 
-@pytest.mark.parametrize("index", [0, 1])
-@pytest.mark.parametrize("victim", ["step", "runner", "worker"])
+@pytest.mark.parametrize(
+    ("victim", "index"),
+    [
+        pytest.param("worker", 1),
+        *(
+            pytest.param(victim, index, marks=pytest.mark.thorough)
+            for victim, index in (("worker", 0), *product(("step", "runner"), (0, 1)))
+        ),
+    ],
+)
 def test_a_process_is_killed(muster: Muster, tmp_path: Path, victim: str, index: int) -> None:
     run = BatchRun(muster, tmp_path, write(3.0))
     run.start()
@@ -117,6 +126,7 @@ def test_a_process_is_killed(muster: Muster, tmp_path: Path, victim: str, index:
     assert len(run.outcomes()[index]) >= 2, "the kill must have been seen"
 
 
+@pytest.mark.thorough
 def test_the_workers_supervisor_is_killed(muster: Muster, tmp_path: Path) -> None:
     """The orphaned task runs on beside the new try: one of the two has the claim."""
     run = BatchRun(muster, tmp_path, write(12.0, 3))
@@ -129,6 +139,7 @@ def test_the_workers_supervisor_is_killed(muster: Muster, tmp_path: Path) -> Non
     run.check_whole()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_scheduler_is_killed(muster: Muster, tmp_path: Path, index: int) -> None:
     run = BatchRun(muster, tmp_path, write(4.0))
@@ -151,6 +162,7 @@ def test_a_deferred_batch_is_supervised_by_the_triggerer(muster: Muster, tmp_pat
     assert "log of" in log, "resume writes the end of the elements' logs"
 
 
+@pytest.mark.thorough
 def test_the_triggerer_is_killed(muster: Muster, tmp_path: Path) -> None:
     run = BatchRun(muster, tmp_path, write(6.0))
     run.start(deferred=True)
@@ -161,7 +173,9 @@ def test_the_triggerer_is_killed(muster: Muster, tmp_path: Path) -> None:
     run.check_whole()
 
 
-@pytest.mark.parametrize("deferred", [False, True])
+@pytest.mark.parametrize(
+    "deferred", [pytest.param(False), pytest.param(True, marks=pytest.mark.thorough)]
+)
 def test_marked_failed_ends_what_runs(muster: Muster, tmp_path: Path, deferred: bool) -> None:
     run = BatchRun(muster, tmp_path, write(300.0))
     run.start(deferred=deferred)
@@ -174,6 +188,7 @@ def test_marked_failed_ends_what_runs(muster: Muster, tmp_path: Path, deferred: 
     assert run.lines() == []
 
 
+@pytest.mark.thorough
 def test_clearing_what_ended_runs_nothing_again(muster: Muster, tmp_path: Path) -> None:
     run = BatchRun(muster, tmp_path, write(0.0))
     run.start()
@@ -202,6 +217,7 @@ def test_clearing_what_failed_runs_what_is_missing(muster: Muster, tmp_path: Pat
     assert run.lines().count("fine") == 1
 
 
+@pytest.mark.thorough
 def test_clearing_what_runs_ends_well_and_once(muster: Muster, tmp_path: Path) -> None:
     run = BatchRun(muster, tmp_path, write(4.0))
     run.start()

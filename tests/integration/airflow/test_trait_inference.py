@@ -91,15 +91,32 @@ def test_real_plots_become_a_map(muster: Muster, splot: Path, tmp_path: Path) ->
     assert TRAIT in report.read_text(encoding="utf-8")
     assert str(report) in verdict_log(muster, run_id)
     assert set(muster.states("trait_inference", run_id).values()) == {"success"}
+    operators = {
+        task["task_id"]: task["operator_name"]
+        for task in muster.api.call("GET", "dags/trait_inference/tasks")["tasks"]
+    }
+    on_slurm = muster.slurm is not None
+    assert operators["trait.predict"] == (
+        "SlurmBatchOperator" if on_slurm else "LocalBatchOperator"
+    )
+    assert operators["trait.aoa"] == "LocalBatchOperator"
+    hosts = {row.step: row.host for row in runs.read_status(muster.db, record.id)}
+    assert (str(hosts["traits.predict"])[:3] == "cpu") == on_slurm, "a node of the cluster"
     labels = {t for task, t in muster.states("trait_inference", run_id) if task == "trait.build"}
     assert labels == {TRAIT}
 
 
-def test_each_trait_by_itself(muster: Muster, splot: Path, tmp_path: Path) -> None:
-    """No model, and an aoa that fails while it runs: the others are whole, the verdict tells."""
+BANDS = ("predict", "cov", "aoa", "build")
+
+
+@pytest.fixture(scope="module")
+def isolated(
+    muster: Muster, splot: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], str]:
+    """Conf and id of a run of two traits: one without a model, one whose aoa fails as it runs."""
     told = conf(
         splot,
-        tmp_path,
+        tmp_path_factory.mktemp("isolated"),
         traits=[TRAIT, "wood_density"],
         trait_set="isolation",
         # the site's cap on memory, so that a retry cannot grow: less than importing NumPy takes
@@ -107,37 +124,50 @@ def test_each_trait_by_itself(muster: Muster, splot: Path, tmp_path: Path) -> No
     )
     run_id, state = run(muster, told)
     assert state == "failed"
+    return told, run_id
+
+
+def test_each_trait_by_itself(muster: Muster, isolated: tuple[dict[str, Any], str]) -> None:
+    """What one trait lacks leaves the other whole, and the verdict tells."""
+    told, run_id = isolated
+    output = Path(told["output"])
     states = muster.states("trait_inference", run_id)
-    assert [states[f"trait.{step}", TRAIT] for step in ("predict", "cov", "aoa", "build")] == [
+    assert [states[f"trait.{step}", TRAIT] for step in BANDS] == [
         "success",
         "success",
         "failed",
         "success",
     ]
     assert {s for (task, label), s in states.items() if label == "wood_density"} == {"skipped"}
-    with rasterio.open(tmp_path / f"{TRAIT}.tif") as product:
+    with rasterio.open(output / f"{TRAIT}.tif") as product:
         assert product.descriptions == (f"{TRAIT} prediction", "coefficient of variation")
-    assert not (tmp_path / "wood_density.tif").exists()
+    assert not (output / "wood_density.tif").exists()
     log = verdict_log(muster, run_id)
     assert f"{TRAIT}: failed: predict succeeded, cov succeeded, aoa out_of_memory" in log
     assert "limit: 60 MiB" in log
     assert "wood_density: missing_input" in log
     assert "1 without their input" in log
 
-    # Without the limit the next run computes what is missing and nothing else.
+
+@pytest.mark.thorough
+def test_the_next_run_computes_what_is_missing_and_nothing_else(
+    muster: Muster, isolated: tuple[dict[str, Any], str]
+) -> None:
+    told, _ = isolated
     run_id, state = run(muster, {**told, "traits": [TRAIT], "resources": {}})
     assert state == "success"
     states = muster.states("trait_inference", run_id)
-    assert [states[f"trait.{step}", TRAIT] for step in ("predict", "cov", "aoa", "build")] == [
+    assert [states[f"trait.{step}", TRAIT] for step in BANDS] == [
         "skipped",
         "skipped",
         "success",
         "success",
     ]
-    with rasterio.open(tmp_path / f"{TRAIT}.tif") as product:
+    with rasterio.open(Path(told["output"]) / f"{TRAIT}.tif") as product:
         assert product.count == 3
 
 
+@pytest.mark.thorough
 def test_a_run_that_could_not_be_planned_fails(muster: Muster, splot: Path, tmp_path: Path) -> None:
     told = conf(splot, tmp_path, predictors=[str(tmp_path / "nowhere.tif")])
     run_id, state = run(muster, told)
@@ -150,43 +180,40 @@ def test_a_run_that_could_not_be_planned_fails(muster: Muster, splot: Path, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"trait": ["x"]}, "unknown params; got: trait"),
-        ({"traits": []}, "traits"),
-        ({"traits": ["../x"]}, "not safe in a path"),
-        ({"output": "/tmp/{year}"}, "year"),
-        ({"resources": {"traits.aoa": {"memory": "1TiB"}}}, "at most 60 in pool local"),
-    ],
-)
-def test_params_that_mean_nothing_are_refused(
-    muster: Muster, splot: Path, tmp_path: Path, changes: dict[str, Any], says: str
+@pytest.mark.thorough
+def test_a_param_that_means_nothing_fails_the_run_at_once(
+    muster: Muster, splot: Path, tmp_path: Path
 ) -> None:
-    run_id, state = run(muster, {**conf(splot, tmp_path), **changes})
+    """In ``open``; tests/integration/test_refused_params.py has what else is refused there."""
+    run_id, state = run(muster, conf(splot, tmp_path, trait=["x"]))
     assert state == "failed"
     tasks = {t.task_id: t for t in muster.api.task_instances("trait_inference", run_id)}
-    failed = next(t for t in ("open", "inspect", "plan") if tasks[t].state == "failed")
-    assert tasks[failed].try_number == 1, "no retry can mend a parameter"
-    assert says in muster.api.task_log("trait_inference", run_id, (failed, -1))
+    assert tasks["open"].state == "failed"
+    assert tasks["open"].try_number == 1, "no retry can mend a parameter"
+    says = muster.api.task_log("trait_inference", run_id, ("open", -1))
+    assert "unknown params; got: trait" in says
     assert tasks["verdict"].state == "failed"
 
 
-def test_a_backfill_of_three_years_makes_three_products(
-    muster: Muster, splot: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "years", [range(2019, 2021), pytest.param(range(2001, 2006), marks=pytest.mark.thorough)]
+)
+def test_a_backfill_makes_a_product_a_year(
+    muster: Muster, splot: Path, tmp_path: Path, years: range
 ) -> None:
-    for year in (2019, 2020, 2021):
+    """Of other years than any other test: a year has one run in an Airflow."""
+    for year in years:
         shutil.copy(splot / "predictors.tif", tmp_path / f"predictors-{year}.tif")
     before = len(muster.api.runs("trait_inference"))
     told = conf(splot, tmp_path / "maps", predictors=[str(tmp_path / "predictors-{year}.tif")])
     told["tasks"] = ["predict", "build"]
-    interval = (datetime(2019, 1, 1, tzinfo=UTC), datetime(2021, 12, 31, tzinfo=UTC))
+    interval = (datetime(years[0], 1, 1, tzinfo=UTC), datetime(years[-1], 12, 31, tzinfo=UTC))
     backfill = muster.api.backfill("trait_inference", interval, told, max_active_runs=3)
     muster.wait(lambda: muster.api.backfill_ended(backfill), 300)
     made = muster.api.runs("trait_inference")[before:]
-    assert [r.state for r in made] == ["success"] * 3
+    assert [r.state for r in made] == ["success"] * len(years)
     products = sorted(p.relative_to(tmp_path / "maps") for p in (tmp_path / "maps").rglob("*.tif"))
-    assert products == [Path(str(year)) / f"{TRAIT}.tif" for year in (2019, 2020, 2021)]
+    assert products == [Path(str(year)) / f"{TRAIT}.tif" for year in years]
 
 
 def test_it_never_starts_by_itself(muster: Muster) -> None:
@@ -194,6 +221,7 @@ def test_it_never_starts_by_itself(muster: Muster) -> None:
     assert started <= {"manual", "backfill"}
 
 
+@pytest.mark.thorough
 def test_a_cleared_inspection_looks_again(muster: Muster, splot: Path, tmp_path: Path) -> None:
     """Somebody deleted the product and its bands: a clear from `inspect` on makes them again."""
     told = conf(splot, tmp_path, trait_set="cleared", tasks=["predict", "build"])

@@ -40,12 +40,16 @@ class Sshd:
         Where it listens, and who may log in.
     key, known_hosts : Path
         The private key to log in with, and a file that knows the server's.
+    home : Path
+        The home of log-in shells: empty, so that the account's own start files are not read.
     """
 
     host = "127.0.0.1"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir()
         self.user = getpass.getuser()
         self.port = _free_port()
         self.key = _make_key(folder / "user_key")
@@ -57,6 +61,7 @@ class Sshd:
         self._authorized.write_text(self.key.with_suffix(".pub").read_text())
         self._authorized.chmod(0o600)
         self.change_host_key()
+        self._first_keys = {path: path.read_bytes() for path in folder.glob("host_key*")}
         self.trust()
 
     def cluster(self, **settings: object) -> Cluster:
@@ -87,8 +92,13 @@ class Sshd:
         self._options = list(options) or self._options
         sftp = next((path for path in SFTP_SERVERS if Path(path).exists()), "internal-sftp")
         config = self.folder / "sshd_config"
+        # Only the first SetEnv counts.  The account's own start files may take seconds, or wait for
+        # a lock of a shell that a test has killed, so log-in shells get a home of their own.
+        given = [option for option in self._options if option.startswith("SetEnv ")]
+        others = [option for option in self._options if option not in given]
         lines = [
-            *self._options,
+            *others,
+            " ".join([*(given or ["SetEnv"]), f"HOME={self.home}"]),
             f"ListenAddress {self.host}:{self.port}",
             f"HostKey {self.folder / 'host_key'}",
             f"AuthorizedKeysFile {self._authorized}",
@@ -128,6 +138,26 @@ class Sshd:
         self._process = None
         _kill(sessions)
 
+    def reset(self) -> None:
+        """Return to the state of a new server: first keys, an empty home, and nothing else."""
+        keys = {path: path.read_bytes() for path in self.folder.glob("host_key*")}
+        if self._process is None or self._options or keys != self._first_keys:
+            self.stop()
+            for path in keys:
+                path.unlink()
+            for path, content in self._first_keys.items():
+                path.touch(0o600)
+                path.write_bytes(content)
+            self._options = []
+            self.start()
+        else:
+            self.resume()
+            self.cut()
+        self.trust()
+        shutil.rmtree(self.home)
+        self.home.mkdir()
+        os.truncate(self.log, 0)
+
     def cut(self) -> None:
         """Break all connections; it listens still."""
         _kill(self._sessions())
@@ -147,11 +177,11 @@ class Sshd:
         self._process.send_signal(signal.SIGCONT)
 
     def count_logins(self) -> int:
-        """Count the log-ins since it was made."""
+        """Count the log-ins since the last reset."""
         return self.log.read_text().count("Accepted publickey")
 
     def count_sessions(self) -> int:
-        """Count the commands and file sessions since it was made."""
+        """Count the commands and file sessions since the last reset."""
         return self.log.read_text().count("Starting session:")
 
     def count_connections(self) -> int:
@@ -191,12 +221,19 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    """A server that runs, with new keys."""
+@pytest.fixture(scope="module")
+def sshd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """One server for a module."""
     if SSHD is None or shutil.which("ssh-keygen") is None:
         pytest.skip("needs OpenSSH's server (Debian: openssh-server)")
     server = Sshd(tmp_path_factory.mktemp("sshd"))
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def sshd(sshd_server: Sshd) -> Sshd:
+    """The module's server, in the state of a new one."""
+    sshd_server.reset()
+    return sshd_server

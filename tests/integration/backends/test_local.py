@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from muster.backends.local import LocalBackend, find_processes
 from tests.backend_contract import BackendContract
@@ -17,9 +18,9 @@ from tests.backend_contract import BackendContract
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
     from muster.backends.contract import Backend
+
+pytestmark = pytest.mark.slow
 
 START = """
 import asyncio, sys

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from muster.jobs.model import Batch
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["sshd"]
 
 HOSTILE = ["a b", "$(id)", "'", '"', "\\", "new\nline", "é", "-n", "*", "trailing "]
@@ -157,7 +159,7 @@ def test_folders_arrive_with_contents_and_modes(sides: Sides):
 def test_private_file_is_private_at_every_moment(sides: Sides):
     secret = sides.here / "b" / "environment"
     secret.parent.mkdir()
-    secret.write_bytes(os.urandom(48 << 20))
+    secret.write_bytes(os.urandom(16 << 20))
     secret.chmod(0o600)
     seen: list[int] = []
     done = threading.Event()
@@ -211,7 +213,7 @@ def test_only_what_is_in_the_work_directory_is_sent(sides: Sides, tmp_path: Path
 def test_cut_while_sending_leaves_nothing_half_written(sides: Sides):
     big = sides.here / "b" / "big"
     big.parent.mkdir()
-    big.write_bytes(os.urandom(64 << 20))
+    big.write_bytes(os.urandom(32 << 20))
     started = threading.Event()
 
     def cut() -> None:
@@ -360,7 +362,7 @@ def test_log_that_begins_anew_is_brought_anew(sides: Sides, again: str):
 
 def test_one_look_is_bounded_and_results_wait_for_their_logs(sides: Sides):
     for index in range(6):
-        sides.write(f"work/b/logs/{index}/1.log", os.urandom(100_000))
+        sides.write(f"work/b/logs/{index}/1.log", os.urandom(40_000))
         sides.write(f"work/b/results/{index}/1.json", f'{{"index": {index}}}')
     here = sides.here / "work" / "b"
     looks = 0
@@ -458,8 +460,8 @@ def test_large_output_goes_on_where_it_broke_off(sides: Sides):
 def test_cut_while_collecting_leaves_nothing_half_written(sides: Sides):
     submitted(sides.here, 4)
     for index in range(4):
-        sides.write(f"work/b/logs/{index}/1.log", os.urandom(12 << 20))
-        sides.write(f"products/b-{index}.txt", os.urandom(3 << 20))
+        sides.write(f"work/b/logs/{index}/1.log", os.urandom(8 << 20))
+        sides.write(f"products/b-{index}.txt", os.urandom(2 << 20))
         sides.write(f"work/b/results/{index}/1.json", f'{{"index": {index}}}')
     here = sides.here / "work" / "b"
 
@@ -477,15 +479,16 @@ def test_cut_while_collecting_leaves_nothing_half_written(sides: Sides):
         for name in (f"work/b/logs/{index}/1.log", f"products/b-{index}.txt"):
             assert (sides.here / name).read_bytes() == (sides.there / name).read_bytes()
     for product in (sides.here / "products").glob("b-*"):
-        assert product.stat().st_size == 3 << 20
+        assert product.stat().st_size == 2 << 20
     assert not (here / "results/3").exists()
     sides.collect("work/b", limit_bytes=256 << 20)
     for name in files_below(sides.there):
         assert (sides.here / name).read_bytes() == (sides.there / name).read_bytes()
 
 
-def test_thousand_results_come_quickly_and_at_once(sides: Sides):
-    for index in range(1000):
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.thorough)])
+def test_many_results_come_quickly_and_at_once(sides: Sides, count: int):
+    for index in range(count):
         for name in (f"results/{index}/1.json", f"progress/{index}/1.json"):
             sides.write(f"work/b/{name}", f'{{"index": {index}}}')
         sides.write(f"work/b/logs/{index}/1.log", f"log of {index}\n")
@@ -498,7 +501,7 @@ def test_thousand_results_come_quickly_and_at_once(sides: Sides):
         return middle - started, time.monotonic() - middle
 
     first_s, second_s = sides.on(scenario)
-    assert len(list(sides.here.glob("work/b/results/*/1.json"))) == 1000
+    assert len(list(sides.here.glob("work/b/results/*/1.json"))) == count
     assert sides.server.count_logins() == 1
     assert sides.server.count_sessions() == 2  # one command a look
     assert first_s < 60
@@ -529,13 +532,13 @@ def test_login_node_cannot_write_elsewhere(tmp_path: Path, name: str):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_noise_of_the_login_shell_reaches_no_file(sides: Sides, tmp_path: Path):
-    noise = tmp_path / "noise.sh"
-    noise.write_text("unset BASH_ENV; echo '{\"end\": true}'; echo noise >&2\n")
-    sides.server.stop()
-    sides.server.start(f"SetEnv BASH_ENV={noise}")
+def test_noise_of_the_login_shell_reaches_no_file(sides: Sides):
+    noise = f"echo '{{\"end\": true}}'; echo noise >&2; touch {sides.server.home}/noisy\n"
+    (sides.server.home / ".bashrc").write_text(noise)
     sides.write("work/b/results/0/1.json", "{}")
     sides.collect("work/b")
+    if not (sides.server.home / "noisy").exists():
+        pytest.skip("the account's login shell is not bash")
     assert (sides.here / "work/b/results/0/1.json").read_text() == "{}"
 
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from muster.resampling.methods import Store
     from muster.store.database import Database
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 BOTH = pytest.mark.parametrize("store", ["tiles", "rows"])
 TILES = "SELECT tile_row, tile_col, height, width, checksum, data FROM tile ORDER BY 1, 2"

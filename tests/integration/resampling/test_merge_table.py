@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from muster.resampling.layer import Layer
     from muster.store.database import Database
 
+pytestmark = pytest.mark.slow
+
 DTYPES = ("float32", "uint8", "int16", "uint16", "int32", "uint32", "float64")
 # A height that makes three bands.
 CELLS = 600 * 700

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from muster.store.database import Database
 
+pytestmark = pytest.mark.slow
+
 ROWS, COLS = 1536, 1024
 STEP = """
 import json, sys

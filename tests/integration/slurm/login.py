@@ -49,6 +49,7 @@ exit $code
 def open_login_node(server: Sshd, slurm: SlurmCluster) -> None:
     """Let whoever logs in find the cluster, and an sbatch that a test can hold."""
     folder = server.folder / "bin"
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     real = shutil.which("sbatch", path=slurm.search_path)
     program = folder / "sbatch"

@@ -154,6 +154,7 @@ def test_a_running_cluster_is_left_as_it_is(slurm_cluster):
     assert slurm_cluster.running() == before
 
 
+@pytest.mark.thorough
 def test_two_clusters_side_by_side_know_nothing_of_each_other(slurm_cluster, make_slurm_cluster):
     other = make_slurm_cluster(settings={"FirstJobId": "7000"})
     output = other.folder / "other.out"
@@ -168,7 +169,7 @@ def test_two_clusters_side_by_side_know_nothing_of_each_other(slurm_cluster, mak
     assert wait_done(slurm_cluster, submit(slurm_cluster, "true")).popitem()[1] == "COMPLETED"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_controller_that_was_killed_keeps_its_jobs(make_slurm_cluster):
     cluster = make_slurm_cluster()
     go = cluster.folder / "go"
@@ -187,6 +188,7 @@ def test_a_controller_that_was_killed_keeps_its_jobs(make_slurm_cluster):
     assert exit_code(cluster, runs) == "65:0"
 
 
+@pytest.mark.thorough
 def test_a_job_outlives_the_daemon_of_its_node(make_slurm_cluster):
     cluster = make_slurm_cluster()
     go = cluster.folder / "go"
@@ -201,7 +203,7 @@ def test_a_job_outlives_the_daemon_of_its_node(make_slurm_cluster):
     assert wait_done(cluster, job) == {job: "COMPLETED"}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_node_that_does_not_come_back_fails_its_jobs(make_slurm_cluster):
     cluster = make_slurm_cluster(settings={"SlurmdTimeout": "5"})
     job = submit(cluster, "sleep 600", "--nodelist=cpu1")
@@ -210,6 +212,7 @@ def test_a_node_that_does_not_come_back_fails_its_jobs(make_slurm_cluster):
     assert wait_done(cluster, job, patience_s=120) == {job: "NODE_FAIL"}
 
 
+@pytest.mark.thorough
 def test_a_daemon_that_was_ended_or_paused_comes_back(make_slurm_cluster):
     cluster = make_slurm_cluster()
     # One that is killed leaves its socket, at which every command then tries for 50 s.
@@ -230,6 +233,7 @@ def test_a_daemon_that_was_ended_or_paused_comes_back(make_slurm_cluster):
     cluster.pause("slurmd.gpu1")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("memory_limits", [True, False])
 def test_stop_leaves_no_process_and_start_goes_on(make_slurm_cluster, memory_limits):
     cluster = make_slurm_cluster(memory_limits=memory_limits)
@@ -255,7 +259,7 @@ def test_stop_leaves_no_process_and_start_goes_on(make_slurm_cluster, memory_lim
     assert states(cluster, waits) == {waits: "PENDING"}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_accounting_remembers_jobs_and_knows_limits(make_slurm_cluster):
     enforce = {"AccountingStorageEnforce": "associations,limits,qos"}
     cluster = make_slurm_cluster(accounting=True, settings=enforce)

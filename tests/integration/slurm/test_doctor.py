@@ -261,6 +261,7 @@ class TestBusy:
         assert self.desk.probes() == []
 
 
+@pytest.mark.thorough
 def test_a_controller_that_does_not_run(make_slurm_cluster: MakeCluster, make_desk) -> None:
     cluster = make_slurm_cluster()
     cluster.kill("slurmctld")

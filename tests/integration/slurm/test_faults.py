@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     MakeCluster = Callable[..., SlurmCluster]
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slurm_faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.thorough, pytest.mark.timeout(600)]
 
 ONCE = ["succeeded"]
 LONGER_THAN_ANYBODY_ASKS_S = 75.0

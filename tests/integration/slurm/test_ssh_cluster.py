@@ -102,14 +102,6 @@ QUICK = (
 )
 
 
-class TestOverSsh(OverSsh):
-    """What is quick of it, with a work directory that both sides see."""
-
-    for _name in set(vars(BackendContract)) - set(QUICK):
-        if _name.startswith("test_"):
-            locals()[_name] = None
-
-
 class TestOverSshMirrored(OverSsh):
     """What is quick of it, with a work directory that the cluster has elsewhere."""
 
@@ -119,12 +111,12 @@ class TestOverSshMirrored(OverSsh):
             locals()[_name] = None
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 class TestWholeContractOverSsh(OverSsh):
     """All of it, with a work directory that both sides see."""
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 class TestWholeContractOverSshMirrored(OverSsh):
     """All of it, with a work directory that the cluster has elsewhere."""
 
@@ -132,7 +124,7 @@ class TestWholeContractOverSshMirrored(OverSsh):
 
 
 @pytest.fixture(
-    params=[pytest.param("shared", marks=pytest.mark.slurm_faults), "mirrored"],
+    params=[pytest.param("shared", marks=pytest.mark.thorough), "mirrored"],
     ids=["shared", "mirrored"],
 )
 def campaign(
@@ -227,7 +219,7 @@ def test_what_lies_in_the_work_directory_comes_back_and_products_stay(
         assert not list(campaign.work.rglob("product.txt"))
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(3))
 def test_a_connection_that_breaks_all_the_time_brings_a_batch_to_its_end(
     campaign: LoginCampaign, seed: int

@@ -25,7 +25,7 @@ PATIENCE_S = 400.0
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
-    pytest.mark.slurm_faults,
+    pytest.mark.thorough,
     pytest.mark.timeout(900),
 ]
 
@@ -101,7 +101,7 @@ def test_traits_are_mapped_on_a_disk_that_is_not_seen_from_here(
     assert set(again.json()["traits"][0]["steps"].values()) == {"reused"}
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_input_that_the_cluster_does_not_have_is_told(
     desk: Desk, sshd: Sshd, slurm_cluster: SlurmCluster, tmp_path: Path
 ) -> None:

@@ -101,7 +101,7 @@ def find_step(campaign: Campaign, name: str) -> int | None:
     return None
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_two_hundred_elements_each_come_to_their_own_end(
     db: Database, tmp_path: Path, make_slurm_cluster: MakeCluster
@@ -287,7 +287,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     follow_logs.log.removeHandler(listener)
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_logs_are_told_without_gap_or_double_whoever_supervises(
     campaign: Campaign, told: list[str]
 ) -> None:
@@ -317,7 +317,7 @@ def test_logs_are_told_without_gap_or_double_whoever_supervises(
     campaign.check_once(batch)
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_logs_of_failures_come_first_and_all_are_bounded(
     campaign: Campaign, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,7 @@
-"""Rasters to read, and an S3 server that speaks over a real socket."""
+"""Rasters to read, here and on S3."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -14,6 +12,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from muster.raster.grid import Grid
+from tests.s3_server import empty_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,47 +69,8 @@ def ramp() -> Callable[[int, int, int], np.ndarray[Any, Any]]:
     return make
 
 
-_SERVE = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print("%s:%d" % server.get_host_and_port(), flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture(scope="session")
-def moto_endpoint() -> Iterator[str]:
-    """Start an S3 server on a free loopback port.
-
-    In a process of its own: rasterio keeps the interpreter to itself while it opens a file, so
-    that a server in a thread could never answer.  It ends when its stdin is closed.
-    """
-    with subprocess.Popen(
-        [sys.executable, "-P", "-W", "ignore", "-c", _SERVE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as server:
-        yield f"http://{server.stdout.readline().strip()}"
-
-
 @pytest.fixture
-def bucket(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def bucket(s3_server: str) -> Iterator[Any]:
     """Make an empty bucket, and point boto3 and GDAL to it by the environment alone."""
-    settings = {
-        "AWS_ENDPOINT_URL": moto_endpoint,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for key, value in settings.items():
-        monkeypatch.setenv(key, value)
-    resource = boto3.resource("s3", endpoint_url=moto_endpoint)
-    made = resource.Bucket("predictors")
-    made.create()
-    yield made
-    made.objects.delete()
-    made.delete()
+    with empty_bucket(s3_server, "predictors"):
+        yield boto3.resource("s3").Bucket("predictors")

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import muster
 from muster.raster.kernels import digest_sources
+
+pytestmark = pytest.mark.slow
 
 PACKAGE = Path(muster.__file__).parent
 

@@ -6,16 +6,17 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from muster.raster.packing import COV_PACKING, INT16_NODATA, Packing, plan_packing
+from tests.hypothesis_profiles import examples
 
 VALUES = st.floats(-1e15, 1e15, allow_subnormal=False)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(arrays(np.float64, st.integers(1, 40), elements=VALUES))
 def test_round_trip_within_half_a_scale(values: np.ndarray) -> None:
     packing = plan_packing(float(values.min()), float(values.max()))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.transform import Affine
@@ -14,6 +14,7 @@ from rasterio.transform import Affine
 from muster.errors import ConfigError
 from muster.raster.grid import Grid
 from muster.raster.windows import DEFAULT_WINDOW_MIB, plan_memory, plan_windows
+from tests.hypothesis_profiles import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SIDES = st.integers(1, 90)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     size=st.tuples(SIDES, SIDES),
     block=st.tuples(SIDES, SIDES),
@@ -47,7 +48,7 @@ def test_windows_cover_each_pixel_exactly_once(
     assert len(plan) == len(windows)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(size=st.tuples(SIDES, SIDES), block=st.tuples(SIDES, SIDES), max_pixels=st.integers(1, 9000))
 def test_a_block_is_finished_before_the_next_is_begun(
     size: tuple[int, int], block: tuple[int, int], max_pixels: int

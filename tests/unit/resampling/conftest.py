@@ -15,7 +15,7 @@ from muster.raster.grid import Grid
 from muster.resampling.datasets import Dataset
 from muster.resampling.prepare import Demand, Prepared, prepare
 from muster.resampling.source import Source, look_at_source
-from tests.unit.raster.conftest import bucket, moto_endpoint  # noqa: F401 - fixtures
+from tests.unit.raster.conftest import bucket  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

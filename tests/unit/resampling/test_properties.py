@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.transform import Affine
@@ -19,6 +19,7 @@ from muster.resampling.methods import AREA_METHODS, METHODS
 from muster.resampling.prepare import Demand
 from muster.resampling.stream import SeparableStream
 from muster.resampling.warp import WarpStream
+from tests.hypothesis_profiles import examples
 from tests.resampled import edges, resample
 from tests.unit.resampling.conftest import NAN, PLANE, bring, ready, target_px, whole, write
 
@@ -41,34 +42,48 @@ def divided(prepared: Prepared, rows: int, cols: int, capacity: int) -> Any:
     return whole(prepared, band_rows=rows, strips=strips, capacity_rows=capacity)
 
 
-RATIOS = (1 / 3, 1, 2.5)
+def covering(*marked: Any) -> list[Any]:
+    """Make parameters of which only those marked True are part of make test."""
+    return [
+        pytest.param(*values, marks=[] if is_kept else pytest.mark.thorough)
+        for *values, is_kept in marked
+    ]
 
 
+@pytest.mark.parametrize(
+    ("ratio", "offset"),
+    covering(
+        (1 / 3, 0.0, False),
+        (1 / 3, -3.3, True),
+        (1, 0.0, False),
+        (1, -3.3, False),
+        (2.5, 0.0, True),
+        (2.5, -3.3, False),
+    ),
+)
 @pytest.mark.parametrize("method", METHODS)
-def test_no_window_shows(method: str, folder: Path) -> None:
+def test_no_window_shows(method: str, ratio: float, offset: float, folder: Path) -> None:
     rng = np.random.default_rng(4)
     values = rng.normal(0, 9, (90, 130)).round(1).astype("float32")
     values[rng.random(values.shape) < 0.1] = NAN
     path = write(folder / f"{method}.tif", values, tiled=True, blockxsize=32, blockysize=16)
-    for ratio in RATIOS:
-        for offset in (0.0, -3.3):
-            row = (offset, ratio, min(60, int(100 / ratio)))
-            col = (offset, ratio * 1.25, min(140, int(130 / ratio)))
-            prepared = ready(path, target_px(PLANE, row, col), method, min_valid_fraction=0.3)
-            assert len(prepared.stream.work) == 1
-            wanted = whole(prepared)
-            assert isinstance(prepared.stream, SeparableStream)
-            tallest = int(prepared.stream._method.rows.counts.max())
-            threaded = ready(
-                path, target_px(PLANE, row, col), method, Demand(threads=3), min_valid_fraction=0.3
-            )
-            for found in (
-                divided(prepared, 1, 1000, tallest),
-                divided(prepared, 7, 13, tallest + 1),
-                divided(prepared, 1000, 1 + 64 // 3, 1000),
-                divided(threaded, 1000, 1000, tallest + 16),
-            ):
-                assert found.tobytes() == wanted.tobytes(), f"{ratio}, {offset}"
+    row = (offset, ratio, min(60, int(100 / ratio)))
+    col = (offset, ratio * 1.25, min(140, int(130 / ratio)))
+    prepared = ready(path, target_px(PLANE, row, col), method, min_valid_fraction=0.3)
+    assert len(prepared.stream.work) == 1
+    wanted = whole(prepared)
+    assert isinstance(prepared.stream, SeparableStream)
+    tallest = int(prepared.stream._method.rows.counts.max())
+    threaded = ready(
+        path, target_px(PLANE, row, col), method, Demand(threads=3), min_valid_fraction=0.3
+    )
+    for found in (
+        divided(prepared, 1, 1000, tallest),
+        divided(prepared, 7, 13, tallest + 1),
+        divided(prepared, 1000, 1 + 64 // 3, 1000),
+        divided(threaded, 1000, 1000, tallest + 16),
+    ):
+        assert found.tobytes() == wanted.tobytes()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -88,7 +103,9 @@ def test_a_tile_of_the_kernels_does_not_show(method: str, folder: Path) -> None:
             np.testing.assert_allclose(wanted[:, -2:], brute, rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", covering(*((m, m in ("nearest", "bilinear", "average", "mode")) for m in METHODS))
+)
 def test_budgets_windows_and_threads_that_params_allow_give_the_same_bytes(
     method: str, folder: Path
 ) -> None:
@@ -163,7 +180,7 @@ LENGTHS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(data=st.data(), method=st.sampled_from(METHODS))
 def test_any_grid_any_gaps_any_fraction(data: st.DataObject, method: str, folder: Path) -> None:
     height, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
@@ -204,7 +221,7 @@ def test_any_grid_any_gaps_any_fraction(data: st.DataObject, method: str, folder
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9, err_msg=f"{row} {col}")
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_any_cover_keeps_the_total(data: st.DataObject, folder: Path) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

@@ -127,7 +127,9 @@ def test_longitude_and_latitude_from_a_projection(method: str, path: str) -> Non
     assert np.isfinite(found).any()
 
 
-@pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:3035", "EPSG:3413"])
+@pytest.mark.parametrize(
+    "crs", ["EPSG:32632", "EPSG:3035", pytest.param("EPSG:3413", marks=pytest.mark.slow)]
+)
 def test_a_globe_of_cells_has_values_only_where_the_source_is(crs: str, path: str) -> None:
     west, south = rasterio.warp.transform("EPSG:4326", crs, [8.0], [45.0])
     transform = Affine(10_000, 0, west[0], 0, -10_000, south[0] + 400_000)
@@ -321,6 +323,7 @@ def test_a_target_outside_the_source_in_another_crs_is_refused(path: str) -> Non
         ready(path, grid_of("EPSG:32719", 20_000, 0, 8_000_000, 22, 50), "average")
 
 
+@pytest.mark.slow
 def test_a_source_far_smaller_than_a_cell_is_found(path: str) -> None:
     write(path, np.ones((20, 30)), crs="EPSG:4326", transform=Affine(1e-4, 0, 8, 0, -1e-4, 48))
     found = bring(path, grid_of("EPSG:3035", 100_000, 2_500_000, 5_500_000, 45, 40), "max")

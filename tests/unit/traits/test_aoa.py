@@ -94,8 +94,15 @@ def test_equals_brute_force_in_float64(count: int, dimensions: int, engine: str)
     assert (train_lpd[folds == -1] == -1).all()
 
 
+@pytest.mark.parametrize(
+    "windows",
+    [
+        pytest.param({1: 120, 7: 140, 513: 1200}, id="some"),
+        pytest.param({1: 1200, 7: 1200, 513: 1200}, id="all", marks=pytest.mark.thorough),
+    ],
+)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_windows_and_threads_change_no_bit(engine: str) -> None:
+def test_windows_and_threads_change_no_bit(engine: str, windows: dict[int, int]) -> None:
     training, pixels = cloud(1500, 12), cloud(1200, 12, seed=8)
     weights, folds = np.linspace(0.1, 2, 12), np.arange(1500) % 5
     one = with_engine(fit_aoa(training, weights, folds), engine)
@@ -105,9 +112,9 @@ def test_windows_and_threads_change_no_bit(engine: str) -> None:
     assert one.mean_training_distance.hex() == two.mean_training_distance.hex()
     whole = one.dissimilarity(pixels)
     assert whole.tobytes() == two.dissimilarity(pixels).tobytes()
-    for size in (1, 7, 513):
-        parts = [two.dissimilarity(pixels[i : i + size]) for i in range(0, 1200, size)]
-        assert np.concatenate(parts).tobytes() == whole.tobytes()
+    for size, count in windows.items():
+        parts = [two.dissimilarity(pixels[i : min(i + size, count)]) for i in range(0, count, size)]
+        assert np.concatenate(parts).tobytes() == whole[:count].tobytes()
 
 
 def test_nearest_is_found_where_float32_cannot_tell_plots_apart() -> None:

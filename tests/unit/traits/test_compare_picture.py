@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from muster.raster.band_values import Extent
 
+pytestmark = pytest.mark.slow
+
 OURS = ("X50 prediction", "coefficient of variation", "area of applicability")
 OLDER = ("X50 (mean)", "Coefficient of Variation", "Area of Applicability mask")
 GREY = np.array([0xBD, 0xBD, 0xBD]) / 255

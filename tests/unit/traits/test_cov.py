@@ -9,7 +9,7 @@ import lightgbm
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -19,6 +19,7 @@ from muster.raster.predictors import PredictorStack
 from muster.traits.bundle import read_bundle
 from muster.traits.cov import calculate_cov_trait, coefficient_of_variation
 from muster.traits.transform import TargetTransform
+from tests.hypothesis_profiles import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +142,7 @@ def test_epsilon_must_be_positive(tmp_path: Path, epsilon: float) -> None:
         calculate_cov_trait(bundle="", predictors=[], cov=tmp_path / "c.tif", epsilon=epsilon)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     arrays(
         np.float64,

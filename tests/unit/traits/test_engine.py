@@ -135,9 +135,8 @@ def test_every_shape_of_tree_equals_lightgbm(own: dict[str, Any]) -> None:
 
 def test_wide_models_need_two_bytes() -> None:
     values, target = make_table("random", rows=3000)
-    text = train(
-        values, target, max_bin=2000, min_data_in_bin=1, num_leaves=600, min_data_in_leaf=1
-    )
+    own = {"max_bin": 2000, "min_data_in_bin": 1, "num_leaves": 600, "min_data_in_leaf": 1}
+    text = train(values, target, rounds=5, **own)
     ensemble = compile_ensemble(text, values.shape[1])
     assert ensemble.rank_dtype == np.uint16
     assert ensemble.leaf_dtype == np.uint16

@@ -135,19 +135,25 @@ def test_nearest_and_count_are_those_of_brute_force(
         np.testing.assert_array_equal(count, (expected / unit < threshold).sum(axis=1))
 
 
+@pytest.mark.parametrize(
+    "windows",
+    [
+        pytest.param({1: 40, 7: 140, 513: 2500}, id="some"),
+        pytest.param({1: 600, 7: 600, 513: 2500}, id="all", marks=pytest.mark.thorough),
+    ],
+)
 @every_engine
-def test_blocks_and_threads_change_no_bit(opener: Callable[..., Neighbours]) -> None:
+def test_blocks_and_threads_change_no_bit(
+    opener: Callable[..., Neighbours], windows: dict[int, int]
+) -> None:
     points, queries = decaying(1500, 12, 1), decaying(2500, 12, 2)
     one, two = opener(points), opener(points, threads=2)
     near = Nearness(1.3, 0.9)
     nearest, count = one.nearest_and_count(queries, near)
     for found in (two.nearest(queries), one.nearest(np.asfortranarray(queries))):
         assert found.tobytes() == nearest.tobytes()
-    for size in (1, 7, 513):
-        parts = [
-            two.nearest_and_count(queries[i : i + size], near)
-            for i in range(0, 600 if size < 500 else 2500, size)
-        ]
+    for size, stop in windows.items():
+        parts = [two.nearest_and_count(queries[i : i + size], near) for i in range(0, stop, size)]
         together = np.concatenate([part[0] for part in parts])
         assert together.tobytes() == nearest[: len(together)].tobytes()
         np.testing.assert_array_equal(

@@ -26,6 +26,8 @@ from muster.traits.product import build_final_product_trait
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
 GRID = Grid(CRS.from_epsg(6933), Affine(1000, 0, -7_000_000, 0, -500, 3_000_000), 700, 1100)
 STAGE = CogFormat("float64", math.nan, block_px=256, overviews=False, sparse=True)
 

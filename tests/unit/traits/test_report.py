@@ -6,14 +6,13 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from muster import storage
 from muster.jobs.outcome import Outcome
 from muster.traits import report
 from muster.traits.report import TraitResult, link_product, read_output, read_results
+from tests.s3_server import empty_bucket
 from tests.stories import make_run, make_story, whole
 
 if TYPE_CHECKING:
@@ -110,19 +109,9 @@ def test_an_older_product_is_not_told_as_this_runs(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="reports")
-    client.close()
-    yield "s3://reports/with blank"
-    server.stop()
+def bucket(s3_server: str) -> Iterator[str]:
+    with empty_bucket(s3_server, "reports"):
+        yield "s3://reports/with blank"
 
 
 def test_what_lies_on_s3_is_read_there(bucket: str) -> None:

@@ -28,6 +28,7 @@ from muster.traits.stac_collection import (
     render_stac,
     write_collection,
 )
+from tests.s3_server import empty_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,36 +93,18 @@ def items_in(folder: str) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="module")
-def s3_settings() -> Iterator[dict[str, str]]:
-    """Start an S3 server and make a bucket."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        settings = {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        for key, value in settings.items():
-            patch.setenv(key, value)
-        boto3.client("s3").create_bucket(Bucket="maps")
-        yield settings
-    server.stop()
+@pytest.fixture
+def bucket(s3_server: str) -> Iterator[None]:
+    with empty_bucket(s3_server, "maps"):
+        yield
 
 
 @pytest.fixture(params=["path", "file", "s3"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A folder of each kind, with a name that careless quoting breaks."""
     name = "maps 100% & #1?"
     if request.param == "s3":
-        for key, value in request.getfixturevalue("s3_settings").items():
-            monkeypatch.setenv(key, value)
+        request.getfixturevalue("bucket")
         return f"s3://maps/{request.node.name}/{name}"
     path = tmp_path / name
     return path.as_uri() if request.param == "file" else str(path)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from tests.unit.traits.conftest import Stack
 
+pytestmark = pytest.mark.slow
+
 
 class Load:
     """A computation that notes who is at it at the same time."""

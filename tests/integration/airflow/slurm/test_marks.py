@@ -9,12 +9,12 @@ import pytest
 from muster.jobs.reconcile import reconcile
 from muster.laptop.airflow_api import wait_until
 from muster.store import batches
-from tests.integration.slurm.airflow.cluster_run import ClusterRun, write
+from tests.integration.airflow.slurm.cluster_run import ClusterRun, write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.integration.slurm.airflow.conftest import OnSlurm
+    from tests.integration.airflow.slurm.conftest import OnSlurm
 
 pytestmark = [
     pytest.mark.airflow,
@@ -28,8 +28,9 @@ def ended(run: ClusterRun) -> bool:
     return run.queue() == [] and all(None not in attempts for attempts in run.outcomes())
 
 
+@pytest.mark.thorough
 def test_a_cleared_task_takes_over_what_runs(muster: OnSlurm, tmp_path: Path) -> None:
-    run = ClusterRun(muster, tmp_path, [write(tmp_path, 25.0)])
+    run = ClusterRun(muster, tmp_path, [write(tmp_path, 18.0)])
     run.start()
     muster.wait(lambda: len(run.running()) == 2)
     before = muster.queue(run.name)
@@ -43,7 +44,7 @@ def test_a_cleared_task_takes_over_what_runs(muster: OnSlurm, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "state", [pytest.param("failed"), pytest.param("success", marks=pytest.mark.slurm_faults)]
+    "state", [pytest.param("failed"), pytest.param("success", marks=pytest.mark.thorough)]
 )
 def test_a_mark_ends_what_runs(
     muster: OnSlurm, tmp_path: Path, state: Literal["failed", "success"]
@@ -59,7 +60,7 @@ def test_a_mark_ends_what_runs(
     assert len(run.submissions()) == 1
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_the_end_and_deletion_of_a_run_ends_what_runs(muster: OnSlurm, tmp_path: Path) -> None:
     run = ClusterRun(muster, tmp_path, [write(tmp_path, 600.0)])
     run.start()
@@ -70,7 +71,7 @@ def test_the_end_and_deletion_of_a_run_ends_what_runs(muster: OnSlurm, tmp_path:
     muster.wait(lambda: run.outcomes() == [["cancelled"]] * 2)
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_a_cleared_task_that_waits_for_its_turn_leaves_its_jobs_alone(
     muster: OnSlurm, tmp_path: Path
 ) -> None:
@@ -93,7 +94,7 @@ def test_a_cleared_task_that_waits_for_its_turn_leaves_its_jobs_alone(
     assert len(run.submissions()) == 1
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_a_cleared_task_that_is_then_marked_ends_what_runs(muster: OnSlurm, tmp_path: Path) -> None:
     """Before its next try began: the old trigger still has the say."""
     run = ClusterRun(muster, tmp_path, [write(tmp_path, 600.0)])
@@ -112,7 +113,7 @@ def test_a_cleared_task_that_is_then_marked_ends_what_runs(muster: OnSlurm, tmp_
     assert run.outcomes() == [["cancelled"], ["cancelled"]]
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 @pytest.mark.parametrize("act", ["clear", "failed", "success"])
 def test_while_it_executes(
     muster: OnSlurm, tmp_path: Path, act: Literal["clear", "failed", "success"]
@@ -136,7 +137,7 @@ def test_while_it_executes(
     assert run.queue() == []
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 @pytest.mark.parametrize("act", ["clear", "failed"])
 def test_while_the_next_try_executes(
     muster: OnSlurm, tmp_path: Path, act: Literal["clear", "failed"]
@@ -170,7 +171,7 @@ def test_while_the_next_try_executes(
     assert run.outcomes() == [["cancelled"], ["cancelled"]]
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_marked_while_the_triggerer_is_down(muster: OnSlurm, tmp_path: Path) -> None:
     """Nobody is told: the jobs go on until the reconciler finds them."""
     run = ClusterRun(muster, tmp_path, [write(tmp_path, 600.0)])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.jobs.model import Batch
-    from tests.integration.slurm.airflow.conftest import OnSlurm
+    from tests.integration.airflow.slurm.conftest import OnSlurm
 
 
 class ClusterRun:

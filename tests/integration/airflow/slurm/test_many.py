@@ -11,18 +11,18 @@ import pytest
 from muster.jobs.model import Resources
 from muster.store.clusters import read_calls
 from muster.store.database import MOST_CONNECTIONS
-from tests.integration.slurm.airflow.cluster_run import ClusterRun, write
+from tests.integration.airflow.slurm.cluster_run import ClusterRun, write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.integration.slurm.airflow.conftest import OnSlurm
+    from tests.integration.airflow.slurm.conftest import OnSlurm
 
 pytestmark = [
     pytest.mark.airflow,
     pytest.mark.slow,
     pytest.mark.slurm,
-    pytest.mark.slurm_faults,
+    pytest.mark.thorough,
     pytest.mark.timeout(1800),
 ]
 
@@ -70,7 +70,8 @@ def test_fifty_batches_share_what_they_can(muster: OnSlurm, tmp_path: Path) -> N
             f" triggerer {used_s:.1f} CPU-s and {rss_mib:.0f} MiB"
         )
         assert 0 < made <= took_s / muster.site.clusters["mini"].poll_every + 2, "one for all"
-        assert most <= MOST_CONNECTIONS + 1, "those of the triggerer, and this test's own"
+        # the triggerer's few, the session in which it polls the cluster, and this test's own
+        assert most <= MOST_CONNECTIONS + 2
     finally:
         muster.slurm.run("scontrol", "update", "partition=genoa", "state=UP")
     assert run.end(1500) == "success"

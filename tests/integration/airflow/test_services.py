@@ -1,10 +1,13 @@
+"""Airflow's services as Muster starts them, and the client of its REST API."""
+
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
-import textwrap
 import time
 import urllib.request
+from pathlib import Path
 
 import psutil
 import psycopg2
@@ -19,47 +22,19 @@ from tests.integration.live_airflow import start_live_airflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
-DAG = """
-import subprocess, sys, time
-from airflow.sdk import Param, dag, task
 
-@dag(schedule=None, tags=["test"], params={"words": Param([], type="array"), "nap_s": 0})
-def echo():
-    @task
-    def split(params=None):
-        return params["words"]
-
-    @task(map_index_template="{{ task.op_kwargs['word'] }}")
-    def say(word, params=None):
-        print(f"the word is {word}")
-        if word == "bad":
-            raise ValueError("a bad word")
-        if params["nap_s"]:
-            # A job in a session of its own, as a backend starts it.
-            subprocess.run([sys.executable, "-c", f"import time; time.sleep({params['nap_s']})"],
-                           start_new_session=True)
-    say.expand(word=split())
-
-echo()
-"""
+@pytest.fixture
+def live(muster):
+    return muster.live
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("echo")
-    for name in ("dags", "plugins"):
-        (folder / name).mkdir()
-    (folder / "dags" / "echo.py").write_text(textwrap.dedent(DAG))
+@pytest.fixture
+def dags(tmp_path):
+    """Folder with one DAG file, for an Airflow of a test's own."""
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    shutil.copy(Path(__file__).parent / "dags" / "echo.py", folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def live(folders):
-    wishes = Wishes(folders / "dags", folders / "plugins")
-    with start_live_airflow(folders / "home", wishes) as live:
-        live.api.wait_for_dag("echo")
-        live.api.unpause("echo")
-        yield live
 
 
 def find_by_title(live, text) -> set[int]:
@@ -116,8 +91,12 @@ def test_wrong_requests_are_told_apart(live):
 def test_pools_of_the_site_are_there_once(live):
     before = live.api.call("GET", "pools/local")
     assert before["include_deferred"] is True
-    live.api.set_pools({"local": {"slots": 7, "description": "x", "include_deferred": True}})
-    assert live.api.call("GET", "pools/local")["slots"] == 7
+    wanted = {name: before[name] for name in ("slots", "description", "include_deferred")}
+    try:
+        live.api.set_pools({"local": {**wanted, "slots": 7}})
+        assert live.api.call("GET", "pools/local")["slots"] == 7
+    finally:
+        live.api.set_pools({"local": wanted})
 
 
 def test_nothing_listens_beyond_loopback(live):
@@ -169,6 +148,7 @@ def test_page_is_served(live):
         assert b"<html" in page.read()
 
 
+@pytest.mark.thorough
 def test_killed_scheduler_is_started_again_and_runs_go_on(live):
     run_id = live.api.trigger("echo", {"words": ["slow"], "nap_s": 8})
 
@@ -193,8 +173,8 @@ def test_killed_scheduler_is_started_again_and_runs_go_on(live):
     assert live.api.wait_for_run("echo", run_id).state == "success"
 
 
+@pytest.mark.thorough
 def test_stop_ends_jobs_too_and_start_takes_up_the_run(live):
-    """Last in this file: it stops the services, and starts them again."""
     run_id = live.api.trigger("echo", {"words": ["long"], "nap_s": 3600})
 
     assert wait_until(lambda: find_by_title(live, "time.sleep(3600)"), 60)
@@ -221,14 +201,14 @@ def test_stop_ends_jobs_too_and_start_takes_up_the_run(live):
 
 
 @pytest.mark.thorough
-def test_own_databases_are_used_and_no_postgres_is_started(folders, store_url):
+def test_own_databases_are_used_and_no_postgres_is_started(dags, tmp_path_factory, store_url):
     with fresh_database(store_url) as airflow_url, fresh_database(store_url) as own_store_url:
         own = {
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": airflow_url.replace(":", "+psycopg2:", 1),
             "MUSTER_STORE_URL": own_store_url,
         }
-        wishes = Wishes(folders / "dags", folders / "plugins")
-        with start_live_airflow(folders / "own", wishes, own) as live:
+        home = tmp_path_factory.mktemp("own")
+        with start_live_airflow(home, Wishes(dags), own) as live:
             assert "postgres" not in live.services.running()
             assert not (live.home / "postgres").exists()
             live.api.wait_for_dag("echo")
@@ -240,24 +220,26 @@ def test_own_databases_are_used_and_no_postgres_is_started(folders, store_url):
             connection.close()
 
 
-def test_taken_port_is_an_error_in_one_line(folders):
+@pytest.mark.thorough
+def test_taken_port_is_an_error_in_one_line(tmp_path_factory):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
         with (
             pytest.raises(ConfigError, match=rf"another program has the port.*{port}"),
-            start_live_airflow(folders / "taken", environment={"MUSTER_PORT": port}),
+            start_live_airflow(tmp_path_factory.mktemp("taken"), environment={"MUSTER_PORT": port}),
         ):
             pytest.fail("started")
 
 
-def test_component_that_does_not_start_is_named_with_its_log(folders):
+@pytest.mark.thorough
+def test_component_that_does_not_start_is_named_with_its_log(dags, tmp_path_factory):
     settings = {"AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "often"}
-    wishes = Wishes(folders / "dags", folders / "plugins", settings)
+    wishes = Wishes(dags, settings=settings)
     with (
         pytest.raises(StartFailed, match=r"triggerer") as failed,
-        start_live_airflow(folders / "broken", wishes),
+        start_live_airflow(tmp_path_factory.mktemp("broken"), wishes),
     ):
         pytest.fail("started")
     assert failed.value.component == "triggerer"

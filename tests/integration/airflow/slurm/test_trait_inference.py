@@ -17,10 +17,15 @@ from muster.jobs.local_run import LocalRun
 from muster.jobs.workflow import WORKFLOWS
 from muster.site import Site
 from muster.store import runs
+from tests.integration.airflow.conftest import start_muster
+from tests.integration.airflow.slurm.conftest import on_slurm
 from tests.integration.airflow.test_trait_inference import TRAIT, conf, splot, verdict_log
+from tests.integration.slurm.conftest import skip_without_slurm
 
 if TYPE_CHECKING:
-    from tests.integration.slurm.airflow.conftest import OnSlurm
+    from collections.abc import Iterator
+
+    from tests.integration.airflow.slurm.conftest import OnSlurm
 
 __all__ = ["splot"]
 
@@ -28,12 +33,22 @@ pytestmark = [
     pytest.mark.airflow,
     pytest.mark.slow,
     pytest.mark.slurm,
+    pytest.mark.thorough,
     pytest.mark.timeout(900),
 ]
 
 BANDS = ("predict", "cov", "aoa")
+ALL = tuple(f"traits.{step}" for step in ("inspect", *BANDS, "build"))
 ENGINES = {"predict": "quantised", "cov": "quantised", "aoa": "tree"}
 """Said by hand: what the plan chooses by trying may differ where the machine is busy."""
+
+
+@pytest.fixture(scope="module")
+def muster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnSlurm]:
+    """An Airflow whose site places every step of the workflow on the cluster."""
+    skip_without_slurm()
+    with start_muster(tmp_path_factory.mktemp("all"), ALL) as started:
+        yield on_slurm(started)
 
 
 def digest(path: Path) -> str:

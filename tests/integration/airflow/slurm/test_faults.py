@@ -17,13 +17,13 @@ from muster.laptop.environment import render_commands
 from muster.laptop.home import read_tail
 from muster.store import batches
 from tests.integration.airflow.conftest import REPOSITORY
-from tests.integration.slurm.airflow.cluster_run import ClusterRun, write
+from tests.integration.airflow.slurm.cluster_run import ClusterRun, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.integration.slurm.airflow.conftest import OnSlurm
+    from tests.integration.airflow.slurm.conftest import OnSlurm
 
 pytestmark = [
     pytest.mark.airflow,
@@ -75,9 +75,9 @@ def second_triggerer(muster: OnSlurm) -> Iterator[Path]:
             process.wait(10)
 
 
-@pytest.mark.parametrize("how", ["KILL", pytest.param("TERM", marks=pytest.mark.slurm_faults)])
+@pytest.mark.parametrize("how", ["KILL", pytest.param("TERM", marks=pytest.mark.thorough)])
 def test_the_triggerer_ends(muster: OnSlurm, tmp_path: Path, how: str) -> None:
-    run = ClusterRun(muster, tmp_path, [write(tmp_path, 15.0, 3)], slots=2)
+    run = ClusterRun(muster, tmp_path, [write(tmp_path, 10.0, 3)], slots=2)
     run.start()
     muster.wait(lambda: len(run.running()) == 2)
     before = run.running()
@@ -91,7 +91,7 @@ def test_the_triggerer_ends(muster: OnSlurm, tmp_path: Path, how: str) -> None:
     assert len(run.submissions()) == 1
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_the_triggerer_ends_between_sbatch_and_its_record(muster: OnSlurm, tmp_path: Path) -> None:
     """The cluster has the job, and nobody knows its id: it is found by its key."""
     run = ClusterRun(muster, tmp_path, [write(tmp_path, 20.0, 3)])
@@ -110,7 +110,7 @@ def test_the_triggerer_ends_between_sbatch_and_its_record(muster: OnSlurm, tmp_p
     assert "found" in run.task_log()
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_a_stalled_triggerer_is_replaced_and_comes_back(muster: OnSlurm, tmp_path: Path) -> None:
     """What it does not know yet does no harm: its claims are gone."""
     count = 3
@@ -140,7 +140,7 @@ def test_a_stalled_triggerer_is_replaced_and_comes_back(muster: OnSlurm, tmp_pat
     muster.live.restart("triggerer")
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_the_scheduler_ends(muster: OnSlurm, tmp_path: Path) -> None:
     run = ClusterRun(muster, tmp_path, [write(tmp_path, 10.0)])
     run.start()
@@ -152,7 +152,7 @@ def test_the_scheduler_ends(muster: OnSlurm, tmp_path: Path) -> None:
     assert len(run.submissions()) == 1
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_the_worker_ends_inside_execute(muster: OnSlurm, tmp_path: Path) -> None:
     run = ClusterRun(muster, tmp_path, [write(tmp_path, 2.0)], hold=True)
     run.hold.touch()
@@ -166,7 +166,7 @@ def test_the_worker_ends_inside_execute(muster: OnSlurm, tmp_path: Path) -> None
     assert len(run.submissions()) == 1
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(5))
 def test_four_moments_of_a_run(muster: OnSlurm, tmp_path: Path, seed: int) -> None:
     """Twenty in all: something is killed at a moment that the seed draws, and again, and again."""
@@ -199,7 +199,7 @@ def test_four_moments_of_a_run(muster: OnSlurm, tmp_path: Path, seed: int) -> No
     run.check_whole()
 
 
-@pytest.mark.slurm_faults
+@pytest.mark.thorough
 def test_the_cluster_does_not_answer_for_a_while(muster: OnSlurm, tmp_path: Path) -> None:
     """The task's log says so once, the record says so while it lasts, and then it goes on."""
     run = ClusterRun(muster, tmp_path, [write(tmp_path, 5.0)])
