@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
+from muster.storage.temporaries import temporary_sibling
 from muster.traits.bundle import BundleContents, read_bundle, write_bundle
 from muster.traits.manifest import lightgbm_feature_name, read_feature_names
 from muster.traits.training_table import TrainingTable, read_training_table
@@ -146,6 +148,16 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no bundle"):
         write_bundle(str(tmp_path), contents(), overwrite=True)
     assert (tmp_path / "thesis.txt").read_text() == "three years"
+
+
+def test_the_folder_of_a_killed_training_is_removed_by_the_next(tmp_path: Path) -> None:
+    living = temporary_sibling(tmp_path / "X50")
+    killed = living.with_name(living.name.replace(f"-{os.getpid()}.", f"-{2**30}."))
+    for folder in (living, killed):
+        folder.mkdir()
+        (folder / "fold-0.txt").write_text("half")
+    write_bundle(str(tmp_path / "X50"), contents())
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "X50", living])
 
 
 def test_place_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
