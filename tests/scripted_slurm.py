@@ -152,7 +152,7 @@ class ScriptedSlurm:
             raise Refused(f"sbatch: error: an array of {count} for {len(tasks)} lines of elements")
         if count > self.cluster.script.max_array_size:
             raise Refused(f"{_FAILED}: Invalid job array specification")
-        if self.cluster.alive() + count > self.cluster.script.max_job_count:
+        if self.cluster.alive() + count >= self.cluster.script.max_job_count:
             raise Refused(f"{_FAILED}: Resource temporarily unavailable")
         job_id = self.cluster.submit(
             options["job-name"],

@@ -98,7 +98,8 @@ class Governor:
         self._taken = [(at, tasks) for at, tasks in self._taken if at >= looked_s]
         queued += sum(tasks for _, tasks in self._taken)
         room = limits.max_array_size
-        for most in (limits.max_submit_jobs, limits.max_job_count):
+        # slurmctld takes no job with which it would hold MaxJobCount, but one fewer
+        for most in (limits.max_submit_jobs, limits.max_job_count - 1):
             if most is not None:
                 room = min(room, most - queued)
         return max(0, room)
