@@ -81,7 +81,7 @@ def test_traits_are_mapped_on_a_disk_that_is_not_seen_from_here(
         output=str(disk / "maps"),
     )
     examined = desk.muster("doctor", str(site), before=before)
-    assert "slurm, 8 slots; a job on " in examined.stdout, examined.stdout + examined.stderr
+    assert "pool far: a job on " in examined.stdout, examined.stdout + examined.stderr
     ran = desk.start_infer("--site", str(site), before=before).wait(PATIENCE_S)
     assert ran.code == 0, ran.stderr
     products = sorted(path.name for path in (disk / "maps").iterdir() if path.is_file())
