@@ -152,6 +152,7 @@ def test_the_scheduler_is_killed(muster: Muster, tmp_path: Path, index: int) -> 
     assert run.lines().count("done t0") == 1
 
 
+@pytest.mark.thorough
 def test_a_deferred_batch_is_supervised_by_the_triggerer(muster: Muster, tmp_path: Path) -> None:
     run = BatchRun(muster, tmp_path, write(1.0))
     run.start(deferred=True)

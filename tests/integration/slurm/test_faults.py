@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import signal
 import time
@@ -19,7 +20,7 @@ from muster.store import batches, claims, clusters
 from tests.integration.slurm.campaign import QUICK, Campaign, start_bare, start_supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from muster.backends.slurm.parse import JobRow
@@ -41,7 +42,7 @@ def make_campaign(
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     make_slurm_cluster: MakeCluster,
-) -> Callable[..., Campaign]:
+) -> Iterator[Callable[..., Campaign]]:
     """Make a campaign on a cluster of its own, which the test may break."""
 
     def make(settings: dict[str, str] | None = None, **options: object) -> Campaign:
@@ -49,7 +50,8 @@ def make_campaign(
         slurm = start_bare(make_slurm_cluster, home, settings, **options)
         return Campaign(db, slurm, tmp_path)
 
-    return make
+    yield make
+    gc.collect()  # supervisors that the test left in the middle end while their store is there
 
 
 MakeCampaign = "Callable[..., Campaign]"

@@ -43,9 +43,8 @@ def test_a_cleared_task_takes_over_what_runs(muster: OnSlurm, tmp_path: Path) ->
     assert run.outcomes() == [["succeeded"], ["succeeded"]]
 
 
-@pytest.mark.parametrize(
-    "state", [pytest.param("failed"), pytest.param("success", marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("state", ["failed", "success"])
 def test_a_mark_ends_what_runs(
     muster: OnSlurm, tmp_path: Path, state: Literal["failed", "success"]
 ) -> None:
