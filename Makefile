@@ -86,7 +86,7 @@ test-slurm: .venv/.tests ## Run all tests on Slurm clusters, those that break th
 test-thorough: .venv/.tests ## Run what proves at length: faults, breaking clusters, many examples.
 	HYPOTHESIS_PROFILE=all $(PYTEST) -m "thorough or property" --split-services
 
-test-all: test ## Run all tests there are (35 minutes).
+test-all: test ## Run all tests there are (long).
 	@$(MAKE) --no-print-directory test-thorough
 
 lint: .venv/.tests ## Check style and types.

@@ -40,8 +40,8 @@ pytest_plugins = [
 def _home_without_login_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home without login scripts, for the shells that jobs start in.
 
-    Those of a developer take half a second a job, and one that is killed in them may leave a lock
-    for which the next one waits a minute.  Caches stay where they are.
+    Those of a developer cost time in each job, and one that is killed in them may leave a lock for
+    which the next one waits a minute.  Caches stay where they are.
     """
     folder = tmp_path_factory.mktemp("home")
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

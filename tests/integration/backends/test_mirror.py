@@ -538,7 +538,7 @@ def test_noise_of_the_login_shell_reaches_no_file(sides: Sides):
     sides.write("work/b/results/0/1.json", "{}")
     sides.collect("work/b")
     if not (sides.server.home / "noisy").exists():
-        pytest.skip("the account's login shell is not bash")
+        pytest.skip("the account's shell reads no .bashrc when sshd starts it")
     assert (sides.here / "work/b/results/0/1.json").read_text() == "{}"
 
 
