@@ -1,31 +1,28 @@
-"""A temporary folder of each test run's own, which no other run touches.
+"""A temporary folder of each test run's own, which no other run touches, with a short path.
 
 pytest's own, /tmp/pytest-of-USER, is shared by all runs of a user, and each run that starts closes
 it to other users.  As root, Postgres is another user: the servers of a run that is under way lose
-their files, and end.
+their files, and end.  Slurm's sockets allow 71 characters for the folder of a cluster, of which
+pytest's takes more the longer the user's name is.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 
-VARIABLE = "PYTEST_DEBUG_TEMPROOT"
-"""Where pytest makes its folder; processes of one run inherit it."""
-
 _made = pytest.StashKey[Path]()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the folder, in the process that starts the others."""
-    if not os.environ.get(VARIABLE):
+    """Make the folder, in the process that starts the others, before pytest reads the option."""
+    if config.option.basetemp is None:
         config.stash[_made] = Path(tempfile.mkdtemp(prefix="muster-tests-"))
-        os.environ[VARIABLE] = str(config.stash[_made])
+        config.option.basetemp = str(config.stash[_made] / "t")
 
 
 @pytest.hookimpl(trylast=True)
@@ -43,9 +40,3 @@ def pytest_terminal_summary(
     made = config.stash.get(_made, None)
     if made is not None and terminalreporter.stats.keys() & {"failed", "error"}:
         terminalreporter.write_line(f"files of the tests: {made}")
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave the environment as it was, for who runs pytest in a process of their own."""
-    if config.stash.get(_made, None) is not None:
-        del os.environ[VARIABLE]

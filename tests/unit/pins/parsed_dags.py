@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from tests.unit.pins.sources import REPOSITORY
 @cache
 def parse_dags() -> dict[str, Any]:
     """Parse all DAG files; return what describe_dags.py says of each, by the DAG's id."""
-    with tempfile.TemporaryDirectory(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as home:
+    with tempfile.TemporaryDirectory() as home:
         ended = subprocess.run(
             [
                 sys.executable,
