@@ -7,8 +7,9 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.model import Artifact, Resources
-from muster.jobs.outcome import Outcome
+from muster.model.attempt import Artifact
+from muster.model.outcome import Outcome
+from muster.model.resources import Resources
 from muster.store import batches, claims
 from muster.store.records import Ending
 

@@ -24,7 +24,7 @@ import rasterio
 from _side_by_side import describe_run, measure_in_turn
 from rasterio.transform import Affine
 
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.raster.predictors import open_predictors
 from muster.traits.bundle import BundleContents, read_bundle, write_bundle
 from muster.traits.cov import calculate_cov_trait

@@ -22,7 +22,7 @@ import rasterio
 from _side_by_side import describe_run, measure
 from rasterio.transform import Affine
 
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.traits.bundle import BundleContents, write_bundle
 from muster.traits.cov import calculate_cov_trait
 from muster.traits.predict import predict_trait

@@ -30,7 +30,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.raster.grid import Grid
 from muster.resampling.datasets import Dataset
 from muster.resampling.layer import GridSpec, Layer

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from muster import storage
 from muster.backends import Backends
-from muster.backends.contract import Wave
 from muster.check import Check
 from muster.errors import MusterError
-from muster.jobs.model import Batch, Resources, Result
-from muster.jobs.orders import write_orders
-from muster.jobs.outcome import ALIVE, Outcome, Sighting
+from muster.model.attempt import Result
+from muster.model.fence import write_orders
+from muster.model.outcome import ALIVE, Outcome, Sighting
+from muster.model.resources import Resources
+from muster.model.wave import Wave
 from muster.probing import check_software, make_probe, read_report
 from muster.site import SlurmPool
 from muster.store.schema import read_versions
@@ -22,6 +23,7 @@ from muster.store.schema import read_versions
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from muster.model.batch import Batch
     from muster.site import LocalPool, Site
     from muster.store.database import Database
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from muster import __version__, storage
 from muster.check import Check, bad, doubtful
-from muster.jobs.model import Batch, Element, Resources
+from muster.model.batch import Batch, Element
 
 if TYPE_CHECKING:
-    from muster.backends.slurm.place import SlurmPlace
+    from muster.model.resources import Resources
+    from muster.model.slurm_place import SlurmPlace
     from muster.site import Pool, Site
 
 LONGEST_SKEW_S = 30.0

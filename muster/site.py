@@ -14,7 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from muster.backends.slurm.place import (
+from muster.config import KeepS, SizeMib, TimeS, parse_config
+from muster.errors import ConfigError, MissingInput
+from muster.frozen import Frozen
+from muster.model.resources import Caps, Resources
+from muster.model.slurm_place import (
     DEFAULT_CLUSTER,
     Cluster,
     ClusterTable,
@@ -24,11 +28,7 @@ from muster.backends.slurm.place import (
     Variables,
     is_folder,
 )
-from muster.config import KeepS, SizeMib, TimeS, parse_config
-from muster.errors import ConfigError, MissingInput
-from muster.frozen import Frozen
-from muster.jobs.model import Caps, Resources
-from muster.jobs.step import STEPS, find_step
+from muster.model.step import STEPS, find_step
 from muster.storage import explain_os_error
 
 SITE_VARIABLE = "MUSTER_SITE"

@@ -17,9 +17,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from muster import storage
 from muster.backends import Backends
 from muster.jobs.batch_end import BatchEnd, read_end
-from muster.jobs.outcome import Outcome
 from muster.jobs.overtaken import renew_where_overtaken
 from muster.jobs.supervise import Supervisor
+from muster.model.outcome import Outcome
 from muster.store import batches, claims
 from muster.store.database import Database
 from operators.trigger import BatchTrigger
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
 
 LOG_LINES = 100
 LOG_BYTES = 65536

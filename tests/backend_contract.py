@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from muster import storage
-from muster.backends.contract import Backend, Wave
-from muster.jobs.model import Batch, Order, Result
-from muster.jobs.orders import write_orders
-from muster.jobs.outcome import ALIVE, Observation, Sighting
 from muster.jobs.runner import Running, run_elements
+from muster.model.attempt import Order, Result
+from muster.model.fence import write_orders
+from muster.model.outcome import ALIVE, Observation, Sighting
+from muster.model.wave import Wave
 from tests.batches import add_steps_to_path, make_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
+
+    from muster.backends.contract import Backend
+    from muster.model.batch import Batch
 
 PATIENCE_S = 60.0
 HOSTILE = "a b'c\"d$(touch MARKER)`id`\nline\t—ü;&|<>*?%s{}"

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.model import Batch, Caps, Element, Resources
+from muster.model.batch import Batch, Element
+from muster.model.resources import Caps, Resources
 from muster.store import runs
 
 if TYPE_CHECKING:
-    from muster.backends.slurm.place import SlurmPlace
+    from muster.model.slurm_place import SlurmPlace
     from muster.store.database import Database
 
 STEPS_FOLDER = Path(__file__).parent / "steps"

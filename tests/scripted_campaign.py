@@ -15,9 +15,9 @@ from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
 from muster.backends.slurm.transport import SharedFiles, Transport
 from muster.config import parse_config, render_time
-from muster.jobs.plan import Decision, Plan, PlannedElement
 from muster.jobs.retry import BackOff
 from muster.jobs.supervise import Supervisor
+from muster.model.plan import Decision, Plan, PlannedElement
 from muster.site import Site
 from muster.store import batches, claims, runs
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from muster.backends.contract import Backend
     from muster.jobs.batch_end import BatchEnd
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
     from muster.store.database import Database
 
 STEP = "traits.predict"

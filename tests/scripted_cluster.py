@@ -19,12 +19,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.orders import read_batch_file
+from muster.model.fence import read_batch_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
 
 
 @dataclass(frozen=True)

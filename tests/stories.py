@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.model import Resources
-from muster.jobs.outcome import Outcome
 from muster.jobs.workflow import WORKFLOWS
+from muster.model.outcome import Outcome
+from muster.model.resources import Resources
 from muster.report.read import RunStory, tell_story
 from muster.store.history import TriedAttempt
 from muster.store.records import AttemptState, Run, RunState

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.model import Batch, Element, Resources
-from muster.jobs.outcome import Outcome
-from muster.jobs.plan import Decision, Plan, PlannedElement
 from muster.jobs.retention import Clearance, _Clearing, clean_work
+from muster.model.batch import Batch, Element
+from muster.model.outcome import Outcome
+from muster.model.plan import Decision, Plan, PlannedElement
+from muster.model.resources import Resources
 from muster.site import Site
 from muster.store import batches, claims, runs
 from muster.store.records import Ending, RunState

@@ -8,7 +8,7 @@ from muster.errors import ConfigError
 
 if TYPE_CHECKING:
     from muster.backends.contract import Backend
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
     from muster.store.database import Database
 
 

@@ -6,59 +6,16 @@ it must be able to answer after a restart, from the submission key alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from muster.jobs.element_log import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Mapping
 
-    from muster.jobs.model import Batch, Resources
-    from muster.jobs.outcome import Observation
-
-
-@dataclass(frozen=True)
-class Wave:
-    """Elements of a batch that are submitted together.
-
-    Attributes
-    ----------
-    batch : Batch
-        The batch, as frozen.
-    key : str
-        Submission key: unique, and visible in the scheduler's own record of the job.
-    attempts : mapping of int to int
-        Element index → attempt number.
-    resources : Resources
-        What each element gets; equal for all of a wave.
-    excluded_hosts : sequence of str
-        Where these elements must not run again.
-    submitted : sequence of int
-        Indexes of all elements that were submitted with this wave, those included that have ended
-        since; empty where none has.
-    after : mapping of str to sequence of str
-        What must have ended before, in the scheduler's own words: ``afterok`` or ``afterany`` →
-        references of submissions.
-    intended_at, submitted_at : datetime or None
-        When the intent was committed, and when the scheduler's answer was, by the store's clock.
-    """
-
-    batch: Batch
-    key: str
-    attempts: Mapping[int, int]
-    resources: Resources
-    excluded_hosts: Sequence[str] = ()
-    submitted: Sequence[int] = ()
-    after: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    intended_at: datetime | None = None
-    submitted_at: datetime | None = None
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        """Element indexes in the order of submission: an element's place is that of its job."""
-        return tuple(sorted(self.submitted or self.attempts))
+    from muster.model.batch import Batch
+    from muster.model.outcome import Observation
+    from muster.model.wave import Wave
 
 
 class Backend(Protocol):

@@ -27,15 +27,15 @@ from muster.backends.slots import SlotFolder
 from muster.errors import MusterError, Transient
 from muster.jobs.child import PARENT_VARIABLE
 from muster.jobs.element_log import CHUNK_BYTES, local_work_path, read_log_file
-from muster.jobs.outcome import Observation, Sighting
-from muster.jobs.step import store_variables
+from muster.model.outcome import Observation, Sighting
+from muster.model.step import store_variables
 from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.backends.contract import Wave
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
+    from muster.model.wave import Wave
 
 log = logging.getLogger(__name__)
 

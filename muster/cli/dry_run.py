@@ -12,10 +12,10 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.jobs.model import Batch
-    from muster.jobs.plan import Plan
-    from muster.jobs.step import StepContext
     from muster.jobs.workflow import Workflow
+    from muster.model.batch import Batch
+    from muster.model.plan import Plan
+    from muster.model.step import StepContext
     from muster.site import Site
     from muster.store.database import Database
 
@@ -32,8 +32,8 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
     """
     from muster.jobs.cost import tell_cost
     from muster.jobs.freeze import plan_batches
-    from muster.jobs.step import StepContext
     from muster.jobs.workflow import run_work_uri
+    from muster.model.step import StepContext
 
     checked = workflow.parse_params(params).model_dump(mode="json")
     run_id = f"{workflow.name}.dry-run"
@@ -69,9 +69,9 @@ def inspect_here(
     MusterError
         When the inputs cannot be looked at.
     """
-    from muster.jobs.plan import Plan
-    from muster.jobs.step import call_step, load_step
     from muster.jobs.workflow import inspection_element
+    from muster.model.plan import Plan
+    from muster.model.step import call_step, load_step
 
     with tempfile.TemporaryDirectory(prefix="muster-plan-") as folder:
         path = Path(folder) / "plan.json"
@@ -82,8 +82,8 @@ def inspect_here(
 
 
 def _render(batch: Batch) -> str:
-    from muster.backends.contract import Wave
     from muster.backends.slurm.render import render_script
+    from muster.model.wave import Wave
 
     if batch.slurm is None:
         return f"# {len(batch.elements)} processes on this machine\n"

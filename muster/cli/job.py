@@ -72,8 +72,8 @@ def plan(workflow: str, params_path: str, bands: str, output: str) -> None:
 
     from muster import storage
     from muster.errors import ConfigError
-    from muster.jobs.step import StepContext, call_step, load_step
     from muster.jobs.workflow import WORKFLOWS
+    from muster.model.step import StepContext, call_step, load_step
 
     if workflow not in WORKFLOWS:
         raise ConfigError("unknown workflow", got=workflow, expected=", ".join(WORKFLOWS))

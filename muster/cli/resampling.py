@@ -25,7 +25,7 @@ from muster.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from muster.jobs.plan import Plan
+    from muster.model.plan import Plan
     from muster.resampling.params import ResamplingParams
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def _describe_time(seconds: float) -> str:
 
 def _may_succeed(made: Plan) -> bool:
     """Say whether a run would: what is missing leaves it good, as long as anything is there."""
-    from muster.jobs.plan import Decision
+    from muster.model.plan import Decision
 
     decisions = {element.decision for element in made.elements}
     makes = {Decision.RUN, Decision.REUSED}
@@ -197,8 +197,8 @@ def _tell_element(params: ResamplingParams, made: Plan, name: str) -> dict[str, 
 def _inspect(params: ResamplingParams, options: Mapping[str, Any]) -> Plan:
     """Look at the datasets here."""
     from muster.cli.dry_run import inspect_here
-    from muster.jobs.step import StepContext
     from muster.jobs.workflow import WORKFLOWS
+    from muster.model.step import StepContext
 
     workflow = WORKFLOWS["resampling"]
     site = choose_site(options["site_name"], None, workflow)

@@ -15,7 +15,7 @@ from muster.errors import InvalidInput, MissingInput, SoftwareError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.jobs.plan import Plan
+    from muster.model.plan import Plan
 
 STEP = "resampling.merge"
 OWNER = "muster resampling merge"
@@ -34,8 +34,8 @@ def merge_here(plan: Plan, memory_mib: int) -> Mapping[str, Any]:
     MissingInput, InvalidInput
         When there is nothing to merge, a layer is absent, or one does not fit.
     """
-    from muster.jobs.plan import Decision
-    from muster.jobs.step import StepContext, call_step, load_step
+    from muster.model.plan import Decision
+    from muster.model.step import StepContext, call_step, load_step
 
     found = [element for element in plan.elements if element.step == STEP]
     if not found:

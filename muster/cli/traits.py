@@ -140,7 +140,7 @@ def import_(**options: Any) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace bundles that are there.")
 def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None:
     """Train a model bundle for each trait, from a table of plots."""
-    from muster.jobs.step import StepContext
+    from muster.model.step import StepContext
     from muster.traits.plot_predictors import PredictorSource
     from muster.traits.plots import Coordinates
     from muster.traits.train import TrainSettings, train_traits

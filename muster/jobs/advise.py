@@ -15,14 +15,14 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from muster.config import render_time
-from muster.jobs.model import Caps
-from muster.jobs.outcome import Outcome
+from muster.model.outcome import Outcome
+from muster.model.resources import Caps
 from muster.store.history import PlacedStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from muster.jobs.model import Resources
+    from muster.model.resources import Resources
     from muster.store.history import TriedAttempt
 
 MARGIN = 1.2

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from muster.jobs.outcome import Outcome
+from muster.model.outcome import Outcome
 from muster.store import batches
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from typing import Any
 
 from muster.errors import MusterError, one_line
 from muster.jobs.eta import EtaEstimator, describe_progress
-from muster.jobs.outcome import Outcome
-from muster.jobs.step import StepContext, call_step, load_step
 from muster.log import configure_logging
+from muster.model.outcome import Outcome
+from muster.model.step import StepContext, call_step, load_step
 
 log = logging.getLogger(__name__)
 

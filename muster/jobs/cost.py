@@ -11,7 +11,8 @@ from muster.store.history import read_took
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from muster.jobs.model import Batch, Resources
+    from muster.model.batch import Batch
+    from muster.model.resources import Resources
     from muster.store.database import Database
     from muster.store.history import Took
 

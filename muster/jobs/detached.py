@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from muster.backends import Backends
-    from muster.backends.contract import Wave
     from muster.jobs.freeze import Group
     from muster.jobs.workflow import Workflow
+    from muster.model.wave import Wave
     from muster.store.database import Database
 
 log = logging.getLogger(__name__)

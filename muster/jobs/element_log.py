@@ -10,7 +10,7 @@ from muster.storage import explain_os_error, local_path
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
 
 CHUNK_BYTES = 1024 * 1024
 

@@ -9,14 +9,14 @@ from pydantic import ValidationError
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, one_line
-from muster.jobs.model import Result
-from muster.jobs.outcome import Observation, Outcome
+from muster.model.attempt import Result
+from muster.model.outcome import Observation, Outcome
 from muster.store.records import Attempt, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 
+from muster.model.attempt import LONGEST_LEFT_S
+
 SMALLEST_FRACTION = 0.01
 SHORTEST_ELAPSED_S = 3.0
-LONGEST_LEFT_S = 10 * 366 * 86_400.0  # what is longer is no estimate, and no date could hold it
 SHORTEST_MEMORY_S = 30.0
 MEMORY_SHARE = 0.25
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400

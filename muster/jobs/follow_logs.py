@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost, one_line
-from muster.jobs.outcome import Outcome
+from muster.model.outcome import Outcome
 from muster.store.batches import record_told
 from muster.store.records import AttemptState
 

@@ -18,14 +18,14 @@ from pydantic import ValidationError
 from muster import storage
 from muster.errors import ClaimLost, MissingInput, MusterError, one_line
 from muster.jobs.eta import describe_progress
-from muster.jobs.model import Progress
+from muster.model.attempt import Progress
 from muster.store.progress import record_progress
 from muster.store.records import AttemptState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
     from muster.store.database import Database
     from muster.store.records import BatchRecord, Claim
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from muster import storage
 from muster.config import parse_config
 from muster.errors import ConfigError
-from muster.jobs.model import Batch, Element
-from muster.jobs.plan import Decision
+from muster.model.batch import Batch, Element
+from muster.model.plan import Decision
 from muster.site import Placement, SlurmPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from muster.jobs.model import Resources
-    from muster.jobs.plan import Plan, PlannedElement
+    from muster.model.plan import Plan, PlannedElement
+    from muster.model.resources import Resources
     from muster.site import Site
 
 MOST_BATCHES = 250

@@ -6,16 +6,17 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from muster.jobs.decide_outcome import decide_outcome
 from muster.jobs.endings import make_ending
-from muster.jobs.outcome import ALIVE, TERMINATED, Outcome, Sighting, decide_outcome
 from muster.jobs.waves import open_attempts
+from muster.model.outcome import ALIVE, TERMINATED, Outcome, Sighting
 from muster.store.records import AttemptState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.jobs.model import Result
-    from muster.jobs.outcome import Observation
+    from muster.model.attempt import Result
+    from muster.model.outcome import Observation
     from muster.store.records import BatchRecord, Ending, Submission
 
 END_TOLD_S = 60.0

@@ -10,9 +10,9 @@ from muster.backends import Backends
 from muster.errors import MusterError
 from muster.jobs.detached import check_detachable, submit_detached
 from muster.jobs.follow_run import RunFollower
-from muster.jobs.outcome import Outcome
 from muster.jobs.verdict import Verdict, give_verdict
 from muster.jobs.workflow import Workflow, freeze_plan, open_run
+from muster.model.outcome import Outcome
 from muster.store import batches, claims, runs
 from muster.store.records import RunState
 

@@ -12,7 +12,7 @@ from muster.jobs.workflow import WORKFLOWS
 from muster.store import claims, runs
 
 if TYPE_CHECKING:
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
     from muster.store.database import Database
 
 

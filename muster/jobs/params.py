@@ -14,13 +14,28 @@ from muster import storage
 from muster.config import SizeMib, TimeS
 from muster.errors import ConfigError
 from muster.frozen import Frozen
-from muster.jobs.model import RunParams
 from muster.locations import check_location, find_placeholders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _LONGEST_NAME = 100
+
+
+class RunParams(Frozen):
+    """What the parameters of every workflow can say of themselves."""
+
+    @classmethod
+    def complete(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return all of what a person says who gives only a part: what is left out lies elsewhere.
+
+        Called before anything is checked; by default nothing is added.
+        """
+        return data
+
+    def relative_locations(self) -> list[str]:
+        """List locations that mean another place for every process that reads them."""
+        return []
 
 
 def _check_name(name: str) -> str:

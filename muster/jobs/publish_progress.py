@@ -16,13 +16,14 @@ from pydantic import ValidationError
 
 from muster import storage
 from muster.errors import MusterError
-from muster.jobs.model import Progress
+from muster.model.attempt import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from muster.jobs.model import Batch, Order
+    from muster.model.attempt import Order
+    from muster.model.batch import Batch
 
 PUBLISH_INTERVAL_S = 10.0
 LOOK_INTERVAL_S = 0.5

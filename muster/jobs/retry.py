@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from muster.jobs.outcome import Outcome
+from muster.model.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from muster.jobs.model import Caps, Resources
+    from muster.model.resources import Caps, Resources
 
 GROWTH = 1.5
 """Factor by which memory or time grows after a kill for want of it."""

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from muster.jobs.eta import describe_progress, describe_roughly
-from muster.jobs.outcome import Outcome
+from muster.model.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -30,16 +30,18 @@ from pydantic import ValidationError
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Superseded
 from muster.jobs.child import THREAD_VARIABLES
-from muster.jobs.model import Artifact, Batch, Element, Order, Result
-from muster.jobs.orders import read_batch_file, read_order
-from muster.jobs.outcome import TERMINATED, Outcome, exit_code_of
 from muster.jobs.publish_progress import PUBLISH_INTERVAL_S, ProgressPublisher
 from muster.jobs.scratch import scratch_folder, scratch_prefix
 from muster.jobs.watch import Ended, Watch
 from muster.log import make_formatter
+from muster.model.attempt import Artifact, Order, Result
+from muster.model.fence import read_batch_file, read_order
+from muster.model.outcome import TERMINATED, Outcome, exit_code_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from muster.model.batch import Batch, Element
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from muster import storage
 
 if TYPE_CHECKING:
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
 
 SCRATCH_PREFIX = "muster-scratch-"
 

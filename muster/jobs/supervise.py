@@ -15,18 +15,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from muster.backends.contract import Wave
 from muster.errors import InvalidInput, Transient
 from muster.jobs.batch_end import BatchEnd, end_of
 from muster.jobs.endings import read_results, tell_ending
 from muster.jobs.follow_logs import LogFollower
 from muster.jobs.follow_progress import READ_INTERVAL_S, ProgressFollower
 from muster.jobs.judge import judge_attempts
-from muster.jobs.orders import write_orders
-from muster.jobs.outcome import Observation, Outcome, Sighting
 from muster.jobs.patience import patiently
 from muster.jobs.retry import BackOff
 from muster.jobs.waves import find_due, name_elements, next_number, open_attempts, wave_of
+from muster.model.fence import write_orders
+from muster.model.outcome import Observation, Outcome, Sighting
+from muster.model.wave import Wave
 from muster.store import batches, claims
 from muster.store.records import Ending
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from muster.backends import Backends
     from muster.backends.contract import Backend
-    from muster.jobs.model import Batch
     from muster.jobs.waves import Due
+    from muster.model.batch import Batch
     from muster.store.database import Database
     from muster.store.records import Attempt, BatchRecord, Claim, Submission
 

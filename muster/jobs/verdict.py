@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from muster.errors import MusterError, StoreUnavailable
-from muster.jobs.outcome import Outcome
 from muster.jobs.workflow import WORKFLOWS, load_named
+from muster.model.outcome import Outcome
 from muster.store import runs
 from muster.store.records import RunState
 

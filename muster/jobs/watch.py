@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from muster.errors import Superseded
-from muster.jobs.outcome import EXIT_CODES, TERMINATED, Outcome, outcome_of_signal
+from muster.model.outcome import EXIT_CODES, TERMINATED, Outcome, outcome_of_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from muster.errors import MusterError
-    from muster.jobs.model import Artifact, Order
+    from muster.model.attempt import Artifact, Order
 
 POLL_S = 0.1
 MEMORY_POLL_S = 0.5

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from muster.backends.contract import Wave
-from muster.jobs.outcome import Outcome
 from muster.jobs.retry import FREE, Again, BackOff, Stop, decide_retry
+from muster.model.outcome import Outcome
+from muster.model.wave import Wave
 from muster.store.records import AttemptState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from muster.jobs.model import Resources
+    from muster.model.resources import Resources
     from muster.store.records import Attempt, BatchRecord, ElementRecord, Submission
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from muster import storage
-from muster.jobs.plan import BAND_NAME
+from muster.model.plan import BAND_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,8 @@ from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.cost import tell_cost
 from muster.jobs.freeze import freeze_batch, plan_batches, resources_of, safe_name
-from muster.jobs.model import Element, RunParams
-from muster.jobs.plan import Plan
+from muster.model.batch import Element
+from muster.model.plan import Plan
 from muster.store import runs
 from muster.store.retention import read_removed_at
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from muster.jobs.freeze import Group
+    from muster.jobs.params import RunParams
     from muster.site import Site
     from muster.store.database import Database
     from muster.store.records import Run

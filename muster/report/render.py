@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from muster.errors import SoftwareError
-from muster.jobs.outcome import Outcome
 from muster.jobs.verdict import GOOD, INPUTS
+from muster.model.outcome import Outcome
 from muster.report import formats
 from muster.report.read import UNFINISHED
 from muster.report.sums import list_engines, list_failures, sum_steps

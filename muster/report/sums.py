@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.outcome import Outcome
 from muster.jobs.verdict import GOOD
+from muster.model.outcome import Outcome
 from muster.report.read import UNFINISHED
 
 if TYPE_CHECKING:

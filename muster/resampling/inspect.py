@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from muster import storage
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.plan import Decision, Plan, PlannedElement, count_decisions
-from muster.jobs.step import StepContext
+from muster.model.plan import Decision, Plan, PlannedElement, count_decisions
+from muster.model.step import StepContext
 from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.whole import check_output_location
 from muster.resampling.datasets import MERGE_GROUP

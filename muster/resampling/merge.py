@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.raster.gdal import gdal_environment
 from muster.raster.grid import Grid, Window, check_same_grid
 from muster.raster.nodata import find_valid, stored_nodata

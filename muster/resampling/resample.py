@@ -17,7 +17,7 @@ import numpy as np
 
 import muster
 from muster.errors import ConfigError, InvalidInput
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band
 from muster.raster.nodata import find_valid, stored_nodata

@@ -12,8 +12,9 @@ from weakref import WeakValueDictionary
 
 from psycopg2.extras import execute_values
 
-from muster.jobs.model import Batch, Resources
-from muster.jobs.outcome import Outcome
+from muster.model.batch import Batch
+from muster.model.outcome import Outcome
+from muster.model.resources import Resources
 from muster.store.claims import holding, no_such_batch, one_row
 from muster.store.records import (
     Attempt,

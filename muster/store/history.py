@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.model import Caps, Resources
-from muster.jobs.outcome import Outcome
+from muster.model.outcome import Outcome
+from muster.model.resources import Caps, Resources
 from muster.store.records import AttemptState
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from muster.store.claims import holding
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.jobs.model import Progress
+    from muster.model.attempt import Progress
     from muster.store.database import Database
     from muster.store.records import Claim
 

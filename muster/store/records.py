@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from muster.jobs.model import Artifact, Batch, Resources
-    from muster.jobs.outcome import Outcome
+    from muster.model.attempt import Artifact
+    from muster.model.batch import Batch
+    from muster.model.outcome import Outcome
+    from muster.model.resources import Resources
 
 
 class RunState(StrEnum):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from muster.jobs.model import Batch
-    from muster.jobs.plan import PlannedElement
+    from muster.model.batch import Batch
+    from muster.model.plan import PlannedElement
     from muster.store.database import Database
 
 _RUN = (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.errors import InvalidInput
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.bundle import read_bundle
 from muster.traits.neighbours import (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.errors import ConfigError, InvalidInput
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.bundle import read_bundle
 from muster.traits.engine import load_model

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
-from muster.jobs.plan import Decision, PlannedElement
+from muster.model.plan import Decision, PlannedElement
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.params import Task
 from muster.traits.product_there import OLDER, ProductThere

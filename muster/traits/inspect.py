@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from muster import storage
 from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.plan import Decision, Plan, PlannedElement, count_decisions
-from muster.jobs.step import StepContext
+from muster.model.plan import Decision, Plan, PlannedElement, count_decisions
+from muster.model.step import StepContext
 from muster.raster.grid import check_same_grid
 from muster.raster.whole import check_output_location
 from muster.traits.aoa_engine import choose_aoa_engine

@@ -17,7 +17,7 @@ from muster.traits.plots import Coordinates, PlotTable, read_coordinates
 from muster.traits.sample import list_predictors, sample_predictors
 
 if TYPE_CHECKING:
-    from muster.jobs.step import StepContext
+    from muster.model.step import StepContext
     from muster.traits.neighbours import FloatArray
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 import muster
 from muster.errors import ConfigError
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.raster.cog import CogFormat, write_cog
 from muster.raster.gdal import gdal_environment
 from muster.raster.packing import INT16_NODATA, Packing, plan_packing

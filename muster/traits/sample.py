@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rasterio.transform import Affine
 
-    from muster.jobs.step import StepContext
+    from muster.model.step import StepContext
     from muster.traits.neighbours import BoolArray, FloatArray, IntArray
 
 _CELL_PX = 256

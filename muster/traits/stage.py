@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from muster.jobs.step import StepContext
+    from muster.model.step import StepContext
     from muster.raster.cog import CogWriter
     from muster.raster.grid import Band, Window
     from muster.raster.predictors import PredictorStack

@@ -16,7 +16,7 @@ from pydantic import Field
 from muster import storage
 from muster.errors import ConfigError, InvalidInput, MusterError
 from muster.frozen import Frozen
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.traits.blocks import assign_blocks, assign_folds, choose_block_size
 from muster.traits.boosting import choose_parameters, fit_booster, open_booster
 from muster.traits.bundle import BundleContents, write_bundle

@@ -10,9 +10,9 @@ import pytest
 
 from muster.cli import main
 from muster.jobs.cost import estimate_cost
-from muster.jobs.model import Caps, Resources
-from muster.jobs.outcome import Outcome
-from muster.jobs.plan import Decision, PlannedElement
+from muster.model.outcome import Outcome
+from muster.model.plan import Decision, PlannedElement
+from muster.model.resources import Caps, Resources
 from muster.site import read_site
 from muster.store import batches, claims, runs
 from muster.store.history import PlacedStep, Took, read_placed, read_took

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.jobs.model import Resources
-from muster.jobs.outcome import Outcome
 from muster.jobs.verdict import give_verdict
+from muster.model.outcome import Outcome
+from muster.model.resources import Resources
 from muster.store import batches, claims, runs
 from muster.store.records import Claim, Ending, RunState
 from tests.batches import make_batch

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
     from muster.store.database import Database
     from muster.store.records import Claim
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
     from muster.store.database import Database
 
 RESAMPLE, MERGE = "test.perform", "test.write"

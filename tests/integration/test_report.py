@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from muster.jobs.model import Resources
-from muster.jobs.outcome import Outcome
-from muster.jobs.plan import Decision, Plan, PlannedElement
 from muster.jobs.verdict import give_verdict
 from muster.jobs.workflow import WORKFLOWS
+from muster.model.outcome import Outcome
+from muster.model.plan import Decision, Plan, PlannedElement
+from muster.model.resources import Resources
 from muster.report.read import read_story
 from muster.report.write import write_report
 from muster.store import batches, claims, runs

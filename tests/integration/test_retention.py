@@ -13,9 +13,9 @@ import pytest
 
 from muster import storage
 from muster.errors import InvalidInput
-from muster.jobs.plan import Decision
 from muster.jobs.retention import Clearance
 from muster.jobs.workflow import WORKFLOWS, freeze_plan, open_run
+from muster.model.plan import Decision
 from muster.store import claims, retention, runs
 from muster.store.records import RunState
 from tests.work_bench import HEX, LATELY, LONG_AGO, PARAMS, Bench, age, plan_of

@@ -9,9 +9,9 @@ import psycopg2
 import pytest
 
 from muster.errors import ClaimLost, IllegalTransition, MissingInput, StoreUnavailable
-from muster.jobs.model import Resources
-from muster.jobs.outcome import Outcome
-from muster.jobs.plan import Decision, PlannedElement
+from muster.model.outcome import Outcome
+from muster.model.plan import Decision, PlannedElement
+from muster.model.resources import Resources
 from muster.store import batches, claims, runs
 from muster.store.database import Database
 from muster.store.records import Claim, Ending, RunState

@@ -11,8 +11,9 @@ from alembic import command
 from sqlalchemy import create_engine
 
 from muster.errors import ClaimLost
-from muster.jobs.model import Progress, Resources
-from muster.jobs.outcome import Outcome
+from muster.model.attempt import Progress
+from muster.model.outcome import Outcome
+from muster.model.resources import Resources
 from muster.store import batches, claims, runs, schema
 from muster.store.database import Database
 from muster.store.progress import record_progress

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from muster.backends.contract import Wave
 from muster.backends.local import LocalBackend
 from muster.errors import ClaimLost
-from muster.jobs.model import Batch, Caps, Resources
-from muster.jobs.orders import write_orders
 from muster.jobs.retry import BackOff
 from muster.jobs.supervise import Supervisor
+from muster.model.fence import write_orders
+from muster.model.resources import Caps, Resources
+from muster.model.wave import Wave
 from muster.store import batches, claims
 from muster.store.database import Database
 from tests.batches import add_steps_to_path, make_batch, store_batch
 
 if TYPE_CHECKING:
     from muster.jobs.batch_end import BatchEnd
+    from muster.model.batch import Batch
 
 pytestmark = pytest.mark.slow
 

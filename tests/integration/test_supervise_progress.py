@@ -21,9 +21,10 @@ from muster.cli.store import status as status_command
 from muster.errors import StoreUnavailable, Transient
 from muster.jobs import follow_progress
 from muster.jobs.follow_progress import ProgressFollower
-from muster.jobs.model import Progress, Resources
 from muster.jobs.retry import BackOff
 from muster.jobs.supervise import Supervisor
+from muster.model.attempt import Progress
+from muster.model.resources import Resources
 from muster.store import batches, claims, runs
 from muster.store.records import RunState
 from tests.batches import add_steps_to_path, make_batch, store_batch
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.jobs.batch_end import BatchEnd
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
     from muster.store.database import Database
     from muster.store.runs import ElementStatus
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from muster.errors import InvalidInput, MissingInput, Transient
 
 if TYPE_CHECKING:
-    from muster.jobs.step import StepContext
+    from muster.model.step import StepContext
 
 ERRORS = {"invalid": InvalidInput, "missing": MissingInput, "transient": Transient}
 

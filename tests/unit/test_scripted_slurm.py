@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.backends.contract import Wave
 from muster.backends.slurm.parse import (
     ACCOUNTING_ARGUMENTS,
     FIELD_END,
@@ -19,15 +18,18 @@ from muster.backends.slurm.parse import (
     parse_job_id,
     parse_queue,
 )
-from muster.backends.slurm.place import SlurmPlace
 from muster.backends.slurm.render import (
     job_variables,
     render_elements,
     render_environment,
     render_script,
 )
-from muster.jobs.model import Batch, Element, Resources, Result
-from muster.jobs.orders import write_orders
+from muster.model.attempt import Result
+from muster.model.batch import Batch, Element
+from muster.model.fence import write_orders
+from muster.model.resources import Resources
+from muster.model.slurm_place import SlurmPlace
+from muster.model.wave import Wave
 from tests.scripted_cluster import ScaledClock, Script, ScriptedCluster
 from tests.scripted_slurm import STATUS_COMMANDS, Latency, ScriptedSlurm
 

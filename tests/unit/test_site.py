@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.backends.slurm.place import Cluster, SlurmPlace
 from muster.config import parse_keep_s, parse_size_mib, parse_time_s, render_keep
 from muster.errors import ConfigError, MissingInput
-from muster.jobs.model import Caps, Resources
-from muster.jobs.step import STEPS
+from muster.model.resources import Caps, Resources
+from muster.model.slurm_place import Cluster, SlurmPlace
+from muster.model.step import STEPS
 from muster.site import SITES_FOLDER, SlurmPool, read_site, render_pools
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from muster.backends.slurm.render import (
 )
 from muster.errors import ConfigError, InvalidInput, Transient
 from muster.jobs.element_log import CHUNK_BYTES, local_work_path, read_log_file
-from muster.jobs.outcome import Observation, Sighting
-from muster.jobs.step import store_variables
+from muster.model.outcome import Observation, Sighting
+from muster.model.step import store_variables
 from muster.storage import os_errors_at
 from muster.store import clusters
 from muster.store.clusters import OpenJob
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from muster.backends.contract import Wave
     from muster.backends.slurm.client import SlurmClient
     from muster.backends.slurm.parse import JobRow
-    from muster.backends.slurm.place import Cluster, SlurmPlace
     from muster.backends.slurm.seen import Seen
     from muster.backends.slurm.transport import Transport, WorkFiles
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
+    from muster.model.slurm_place import Cluster, SlurmPlace
+    from muster.model.wave import Wave
     from muster.store.database import Database
 
 LOOK_AGAIN_S = 10.0

@@ -7,7 +7,6 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from muster.backends.contract import Wave
 from muster.backends.slurm import findings
 from muster.backends.slurm.backend import SlurmBackend, open_transport
 from muster.backends.slurm.client import ANSWER_TIMEOUT_S, CommandClient
@@ -25,8 +24,9 @@ from muster.backends.slurm.refusal import classify_refusal, refusal_line
 from muster.backends.slurm.render import render_options
 from muster.check import Check, bad
 from muster.errors import MusterError, Transient
-from muster.jobs.model import Resources
-from muster.jobs.outcome import Outcome
+from muster.model.outcome import Outcome
+from muster.model.resources import Resources
+from muster.model.wave import Wave
 from muster.probing import (
     ahead_s,
     check_clocks,
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
     from muster.backends.slurm.inventory import Nodes, Partition, Trial
     from muster.backends.slurm.limits import Limits
-    from muster.backends.slurm.place import Cluster
     from muster.backends.slurm.transport import Answer
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
+    from muster.model.slurm_place import Cluster
     from muster.site import Site, SlurmPool
     from muster.store.database import Database
 

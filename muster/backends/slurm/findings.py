@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from muster.backends.slurm.inventory import Nodes, Partition
     from muster.backends.slurm.limits import Limits
     from muster.backends.slurm.parse import JobRow
-    from muster.backends.slurm.place import Cluster
-    from muster.jobs.model import Caps, Resources
+    from muster.model.resources import Caps, Resources
+    from muster.model.slurm_place import Cluster
     from muster.site import SlurmPool
 
 _SCRIPT = re.compile(r"^\S*/slurm_script: line \d+: ")

@@ -12,7 +12,7 @@ from muster.store.clusters import reserve_submission
 if TYPE_CHECKING:
     from muster.backends.slurm.client import SlurmClient
     from muster.backends.slurm.limits import Limits
-    from muster.backends.slurm.place import Cluster
+    from muster.model.slurm_place import Cluster
     from muster.store.database import Database
 
 LIMITS_KEPT_S = 3600.0

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from muster.backends.slurm.mirror_paths import WorkPaths, is_translated
 from muster.errors import InvalidInput, MissingInput, SoftwareError
-from muster.jobs.model import Result
-from muster.jobs.orders import read_batch_file
+from muster.model.attempt import Result
+from muster.model.fence import read_batch_file
 from muster.storage import PART_SUFFIX, local_path, temporary_sibling
 from muster.storage.files import os_errors_at
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from muster.errors import SoftwareError
-from muster.jobs.outcome import Observation, Sighting
+from muster.model.outcome import Observation, Sighting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from muster.backends.slurm.client import SlurmClient
     from muster.backends.slurm.governor import Governor
     from muster.backends.slurm.parse import JobRow
-    from muster.backends.slurm.place import Cluster
     from muster.backends.slurm.transport import WorkFiles
+    from muster.model.slurm_place import Cluster
     from muster.store.clusters import Look, OpenJob
     from muster.store.database import Database
 

@@ -13,16 +13,16 @@ from muster.backends.slurm.findings import explain_end, explain_wait
 from muster.backends.slurm.parse import is_alive, is_stuck, sight
 from muster.errors import MusterError, Transient
 from muster.jobs.element_log import local_work_path
-from muster.jobs.model import Result
-from muster.jobs.orders import write_orders
-from muster.jobs.outcome import Sighting
+from muster.model.attempt import Result
+from muster.model.fence import write_orders
+from muster.model.outcome import Sighting
 
 if TYPE_CHECKING:
-    from muster.backends.contract import Wave
     from muster.backends.slurm.backend import SlurmBackend
     from muster.backends.slurm.client import SlurmClient
     from muster.backends.slurm.parse import JobRow
     from muster.backends.slurm.transport import WorkFiles
+    from muster.model.wave import Wave
 
 RUN_PATIENCE_S = 180.0
 LOOK_FIRST_S, LOOK_LONGEST_S = 0.5, 5.0

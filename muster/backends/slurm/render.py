@@ -15,16 +15,16 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from muster.backends.slurm.place import check_variables
 from muster.config import render_time
 from muster.errors import InvalidInput, one_line
+from muster.model.slurm_place import check_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from muster.backends.contract import Wave
-    from muster.backends.slurm.place import SlurmPlace
-    from muster.jobs.model import Caps, Resources
+    from muster.model.resources import Caps, Resources
+    from muster.model.slurm_place import SlurmPlace
+    from muster.model.wave import Wave
 
 ENVIRONMENT_FILE = "environment"
 ELEMENTS_FILE = "elements"

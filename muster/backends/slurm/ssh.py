@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import asyncssh
 
-    from muster.backends.slurm.place import Cluster
+    from muster.model.slurm_place import Cluster
 
 SHELL = "exec /bin/sh"
 SESSIONS = 6

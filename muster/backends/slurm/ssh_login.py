@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import asyncssh
 
-    from muster.backends.slurm.place import Cluster
+    from muster.model.slurm_place import Cluster
 
 GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 MISSED_KEEPALIVES = 2

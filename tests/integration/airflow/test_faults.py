@@ -18,7 +18,7 @@ from tests.integration.airflow.conftest import Muster, processes_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster import storage
-from muster.backends.contract import Wave
 from muster.backends.slurm import login_node
 from muster.backends.slurm.mirror import MirroredFiles
 from muster.backends.slurm.mirror_arrivals import Arrivals
@@ -28,16 +27,17 @@ from muster.backends.slurm.mirror_paths import WorkPaths
 from muster.backends.slurm.ssh import SshCommands
 from muster.backends.slurm.transport import NotAllCame
 from muster.errors import ConfigError, InvalidInput, MissingInput, SoftwareError, Transient
-from muster.jobs.model import Result
-from muster.jobs.orders import read_batch_file, write_orders
 from muster.jobs.runner import Running, run_elements
+from muster.model.attempt import Result
+from muster.model.fence import read_batch_file, write_orders
+from muster.model.wave import Wave
 from tests.batches import add_steps_to_path, make_batch
 from tests.integration.backends.sshd import Sshd, sshd
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
 
 pytestmark = pytest.mark.slow
 

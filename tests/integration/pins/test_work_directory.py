@@ -125,7 +125,7 @@ def test_retention_knows_what_an_earlier_version_left(
 
 def test_a_band_of_the_facts_is_in_use(db: Database) -> None:
     """The pattern of a band's name is Postgres's, too: it is looked for in whole specs."""
-    from muster.jobs.plan import BAND_NAME
+    from muster.model.plan import BAND_NAME
     from muster.store import retention
     from tests.integration.pins.stored_rows import insert_batch, insert_run
 

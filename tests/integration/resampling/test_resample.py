@@ -18,8 +18,8 @@ import rasterio.shutil
 from rasterio.transform import Affine
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.plan import Decision, Plan, PlannedElement
-from muster.jobs.step import StepContext
+from muster.model.plan import Decision, Plan, PlannedElement
+from muster.model.step import StepContext
 from muster.raster.grid import Window
 from muster.resampling import resample
 from muster.resampling.inspect import inspect_datasets
@@ -39,7 +39,7 @@ ROWS, COLS = 1536, 1024
 STEP = """
 import json, sys
 from pathlib import Path
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.resampling.resample import resample_dataset
 inputs = json.loads(sys.argv[1])
 context = StepContext(threads=2, scratch=Path(sys.argv[2]))

@@ -20,10 +20,10 @@ import psutil
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
 from muster.backends.slurm.local_commands import LocalCommands
-from muster.backends.slurm.place import Cluster, SlurmPlace
 from muster.backends.slurm.transport import SharedFiles
 from muster.jobs.retry import BackOff
 from muster.jobs.supervise import Supervisor
+from muster.model.slurm_place import Cluster, SlurmPlace
 from muster.store import batches, claims, clusters, history
 from tests.batches import STEPS_FOLDER, make_batch, store_batch
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from muster.jobs.batch_end import BatchEnd
-    from muster.jobs.model import Batch
     from muster.laptop.slurm.cluster import SlurmCluster
+    from muster.model.batch import Batch
     from muster.store.database import Database
     from muster.store.history import TriedAttempt
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
 from muster.backends.slurm.mirror import MirroredFiles
-from muster.backends.slurm.place import Cluster, SlurmPlace
 from muster.backends.slurm.ssh import SshCommands
 from muster.backends.slurm.transport import SharedFiles
+from muster.model.slurm_place import Cluster, SlurmPlace
 from tests.batches import STEPS_FOLDER, store_batch
 from tests.integration.slurm.campaign import Campaign
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.jobs.model import Batch
     from muster.laptop.slurm.cluster import SlurmCluster
+    from muster.model.batch import Batch
     from tests.integration.backends.sshd import Sshd
 
 REPOSITORY = Path(__file__).parents[3]

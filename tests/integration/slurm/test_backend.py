@@ -10,16 +10,16 @@ import pytest
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
 from muster.backends.slurm.local_commands import LocalCommands
-from muster.backends.slurm.place import Cluster, SlurmPlace
 from muster.backends.slurm.transport import SharedFiles
+from muster.model.slurm_place import Cluster, SlurmPlace
 from tests.backend_contract import BackendContract
 from tests.batches import STEPS_FOLDER
 from tests.integration.slurm.campaign import count_jobs
 
 if TYPE_CHECKING:
     from muster.backends.contract import Backend
-    from muster.jobs.model import Batch
     from muster.laptop.slurm.cluster import SlurmCluster
+    from muster.model.batch import Batch
     from muster.store.database import Database
 
 pytestmark = pytest.mark.slurm

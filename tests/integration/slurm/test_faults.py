@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.backends.slurm.parse import JobRow
-    from muster.jobs.model import Batch
     from muster.laptop.slurm.cluster import SlurmCluster
+    from muster.model.batch import Batch
     from muster.store.database import Database
 
     MakeCluster = Callable[..., SlurmCluster]
@@ -316,7 +316,7 @@ def test_the_accounting_does_not_answer(make_campaign: MakeCampaign) -> None:
 
 
 def test_slurm_ends_what_takes_longer_than_its_own_limit(make_campaign: MakeCampaign) -> None:
-    from muster.jobs.model import Caps, Resources
+    from muster.model.resources import Caps, Resources
 
     campaign = make_campaign()
     batch = campaign.batch([["sleep"]], caps=Caps(time_limit_s=60), resources=Resources())

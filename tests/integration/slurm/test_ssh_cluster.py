@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster.backends.slurm import poller
-from muster.backends.slurm.place import SlurmPlace
+from muster.model.slurm_place import SlurmPlace
 from muster.store import batches
 from tests import backend_contract
 from tests.backend_contract import BackendContract
@@ -27,8 +27,9 @@ from tests.integration.slurm.login import (
 
 if TYPE_CHECKING:
     from muster.backends.contract import Backend
-    from muster.jobs.model import Batch, Order
     from muster.laptop.slurm.cluster import SlurmCluster
+    from muster.model.attempt import Order
+    from muster.model.batch import Batch
     from muster.store.database import Database
 
 __all__ = ["sshd"]

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from muster.jobs import follow_logs
-from muster.jobs.model import Batch, Caps, Resources
-from muster.jobs.outcome import Outcome
 from muster.jobs.supervise import Supervisor
+from muster.model.outcome import Outcome
+from muster.model.resources import Caps, Resources
 from muster.store import batches, claims
 from muster.store.records import Ending
 from tests.batches import make_batch
@@ -26,6 +26,8 @@ from tests.integration.slurm.campaign import Campaign, kill_node, start_bare, wa
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from muster.model.batch import Batch
 
     MakeCluster = Callable[..., "SlurmCluster"]
     from muster.laptop.slurm.cluster import SlurmCluster

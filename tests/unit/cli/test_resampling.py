@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from muster.cli import main
-from muster.jobs import step as step_module
-from muster.jobs.plan import Decision, Plan, PlannedElement
+from muster.model import step as step_module
+from muster.model.plan import Decision, Plan, PlannedElement
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muster.jobs.step import StepContext
+    from muster.model.step import StepContext
 
 LAYER = {"kind": "block", "reason": "10 × 10 whole pixels make a cell"}
 ESTIMATE = {"windows": 12, "window": [2048, 1024], "memory_mib": 310, "seconds": 200.0}

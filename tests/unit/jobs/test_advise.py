@@ -22,8 +22,8 @@ from muster.jobs.advise import (
     round_time_s,
     sum_waste,
 )
-from muster.jobs.model import Caps, Resources
-from muster.jobs.outcome import Outcome
+from muster.model.outcome import Outcome
+from muster.model.resources import Caps, Resources
 from muster.site import Site
 from muster.store.history import PlacedStep, TriedAttempt
 from tests.stories import make_attempt

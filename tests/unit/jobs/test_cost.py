@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster.jobs.cost import describe_cost, estimate_cost
-from muster.jobs.model import Batch, Resources
+from muster.model.resources import Resources
 from muster.store.history import Took
 from tests.batches import make_batch
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from muster.model.batch import Batch
 
 ASKED = Resources(cpus=4, time_limit_s=7200)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from muster.backends.slurm.place import SlurmPlace
 from muster.jobs.freeze import freeze_batch, plan_batches
-from muster.jobs.model import Batch, Caps, Element, Resources
-from muster.jobs.plan import Decision, Plan, PlannedElement
-from muster.jobs.step import STORE_VARIABLE, store_variables
+from muster.model.batch import Batch, Element
+from muster.model.plan import Decision, Plan, PlannedElement
+from muster.model.resources import Caps, Resources
+from muster.model.slurm_place import SlurmPlace
+from muster.model.step import STORE_VARIABLE, store_variables
 from muster.site import Site, SlurmPool, read_site
 
 

@@ -7,8 +7,9 @@ import signal
 
 import pytest
 
-from muster.jobs.model import Result
-from muster.jobs.outcome import TERMINATED, Observation, Outcome, Sighting, decide_outcome
+from muster.jobs.decide_outcome import decide_outcome
+from muster.model.attempt import Result
+from muster.model.outcome import TERMINATED, Observation, Outcome, Sighting
 
 S = Sighting
 End = Outcome

@@ -13,15 +13,16 @@ import pytest
 from muster import storage
 from muster.errors import Transient
 from muster.jobs.child import _ProgressReport
-from muster.jobs.model import Order, Progress, Resources
 from muster.jobs.publish_progress import ProgressPublisher
+from muster.model.attempt import Order, Progress
+from muster.model.resources import Resources
 from tests.batches import make_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
 
 ORDER = Order(submission="run.b.w1.abc", attempt=3, resources=Resources())
 

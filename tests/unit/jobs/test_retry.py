@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.jobs.model import Caps, Resources
-from muster.jobs.outcome import Outcome
 from muster.jobs.retry import BUDGET, FREE, Again, BackOff, Stop, decide_retry
+from muster.model.outcome import Outcome
+from muster.model.resources import Caps, Resources
 
 End = Outcome
 HAD = Resources(memory_mib=1000, time_limit_s=100)

@@ -12,20 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from muster.backends.contract import Wave
-from muster.backends.slurm.place import Cluster, SlurmPlace
-from muster.jobs.model import (
-    Artifact,
-    Batch,
-    Caps,
-    Element,
-    Order,
-    Progress,
-    Resources,
-    Result,
-)
-from muster.jobs.outcome import Outcome
-from muster.jobs.plan import Decision, Plan, PlannedElement
+from muster.model.attempt import Artifact, Order, Progress, Result
+from muster.model.batch import Batch, Element
+from muster.model.outcome import Outcome
+from muster.model.plan import Decision, Plan, PlannedElement
+from muster.model.resources import Caps, Resources
+from muster.model.slurm_place import Cluster, SlurmPlace
+from muster.model.wave import Wave
 from tests.unit.pins.golden_files import read_golden
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from muster.jobs.step import load_step
+from muster.model.step import load_step
 from muster.traits.bundle import Bundle
 from muster.traits.fingerprint import fingerprint_band
 from muster.traits.transform import TargetTransform

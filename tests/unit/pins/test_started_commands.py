@@ -18,7 +18,7 @@ import pytest
 from muster.backends.local import LocalBackend
 from muster.backends.slurm.render import job_variables, render_elements, render_script
 from muster.cli import main
-from muster.jobs.orders import write_orders
+from muster.model.fence import write_orders
 from tests.batches import add_steps_to_path, make_batch
 from tests.unit.pins import frozen
 from tests.unit.pins.golden_files import check_golden, check_literal, read_golden, render_json

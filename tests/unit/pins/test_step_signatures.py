@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from muster.jobs.step import STEPS, load_step
+from muster.model.step import STEPS, load_step
 from tests.unit.pins.golden_files import check_golden, check_literal
 
 USER = "is stored in plans and batches, whose jobs call it by these keywords"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from muster import errors
-from muster.jobs.outcome import EXIT_CODES, Outcome, exit_code_of
-from muster.jobs.plan import Decision
-from muster.jobs.step import STEPS
 from muster.jobs.workflow import WORKFLOWS
+from muster.model.outcome import EXIT_CODES, Outcome, exit_code_of
+from muster.model.plan import Decision
+from muster.model.step import STEPS
 from muster.store.records import AttemptState, RunState
 from tests.unit.pins.golden_files import check_golden, check_literal
 from tests.unit.pins.sources import REPOSITORY, find_all

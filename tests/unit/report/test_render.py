@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster.errors import SoftwareError
-from muster.jobs.outcome import Outcome
+from muster.model.outcome import Outcome
 from muster.report import render
 from muster.report.render import render_report
 from muster.report.sums import NEXT, list_failures, sum_steps

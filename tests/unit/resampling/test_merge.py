@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.step import StepContext, call_step
+from muster.model.step import StepContext, call_step
 from muster.raster.grid import Grid
 from muster.resampling import merge, merge_parquet
 from muster.resampling.layer import GridSpec
@@ -321,7 +321,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     code = f"""
 import numpy as np
 from pathlib import Path
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.resampling import merge
 from tests.unit.resampling.layers import make_grid, make_layer
 import contextlib

@@ -9,7 +9,7 @@ import rasterio
 from scipy.spatial.distance import cdist
 
 from muster.errors import InvalidInput
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.traits.aoa import AreaOfApplicability, calculate_aoa_trait, fit_aoa
 from muster.traits.bundle import read_bundle
 from muster.traits.neighbours import effective_dimensions, open_neighbours, summarise_pairs

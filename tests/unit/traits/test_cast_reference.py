@@ -10,7 +10,7 @@ import pyarrow.csv
 import pytest
 import rasterio
 
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.traits.aoa import AreaOfApplicability, calculate_aoa_trait, fit_aoa
 from muster.traits.bundle import BundleContents, write_bundle
 from muster.traits.neighbours import open_neighbours

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from muster.errors import ConfigError, InvalidInput
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.raster.predictors import PredictorStack
 from muster.traits.bundle import read_bundle
 from muster.traits.cov import calculate_cov_trait, coefficient_of_variation

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.plan import Decision, Plan, PlannedElement
-from muster.jobs.step import StepContext, call_step, load_step
+from muster.model.plan import Decision, Plan, PlannedElement
+from muster.model.step import StepContext, call_step, load_step
 from muster.traits.bundle import read_bundle
 from muster.traits.fingerprint import METHODS, fingerprint_band
 from muster.traits.inspect import inspect_traits

@@ -16,7 +16,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.plan import Decision
+from muster.model.plan import Decision
 from muster.traits.neighbours import available_engines
 from tests.unit.traits.test_inspect import Run, decisions, element
 

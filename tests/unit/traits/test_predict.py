@@ -12,7 +12,7 @@ import pytest
 import rasterio
 
 from muster.errors import ConfigError, InvalidInput, MissingInput, MusterError
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.traits.bundle import read_bundle
 from muster.traits.engine import load_model
 from muster.traits.predict import predict_trait

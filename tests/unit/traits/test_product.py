@@ -17,7 +17,7 @@ from rio_cogeo.cogeo import cog_validate
 
 import muster
 from muster.errors import ConfigError, InvalidInput, MissingInput, MusterError
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band, Grid
 from muster.traits.bundle import read_bundle

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from muster import storage
-from muster.jobs.outcome import Outcome
+from muster.model.outcome import Outcome
 from muster.traits import report
 from muster.traits.report import TraitResult, link_product, read_output, read_results
 from tests.s3_server import empty_bucket

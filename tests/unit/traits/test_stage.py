@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from muster.errors import InvalidInput
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.aoa import calculate_aoa_trait
 from muster.traits.cov import calculate_cov_trait

@@ -10,7 +10,7 @@ from pyproj import Transformer
 from rasterio.transform import Affine
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.step import StepContext
+from muster.model.step import StepContext
 from muster.traits.aoa import fit_aoa
 from muster.traits.blocks import assign_blocks, assign_folds, choose_block_size
 from muster.traits.boosting import open_booster

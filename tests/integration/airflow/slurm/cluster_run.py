@@ -13,7 +13,7 @@ from tests.batches import make_batch
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
     from tests.integration.airflow.slurm.conftest import OnSlurm
 
 

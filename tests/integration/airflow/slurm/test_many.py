@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from muster.jobs.model import Resources
+from muster.model.resources import Resources
 from muster.store.clusters import read_calls
 from muster.store.database import MOST_CONNECTIONS
 from tests.integration.airflow.slurm.cluster_run import ClusterRun, write

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from muster.backends.slurm.governor import Governor
-from muster.backends.slurm.place import Cluster
+from muster.model.slurm_place import Cluster
 from tests.unit.backends.slurm.test_findings import LIMITS
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from muster.backends.slurm.parse import (
     sight,
 )
 from muster.errors import SoftwareError
-from muster.jobs.outcome import Observation, Sighting
+from muster.model.outcome import Observation, Sighting
 
 SAMPLES = Path(__file__).parent / "samples"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from muster.backends.slurm.place import OWN_OPTIONS, Cluster, SlurmPlace
+from muster.model.slurm_place import OWN_OPTIONS, Cluster, SlurmPlace
 
 WORDS = ("partition", "account", "qos", "constraint", "reservation", "gres")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from muster.backends.slurm.place import Cluster
 from muster.backends.slurm.poller import ClusterPoller
+from muster.model.slurm_place import Cluster
 
 
 @pytest.mark.parametrize(

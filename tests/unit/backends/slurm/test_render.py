@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from muster.backends.contract import Wave
-from muster.backends.slurm.place import Cluster, SlurmPlace
 from muster.backends.slurm.render import (
     job_variables,
     plan_tasks,
@@ -20,7 +18,10 @@ from muster.backends.slurm.render import (
     render_script,
 )
 from muster.errors import InvalidInput
-from muster.jobs.model import Batch, Caps, Element, Resources
+from muster.model.batch import Batch, Element
+from muster.model.resources import Caps, Resources
+from muster.model.slurm_place import Cluster, SlurmPlace
+from muster.model.wave import Wave
 
 GOLDEN = Path(__file__).parent / "golden"
 KEY = "0123456789.traits.predict.SLA.w1.89abcdef"

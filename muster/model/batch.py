@@ -1,4 +1,4 @@
-"""The nouns of a batch: resources, elements, the batch itself, and where its files lie.
+"""A batch and its elements, and where its files lie.
 
 A batch is frozen when it is planned: backend, pool, resources, inputs and outputs are written to
 ``batch.json`` in the work directory and to the store, and everything that happens later reads
@@ -9,67 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import Field
 
 from muster import storage
-from muster.backends.slurm.place import SlurmPlace
-from muster.errors import one_line
 from muster.frozen import Frozen
-from muster.jobs.eta import LONGEST_LEFT_S
-from muster.jobs.outcome import Outcome
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-LONGEST_MESSAGE = 200
-EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
-
-
-class RunParams(Frozen):
-    """What the parameters of every workflow can say of themselves."""
-
-    @classmethod
-    def complete(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return all of what a person says who gives only a part: what is left out lies elsewhere.
-
-        Called before anything is checked; by default nothing is added.
-        """
-        return data
-
-    def relative_locations(self) -> list[str]:
-        """List locations that mean another place for every process that reads them."""
-        return []
-
-
-class Resources(Frozen):
-    """What one element asks for.
-
-    Attributes
-    ----------
-    cpus : int
-        Threads that the step may use.
-    memory_mib : int or None
-        Memory of the element's processes together, in MiB; None asks for no limit.
-    time_limit_s : int or None
-        Wall time in seconds; None asks for no limit.
-    gpus : int
-        Whole GPUs.
-    """
-
-    cpus: Annotated[int, Field(ge=1)] = 1
-    memory_mib: Annotated[int, Field(ge=1)] | None = None
-    time_limit_s: Annotated[int, Field(ge=1)] | None = None
-    gpus: Annotated[int, Field(ge=0)] = 0
-
-
-class Caps(Frozen):
-    """The most that a pool gives one element; a retry's demands stop growing there."""
-
-    memory_mib: int | None = None
-    time_limit_s: int | None = None
+from muster.model.resources import Caps, Resources
+from muster.model.slurm_place import SlurmPlace
 
 
 class Element(Frozen):
@@ -183,72 +130,3 @@ class Batch(Frozen):
     def log_uri(self, index: int, attempt: int) -> str:
         """Where an attempt's stdout and stderr go."""
         return storage.join(self.work_uri, "logs", str(index), f"{attempt}.log")
-
-
-def _short_line(text: str) -> str:
-    return one_line(text)[:LONGEST_MESSAGE]
-
-
-class Artifact(Frozen):
-    """A file that an attempt made."""
-
-    name: str
-    uri: str
-    sha256: str
-    bytes: int
-    media_type: str
-
-
-class Result(Frozen):
-    """What an attempt says of itself, in results/INDEX/ATTEMPT.json.
-
-    ``outcome`` is the runner's own word; ``terminated`` means that it was told to stop and leaves
-    the reason to the scheduler's state.  ``submission`` ties the file to one submission, so that a
-    result of another submission with the same numbers is never taken for this one's.
-    """
-
-    submission: str
-    index: int
-    attempt: int
-    outcome: Outcome | Literal["terminated"]
-    exit_code: int | None = None
-    signal: int | None = None
-    started_at: AwareDatetime
-    seconds: float
-    max_rss_mib: float | None = None
-    host: str
-    pid: int
-    artifacts: tuple[Artifact, ...] = ()
-    facts: dict[str, Any] = {}
-    error_class: str | None = None
-    message: str | None = None
-
-
-class Progress(Frozen):
-    """How far an attempt is, by its own word, in progress/INDEX/ATTEMPT.json.
-
-    ``submission`` ties the file to one submission, as that of a :class:`Result` does.  ``at`` is
-    the job's own clock; ``left_s`` is estimated for that moment, and None where it is too early
-    to tell.
-    """
-
-    submission: str
-    index: int
-    attempt: int
-    fraction: Annotated[float, Field(ge=0, le=1)]
-    message: Annotated[str, AfterValidator(_short_line)]
-    left_s: Annotated[float, Field(ge=0, le=LONGEST_LEFT_S)] | None
-    at: Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
-
-    @property
-    def eta_at(self) -> datetime | None:
-        """When the step will be done, by the job's own clock."""
-        return None if self.left_s is None else self.at + timedelta(seconds=self.left_s)
-
-
-class Order(Frozen):
-    """What the fence file of an element says: which attempt is the current one, and what it has."""
-
-    submission: str
-    attempt: Annotated[int, Field(ge=1)]
-    resources: Resources

@@ -50,7 +50,7 @@ class PlannedElement(Frozen):
     reason : str
         Why, in a sentence for people.
     inputs, outputs : dict
-        As in :class:`muster.jobs.model.Element`.
+        As in :class:`muster.model.batch.Element`.
     needs_store : bool
         Whether its job reads from Postgres or loads into it, and is told where that is.
     """

@@ -1,9 +1,4 @@
-"""Why an attempt ended: one pure function of what is known, and never a guess.
-
-The attempt's own result file is believed first: it is written last, atomically, and names its
-submission.  Without one, the scheduler's word decides.  What nobody can tell stays undecided
-(None) and is asked again; what everybody has forgotten is lost after a grace period.
-"""
+"""Why an attempt ended, how a runner's exit code says it, and what a backend says of a job."""
 
 from __future__ import annotations
 
@@ -15,8 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from muster.jobs.model import Result
 
 
 class Outcome(StrEnum):
@@ -48,8 +41,6 @@ EXIT_CODES: dict[int, Outcome] = {
 """sysexits.h codes that a runner ends with → outcome."""
 
 EXIT_TERMINATED = 128 + signals.SIGTERM
-CANCELLED_GRACE_S = 10.0
-"""How long a result is waited for of what was cancelled: most of it never began."""
 _NO_FAILURE = {Outcome.SUCCEEDED: os.EX_OK, Outcome.SUPERSEDED: os.EX_OK}
 
 
@@ -71,15 +62,6 @@ class Sighting(StrEnum):
 
 
 ALIVE = frozenset({Sighting.WAITING, Sighting.RUNNING})
-
-_SAID_BY_SCHEDULER: dict[Sighting, Outcome] = {
-    Sighting.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
-    Sighting.TIMED_OUT: Outcome.TIMED_OUT,
-    Sighting.NODE_FAILED: Outcome.NODE_FAILED,
-    Sighting.PREEMPTED: Outcome.PREEMPTED,
-    Sighting.CANCELLED: Outcome.CANCELLED,
-    Sighting.ORPHANED: Outcome.MISSING_INPUT,
-}
 
 
 @dataclass(frozen=True)
@@ -108,49 +90,6 @@ class Observation:
     seconds: float | None = None
 
 
-def decide_outcome(
-    seen: Observation,
-    result: Result | None,
-    *,
-    cancelled_by_us: bool,
-    missing_for_s: float,
-    grace_s: float,
-) -> Outcome | None:
-    """Decide why an attempt ended, or None while that cannot be told.
-
-    Parameters
-    ----------
-    seen : Observation
-        The backend's word.
-    result : Result or None
-        The result file of this very submission and attempt; None where there is none yet.
-    cancelled_by_us : bool
-        Whether we asked the scheduler to cancel it.
-    missing_for_s : float
-        How long the job has been ended or gone without a result, in seconds.
-    grace_s : float
-        How long a result may lag behind the end of its job, in seconds.
-    """
-    if result is not None and result.outcome != TERMINATED:
-        return Outcome(result.outcome)
-    if seen.sighting in ALIVE or seen.sighting is Sighting.UNKNOWN:
-        return None
-    if cancelled_by_us:
-        grace_s = min(grace_s, CANCELLED_GRACE_S)
-    if result is None and missing_for_s < grace_s:
-        return None  # its result may still be on its way
-    if cancelled_by_us:
-        return Outcome.CANCELLED
-    if seen.sighting in _SAID_BY_SCHEDULER:
-        return _SAID_BY_SCHEDULER[seen.sighting]
-    if seen.sighting is Sighting.FAILED:
-        if result is not None:  # told to stop, by somebody who left no reason
-            return Outcome.TRANSIENT
-        return _outcome_of_exit(seen)
-    # COMPLETED or GONE: nothing but the result file could prove a success
-    return Outcome.TRANSIENT if result is not None else Outcome.LOST
-
-
 def exit_code_of(outcome: str) -> int:
     """Return the code that a runner ends with, from its own word of how the element ended."""
     if outcome == TERMINATED:
@@ -163,10 +102,3 @@ def outcome_of_signal(signal: int) -> Outcome:
     """Tell a crash of the code from a kill from outside."""
     crashes = {signals.SIGSEGV, signals.SIGBUS, signals.SIGABRT, signals.SIGFPE, signals.SIGILL}
     return Outcome.SOFTWARE_ERROR if signal in crashes else Outcome.TRANSIENT
-
-
-def _outcome_of_exit(seen: Observation) -> Outcome:
-    signal = seen.signal or max(0, (seen.exit_code or 0) - 128)  # as a shell tells it
-    if signal:
-        return outcome_of_signal(signal)
-    return EXIT_CODES.get(seen.exit_code or 0, Outcome.SOFTWARE_ERROR)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
-    from muster.jobs.model import Batch
+    from muster.model.batch import Batch
 
 STEPS: dict[str, str] = {
     "site.probe": "muster.jobs.probe:probe_environment",

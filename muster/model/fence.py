@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
-from muster.jobs.model import Batch, Order
+from muster.model.attempt import Order
+from muster.model.batch import Batch
 
 if TYPE_CHECKING:
-    from muster.backends.contract import Wave
+    from muster.model.wave import Wave
 
 
 def write_orders(wave: Wave) -> None:

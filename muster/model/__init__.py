@@ -1,0 +1,1 @@
+"""The nouns that all the rest speaks of; nothing here knows of a store, a backend or a job."""
