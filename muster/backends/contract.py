@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from muster.jobs.element_log import CHUNK_BYTES
+from muster.backends.attempt_log import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,12 +23,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from muster.backends.attempt_log import CHUNK_BYTES, local_work_path, read_log_file
 from muster.backends.slots import SlotFolder
 from muster.errors import MusterError, Transient
-from muster.jobs.child import PARENT_VARIABLE
-from muster.jobs.element_log import CHUNK_BYTES, local_work_path, read_log_file
+from muster.model.environment import PARENT_VARIABLE, store_variables
 from muster.model.outcome import Observation, Sighting
-from muster.model.step import store_variables
 from muster.storage import explain_os_error
 
 if TYPE_CHECKING:

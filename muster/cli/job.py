@@ -6,9 +6,10 @@ import os
 
 import click
 
-from muster.jobs.child import PARENT_VARIABLE, die_with_parent
+from muster.jobs.child import die_with_parent
 from muster.jobs.publish_progress import PUBLISH_INTERVAL_S
 from muster.jobs.runner import Running, run_elements
+from muster.model.environment import PARENT_VARIABLE
 
 
 @click.command()

@@ -47,7 +47,7 @@ def read(
     from muster.raster.grid import Window
     from muster.resampling.extract import extract_layer, window_of_box
     from muster.resampling.read import layer_stores
-    from muster.store.datasets import read_dataset
+    from muster.resampling.recorded import read_layer
 
     if window_px and bbox:
         raise click.UsageError("--window and --bbox say the same: give one of them")
@@ -57,7 +57,7 @@ def read(
         _list(as_json=as_json)
         return
     db = open_database()
-    layer = read_dataset(db, key).layer
+    layer = read_layer(db, key)
     grid = layer.grid.to_grid()
     window = grid.whole
     if window_px:
@@ -77,12 +77,13 @@ def read(
 
 def _list(*, as_json: bool) -> None:
     """Say what datasets the store knows, on what grids, and where they lie."""
+    from muster.resampling.layer import Layer
     from muster.store.datasets import list_datasets
 
     rows: list[dict[str, Any]] = [
         {
-            "key": found.layer.key,
-            "grid": found.layer.grid.to_grid().describe(),
+            "key": found.key,
+            "grid": Layer.model_validate(found.document).grid.to_grid().describe(),
             "stores": list(found.stores),
             "run": found.run_id,
             "recorded_at": found.recorded_at,

@@ -30,7 +30,6 @@ from muster.model.step import StepContext, call_step, load_step
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
-PARENT_VARIABLE = "MUSTER_PARENT_PID"
 PROGRESS_INTERVAL_S = 10.0
 WRITE_INTERVAL_S = 0.2
 THREAD_VARIABLES = (

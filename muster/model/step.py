@@ -21,12 +21,9 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from muster.errors import ConfigError
-
-if TYPE_CHECKING:
-    from muster.model.batch import Batch
 
 STEPS: dict[str, str] = {
     "site.probe": "muster.jobs.probe:probe_environment",
@@ -40,8 +37,6 @@ STEPS: dict[str, str] = {
     "resampling.merge": "muster.resampling.merge:merge_layers",
 }
 """Dotted step name → "module:function"; the module is imported only inside the job."""
-
-STORE_VARIABLE = "MUSTER_STORE_URL"
 
 StepFunction = Callable[..., Mapping[str, Any] | None]
 
@@ -85,11 +80,6 @@ def find_step(name: str) -> str | None:
     for entry in importlib.metadata.entry_points(group="muster.steps", name=name):
         return entry.value
     return None
-
-
-def store_variables(batch: Batch, store_url: str | None) -> dict[str, str]:
-    """Say what a batch's jobs are told of the store: nothing, where they do not need it."""
-    return {STORE_VARIABLE: store_url} if batch.needs_store and store_url is not None else {}
 
 
 def load_step(name: str) -> StepFunction:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from muster.jobs.workflow import read_plan
 from muster.report.write import write_report
 from muster.resampling.layer import Layer
-from muster.store.datasets import record_layer
+from muster.resampling.recorded import record_layer
 
 if TYPE_CHECKING:
     from muster.jobs.verdict import Verdict

@@ -14,6 +14,7 @@ from pydantic import Field
 from muster.frozen import Frozen
 from muster.resampling.datasets import Dataset
 from muster.resampling.methods import Dtype, PlanKind
+from muster.store.datasets import DatasetRow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,6 +125,26 @@ class Layer(Frozen):
     def nodata_value(self) -> float:
         """What stands for no value; NaN for floating-point layers."""
         return float("nan") if self.nodata is None else self.nodata
+
+    def to_row(self) -> DatasetRow:
+        """Return the layer in the store's columns."""
+        return DatasetRow(
+            key=self.key,
+            name=self.dataset.name,
+            interval_label=self.key.removeprefix(self.dataset.name).removeprefix("@") or None,
+            # Pydantic's own JSON has null for NaN, which Postgres's does not know.
+            document=self.model_dump_json(),
+            fingerprint=self.fingerprint,
+            kind=self.kind,
+            reason=self.reason,
+            method=self.dataset.method,
+            crs=self.grid.crs,
+            transform=self.grid.transform,
+            height=self.grid.height,
+            width=self.grid.width,
+            dtype=self.dtype,
+            nodata=self.nodata,
+        )
 
 
 class LayerReader(Protocol):

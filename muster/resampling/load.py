@@ -174,9 +174,9 @@ class DatasetLoad:
         with unhurried(self._db) as cursor:
             self._sink.index(cursor, load)
         with unhurried(self._db) as cursor:
-            layer, place = self._layer, self._sink.place
-            record = partial(record_holding, cursor, load, layer, place, self._run_id)
-            switch_load(cursor, load, layer, place, record)
+            dataset, place = self._layer.to_row(), self._sink.place
+            record = partial(record_holding, cursor, load, dataset, place, self._run_id)
+            switch_load(cursor, load, dataset, place, record)
         self.done = True
 
     def _open(self) -> LoadRecord:
@@ -270,8 +270,8 @@ def open_load(
         record: LoadRecord | None = None
         with unhurried(db) as cursor:
             sink.check(cursor)
-            if (again and not waited) or not is_loaded(cursor, layer, store, sink.place):
-                record, fresh = take_load(cursor, layer, store)
+            if (again and not waited) or not is_loaded(cursor, layer.to_row(), store, sink.place):
+                record, fresh = take_load(cursor, layer.to_row(), store)
                 if fresh:
                     sink.begin(cursor, record)
                 ledger = read_ledger(cursor, record)

@@ -157,11 +157,11 @@ def open_merge_load(
             sink.check(cursor)
             done = None if again and not waited else sink.find_done(cursor)
             if done is None:
-                record, fresh = take_load(cursor, merged, "rows")
+                record, fresh = take_load(cursor, merged.to_row(), "rows")
                 ledger = read_ledger(cursor, record)
                 if not set(ledger) <= set(windows):
                     drop_load(cursor, record.id, merged.key, record.staging)
-                    record, fresh = take_load(cursor, merged, "rows")
+                    record, fresh = take_load(cursor, merged.to_row(), "rows")
                     ledger = []
                 if fresh:
                     sink.begin(cursor, record)
@@ -243,7 +243,7 @@ class _MergeSink(RowSink):
             self._comment(cursor, load, f"{fingerprint}\n{_COUNTS}{json.dumps(asdict(counts))}")
             return ()
 
-        switch_load(cursor, load, self._layer, self.place, record)
+        switch_load(cursor, load, self._layer.to_row(), self.place, record)
 
     def _check_rows(self, cursor: Cursor, load: LoadRecord, counts: Counts) -> None:
         cursor.execute(

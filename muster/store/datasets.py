@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from muster.errors import MissingInput
-from muster.resampling.layer import Layer
 from muster.store.row_tables import drop_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from psycopg2.extensions import cursor as Cursor
 
-    from muster.resampling.methods import Store
     from muster.store.database import Database
 
 _UPSERT_DATASET = """
     INSERT INTO dataset (key, name, interval_label, run_id, layer, fingerprint, kind, reason,
                          method, crs, transform, height, width, dtype, nodata)
-    VALUES (%(key)s, %(name)s, %(interval)s, %(run)s, %(layer)s, %(fingerprint)s, %(kind)s,
+    VALUES (%(key)s, %(name)s, %(interval_label)s, %(run)s, %(document)s, %(fingerprint)s, %(kind)s,
             %(reason)s, %(method)s, %(crs)s, %(transform)s, %(height)s, %(width)s, %(dtype)s,
             %(nodata)s)
     ON CONFLICT (key) DO UPDATE SET
@@ -42,12 +41,59 @@ _UPSERT_HOLDING = """
 """
 
 _SELECT = """
-    SELECT d.layer, d.run_id, d.recorded_at, h.store, h.fingerprint, h.place, h.load, h.recorded_at
+    SELECT d.key, d.layer, d.fingerprint, d.run_id, d.recorded_at,
+           h.store, h.fingerprint, h.place, h.load, h.recorded_at
     FROM dataset d LEFT JOIN holding h ON h.dataset = d.key
 """
 
 TILE_PLACE = "tile"
 """Place of what lies in tiles: the table of all of them."""
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """A dataset in the store's columns.
+
+    Attributes
+    ----------
+    key : str
+        Name in the store.
+    name : str
+        What it is called, whatever its interval.
+    interval_label : str or None
+        The interval that it is of: "2024-03".
+    document : str
+        All that is known of it, as JSON; null stands for NaN, which Postgres's JSON does not know.
+    fingerprint : str
+        Of everything that its values are made from.
+    kind, reason, method : str
+        How the values come about, why so, and by which method.
+    crs : str
+        Of its grid.
+    transform : sequence of float
+        a, b, c, d, e, f of the grid.
+    height, width : int
+        Of the grid, in cells.
+    dtype : str
+        Of the values.
+    nodata : float or None
+        Stands for no value; None stands for NaN.
+    """
+
+    key: str
+    name: str
+    interval_label: str | None
+    document: str
+    fingerprint: str
+    kind: str
+    reason: str
+    method: str
+    crs: str
+    transform: Sequence[float]
+    height: int
+    width: int
+    dtype: str
+    nodata: float | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +114,7 @@ class Holding:
         Since when.
     """
 
-    store: Store
+    store: str
     fingerprint: str
     place: str
     load: int | None
@@ -81,8 +127,12 @@ class DatasetRecord:
 
     Attributes
     ----------
-    layer : Layer
-        As it was last recorded.
+    key : str
+        Name in the store.
+    document : dict
+        All that is known of it, as it was last recorded.
+    fingerprint : str
+        Of what it was last recorded as.
     run_id : str or None
         The run that recorded it.
     recorded_at : datetime
@@ -91,71 +141,57 @@ class DatasetRecord:
         By their stores.
     """
 
-    layer: Layer
+    key: str
+    document: dict[str, Any]
+    fingerprint: str
     run_id: str | None
     recorded_at: datetime
     holdings: tuple[Holding, ...]
 
     @property
-    def stores(self) -> tuple[Store, ...]:
-        """Where the pixels of this very layer lie; not those of before."""
-        return tuple(h.store for h in self.holdings if h.fingerprint == self.layer.fingerprint)
+    def stores(self) -> tuple[str, ...]:
+        """Where the pixels of this very fingerprint lie; not those of before."""
+        return tuple(h.store for h in self.holdings if h.fingerprint == self.fingerprint)
 
 
-def record_layer(db: Database, layer: Layer, run_id: str | None = None) -> None:
-    """Record a layer, and that it is registered or lies in a COG where it says so.
+def record_dataset(
+    db: Database, dataset: DatasetRow, places: Mapping[str, str], run_id: str | None = None
+) -> None:
+    """Record a dataset, and where it may be read without having been loaded.
 
     That it lies in tiles or rows is recorded by the load itself, in the transaction that ends it.
 
     Parameters
     ----------
-    layer : Layer
+    dataset : DatasetRow
         Replaces what is recorded under its key.
+    places : mapping of str to str
+        "register" or "cog" → URI.
     run_id : str, optional
         The run that made it; what is recorded stays where none is given.
     """
     with db.transaction() as cursor:
-        upsert_layer(cursor, layer, run_id)
-        for store, place in _places(layer).items():
-            upsert_holding(cursor, layer, store, place)
+        upsert_dataset(cursor, dataset, run_id)
+        for store, place in places.items():
+            upsert_holding(cursor, dataset, store, place)
 
 
-def upsert_layer(cursor: Cursor, layer: Layer, run_id: str | None) -> None:
-    """Write a layer in the caller's transaction."""
-    label = layer.key.removeprefix(layer.dataset.name).removeprefix("@")
-    cursor.execute(
-        _UPSERT_DATASET,
-        {
-            "key": layer.key,
-            "name": layer.dataset.name,
-            "interval": label or None,
-            "run": run_id,
-            # Pydantic's own JSON has null for NaN, which Postgres's does not know.
-            "layer": layer.model_dump_json(),
-            "fingerprint": layer.fingerprint,
-            "kind": layer.kind,
-            "reason": layer.reason,
-            "method": layer.dataset.method,
-            "crs": layer.grid.crs,
-            "transform": list(layer.grid.transform),
-            "height": layer.grid.height,
-            "width": layer.grid.width,
-            "dtype": layer.dtype,
-            "nodata": layer.nodata,
-        },
-    )
+def upsert_dataset(cursor: Cursor, dataset: DatasetRow, run_id: str | None) -> None:
+    """Write a dataset in the caller's transaction."""
+    columns = {**vars(dataset), "transform": list(dataset.transform), "run": run_id}
+    cursor.execute(_UPSERT_DATASET, columns)
 
 
 def upsert_holding(
-    cursor: Cursor, layer: Layer, store: Store, place: str, load: int | None = None
+    cursor: Cursor, dataset: DatasetRow, store: str, place: str, load: int | None = None
 ) -> None:
-    """Write in the caller's transaction where a layer lies, in the place of where it lay."""
+    """Write in the caller's transaction where a dataset lies, in the place of where it lay."""
     cursor.execute(
         _UPSERT_HOLDING,
         {
-            "dataset": layer.key,
+            "dataset": dataset.key,
             "store": store,
-            "fingerprint": layer.fingerprint,
+            "fingerprint": dataset.fingerprint,
             "place": place,
             "load": load,
         },
@@ -204,25 +240,14 @@ def load_lock_name(dataset: str, store: str) -> str:
     return f"muster load {store} {dataset}"
 
 
-def _places(layer: Layer) -> dict[Store, str]:
-    places: dict[Store, str] = {}
-    if layer.registered:
-        places["register"] = layer.dataset.path
-    if layer.cog is not None:
-        places["cog"] = layer.cog
-    return places
-
-
 def _records(rows: list[tuple[Any, ...]]) -> list[DatasetRecord]:
-    layers: dict[str, DatasetRecord] = {}
-    for document, run_id, recorded_at, *holding in rows:
-        layer = Layer.model_validate(document)
-        before = layers.get(layer.key)
-        held = (Holding(*holding),) if holding[0] is not None else ()
-        layers[layer.key] = DatasetRecord(
-            layer, run_id, recorded_at, (before.holdings if before else ()) + held
-        )
-    return list(layers.values())
+    records: dict[str, DatasetRecord] = {}
+    for key, document, fingerprint, run_id, recorded_at, *holding in rows:
+        held: tuple[Holding, ...] = (Holding(*holding),) if holding[0] is not None else ()
+        if key in records:
+            held = records[key].holdings + held
+        records[key] = DatasetRecord(key, document, fingerprint, run_id, recorded_at, held)
+    return list(records.values())
 
 
 def _name_nearest(key: str, known: list[str]) -> str | None:

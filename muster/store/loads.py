@@ -22,7 +22,7 @@ from psycopg2 import sql
 from psycopg2.errors import DuplicateTable, LockNotAvailable
 
 from muster.errors import InvalidInput, SoftwareError, Superseded, Transient
-from muster.store.datasets import drop_load, load_lock_name, upsert_holding, upsert_layer
+from muster.store.datasets import drop_load, load_lock_name, upsert_dataset, upsert_holding
 from muster.store.row_tables import SCHEMA, drop_table, table_exists, table_identifier
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
     from muster.raster.grid import Window
-    from muster.resampling.layer import Layer
-    from muster.resampling.methods import Store
     from muster.store.database import Database
+    from muster.store.datasets import DatasetRow
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class LoadRecord:
 
     id: int
     dataset: str
-    store: Store
+    store: str
     staging: str | None
     claim: UUID
 
@@ -84,7 +83,7 @@ def unhurried(db: Database) -> Iterator[Cursor]:
 
 
 @contextmanager
-def load_lock(db: Database, dataset: str, store: Store, wait_s: float) -> Iterator[bool]:
+def load_lock(db: Database, dataset: str, store: str, wait_s: float) -> Iterator[bool]:
     """Hold the lock on a dataset's load into a store, on a connection of its own.
 
     That connection is in no transaction, so that no time limit on idle ones ends it, and the lock
@@ -128,18 +127,18 @@ def load_lock(db: Database, dataset: str, store: Store, wait_s: float) -> Iterat
                 cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
 
 
-def is_loaded(cursor: Cursor, layer: Layer, store: Store, place: str) -> bool:
+def is_loaded(cursor: Cursor, dataset: DatasetRow, store: str, place: str) -> bool:
     """Say whether a dataset of this very fingerprint lies in its place already."""
     cursor.execute(
         "SELECT 1 FROM holding h JOIN load l ON l.id = h.load WHERE h.dataset = %s"
         " AND h.store = %s AND h.fingerprint = %s AND h.place = %s AND l.state = 'done'",
-        (layer.key, store, layer.fingerprint, place),
+        (dataset.key, store, dataset.fingerprint, place),
     )
     found = cursor.fetchone() is not None
     return found and (store != "rows" or table_exists(cursor, place))
 
 
-def take_load(cursor: Cursor, layer: Layer, store: Store) -> tuple[LoadRecord, bool]:
+def take_load(cursor: Cursor, dataset: DatasetRow, store: str) -> tuple[LoadRecord, bool]:
     """Take up the load that somebody has left, or begin one; under the lock.
 
     Returns
@@ -153,29 +152,29 @@ def take_load(cursor: Cursor, layer: Layer, store: Store) -> tuple[LoadRecord, b
     cursor.execute(
         "SELECT id, fingerprint, staging FROM load"
         " WHERE dataset = %s AND store = %s AND state = 'loading' FOR UPDATE",
-        (layer.key, store),
+        (dataset.key, store),
     )
     found = cursor.fetchone()
     if found is not None:
         load, fingerprint, staging = found
         whole = staging is None or table_exists(cursor, staging)
-        if fingerprint == layer.fingerprint and whole:
+        if fingerprint == dataset.fingerprint and whole:
             cursor.execute(
                 "UPDATE load SET claim = %s, claimed_by = %s WHERE id = %s",
                 (str(claim), _who(), load),
             )
-            return LoadRecord(load, layer.key, store, staging, claim), False
-        drop_load(cursor, load, layer.key, staging)
+            return LoadRecord(load, dataset.key, store, staging, claim), False
+        drop_load(cursor, load, dataset.key, staging)
     # No table's name that a person may choose has a colon in it.
     cursor.execute(
         "INSERT INTO load (dataset, store, fingerprint, claim, claimed_by)"
         " VALUES (%s, %s, %s, %s, %s) RETURNING id",
-        (layer.key, store, layer.fingerprint, str(claim), _who()),
+        (dataset.key, store, dataset.fingerprint, str(claim), _who()),
     )
     (load,) = cursor.fetchone() or (0,)
     staging = f"loading:{load}" if store == "rows" else None
     cursor.execute("UPDATE load SET staging = %s WHERE id = %s", (staging, load))
-    return LoadRecord(load, layer.key, store, staging, claim), True
+    return LoadRecord(load, dataset.key, store, staging, claim), True
 
 
 def read_ledger(cursor: Cursor, load: LoadRecord) -> list[Window]:
@@ -216,7 +215,7 @@ def enter_window(cursor: Cursor, load: LoadRecord, window: Window, pixels: int) 
 def switch_load(
     cursor: Cursor,
     load: LoadRecord,
-    layer: Layer,
+    dataset: DatasetRow,
     place: str,
     record: Callable[[], Iterable[str]] = tuple,
 ) -> None:
@@ -244,7 +243,7 @@ def switch_load(
     cursor.execute("SET LOCAL lock_timeout = %s", (_SWITCH_WAIT,))
     try:
         _hold(cursor, load, "FOR UPDATE")
-        _check_whole(cursor, load, layer)
+        _check_whole(cursor, load, dataset)
         replaced = {place, *record()}
         if load.staging is not None:
             for table in sorted(replaced):
@@ -278,26 +277,26 @@ def switch_load(
 
 
 def record_holding(
-    cursor: Cursor, load: LoadRecord, layer: Layer, place: str, run_id: str | None
+    cursor: Cursor, load: LoadRecord, dataset: DatasetRow, place: str, run_id: str | None
 ) -> list[str]:
     """Record a dataset and where it lies as of now; return where it lay before."""
-    upsert_layer(cursor, layer, run_id)
+    upsert_dataset(cursor, dataset, run_id)
     cursor.execute(
         "SELECT place FROM holding WHERE dataset = %s AND store = %s FOR UPDATE",
         (load.dataset, load.store),
     )
     before = [row[0] for row in cursor.fetchall()]
-    upsert_holding(cursor, layer, load.store, place, load.id)
+    upsert_holding(cursor, dataset, load.store, place, load.id)
     return before
 
 
-def _check_whole(cursor: Cursor, load: LoadRecord, layer: Layer) -> None:
+def _check_whole(cursor: Cursor, load: LoadRecord, dataset: DatasetRow) -> None:
     cursor.execute(
         "SELECT coalesce(sum(height::bigint * width), 0) FROM load_window WHERE load = %s",
         (load.id,),
     )
     (cells,) = cursor.fetchone() or (0,)
-    expected = layer.grid.height * layer.grid.width
+    expected = dataset.height * dataset.width
     if cells != expected:
         raise SoftwareError(
             "the load is not whole",
@@ -328,7 +327,7 @@ def _try_lock(cursor: Cursor, name: str) -> bool:
     return bool((cursor.fetchone() or (False,))[0])
 
 
-def _read_holder(cursor: Cursor, dataset: str, store: Store) -> str:
+def _read_holder(cursor: Cursor, dataset: str, store: str) -> str:
     cursor.execute(
         "SELECT claimed_by FROM load WHERE dataset = %s AND store = %s AND state = 'loading'",
         (dataset, store),

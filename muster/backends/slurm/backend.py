@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from muster import storage
+from muster.backends.attempt_log import CHUNK_BYTES, local_work_path, read_log_file
 from muster.backends.slurm.client import ClusterFull, CommandClient
 from muster.backends.slurm.governor import Governor
 from muster.backends.slurm.parse import is_alive, is_refusal, is_stuck, sight
@@ -22,9 +23,8 @@ from muster.backends.slurm.render import (
     render_script,
 )
 from muster.errors import ConfigError, InvalidInput, Transient
-from muster.jobs.element_log import CHUNK_BYTES, local_work_path, read_log_file
+from muster.model.environment import store_variables
 from muster.model.outcome import Observation, Sighting
-from muster.model.step import store_variables
 from muster.storage import os_errors_at
 from muster.store import clusters
 from muster.store.clusters import OpenJob

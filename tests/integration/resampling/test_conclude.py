@@ -46,7 +46,7 @@ def test_datasets_are_recorded_with_where_they_lie(db: Database, tmp_path: Path)
         planned("wind", Decision.MISSING_INPUT, cog="/out/wind.tif"),
     )
     assert give_verdict(db, RUN).good
-    found = {record.layer.key: record for record in list_datasets(db)}
+    found = {record.key: record for record in list_datasets(db)}
     assert sorted(found) == ["relief", "soil"], "what has no input is no dataset"
     assert {record.run_id for record in found.values()} == {RUN}
     assert [(h.store, h.place) for h in found["soil"].holdings] == [("cog", "/out/soil.tif")]

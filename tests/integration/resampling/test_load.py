@@ -26,21 +26,18 @@ from muster.errors import (
 from muster.jobs.retention import clean_work
 from muster.raster.grid import Window
 from muster.resampling import load_rows
+from muster.resampling.layer import Layer
 from muster.resampling.load import open_load
 from muster.resampling.read import open_layer, read_layer_window
+from muster.resampling.recorded import read_layer, record_layer
 from muster.site import Retention, Site
-from muster.store.datasets import (
-    list_datasets,
-    read_dataset,
-    record_layer,
-)
+from muster.store.datasets import list_datasets, read_dataset
 from muster.store.retention import drop_left_load
 from tests.integration.resampling.layers import bands, cut, make_layer, make_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muster.resampling.layer import Layer
     from muster.resampling.methods import Store
     from muster.store.database import Database
 
@@ -319,7 +316,7 @@ def test_a_reader_sees_the_old_load_or_the_new(db: Database, store: Store) -> No
 
     def read() -> None:
         while not stop.is_set():
-            layer = read_dataset(db, "elevation").layer
+            layer = read_layer(db, "elevation")
             try:
                 found = read_layer_window(layer, db, Window(0, 0, 600, 700), store)
             except MissingInput as error:
@@ -411,7 +408,7 @@ def test_what_a_view_needs_is_kept_and_said(db: Database) -> None:
     with pytest.raises(InvalidInput, match="view high depends on table"):
         load_all(db, make_layer(fingerprint="b" * 64), "rows", make_values(make_layer()))
     ask(db, "SELECT * FROM high LIMIT 1")
-    assert read_dataset(db, "elevation").layer.fingerprint == "a" * 64
+    assert read_layer(db, "elevation").fingerprint == "a" * 64
 
 
 def test_a_reader_who_does_not_end_holds_up_the_switch_for_a_while_only(
@@ -428,9 +425,9 @@ def test_a_reader_who_does_not_end_holds_up_the_switch_for_a_while_only(
             cursor.execute("SELECT count(*) FROM resampled.elevation")
             with pytest.raises(Transient, match=r"somebody has been using .* resampled.elevation"):
                 load.finish()
-        assert read_dataset(db, "elevation").layer == old
+        assert read_layer(db, "elevation") == old
         load.finish()
-    assert read_dataset(db, "elevation").layer == new
+    assert read_layer(db, "elevation") == new
 
 
 @BOTH
@@ -451,7 +448,7 @@ def test_a_record_that_is_held_for_long_is_no_store_that_is_down(
                     load.finish()
             assert type(told.value) is Transient, held
     load_all(db, new, store, values)
-    assert read_dataset(db, "elevation").layer == new
+    assert read_layer(db, "elevation") == new
 
 
 @pytest.mark.parametrize("table", ['a "quoted" table', "x; DROP TABLE dataset; --", "naïve 'x'"])
@@ -576,7 +573,7 @@ def test_a_layer_is_recorded_with_where_it_lies(db: Database) -> None:
     record_layer(db, layer, "run-1")
     record_layer(db, layer)
     (found,) = list_datasets(db)
-    assert (found.layer, found.run_id) == (layer, "run-1")
+    assert (Layer.model_validate(found.document), found.run_id) == (layer, "run-1")
     assert {h.store: h.place for h in found.holdings} == {
         "register": "/data/elevation.tif", "cog": "/out/elevation.tif",
     }  # fmt: skip
@@ -585,6 +582,6 @@ def test_a_layer_is_recorded_with_where_it_lies(db: Database) -> None:
     ]
     nan = layer.dataset.model_copy(update={"nodata": float("nan")})
     record_layer(db, layer.model_copy(update={"dataset": nan}))
-    assert read_dataset(db, "elevation@2024-03").layer.dataset.nodata is None
+    assert read_layer(db, "elevation@2024-03").dataset.nodata is None
     with pytest.raises(MissingInput, match="expected: elevation@2024-03"):
         read_dataset(db, "elevation@2024-04")

@@ -21,7 +21,8 @@ from muster.resampling.extract import extract_layer, window_of_box
 from muster.resampling.layer import FINGERPRINT_TAG, GridSpec
 from muster.resampling.load import open_load
 from muster.resampling.read import open_layer, read_layer_window
-from muster.store.datasets import read_dataset, record_layer
+from muster.resampling.recorded import record_layer
+from muster.store.datasets import read_dataset
 from tests.integration.resampling.layers import GRID, bands, cut, make_layer, make_values
 
 if TYPE_CHECKING:

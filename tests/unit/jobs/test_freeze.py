@@ -6,10 +6,10 @@ import pytest
 
 from muster.jobs.freeze import freeze_batch, plan_batches
 from muster.model.batch import Batch, Element
+from muster.model.environment import STORE_VARIABLE, store_variables
 from muster.model.plan import Decision, Plan, PlannedElement
 from muster.model.resources import Caps, Resources
 from muster.model.slurm_place import SlurmPlace
-from muster.model.step import STORE_VARIABLE, store_variables
 from muster.site import Site, SlurmPool, read_site
 
 
