@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from muster.backends.slurm.transport import Answer
+from muster.backends.remote.transport import Answer
 from muster.errors import Transient
 from tests.scripted_cluster import ScaledClock, Script, ScriptedCluster
 from tests.scripted_slurm import ScriptedSlurm

@@ -210,7 +210,7 @@ def measure_real_calls(folder: Path, repeat: int) -> dict[str, float] | None:
     except (ImportError, MissingInput) as error:
         print(f"no real cluster: {error}", file=sys.stderr)
         return None
-    from muster.backends.slurm.local_commands import LocalCommands
+    from muster.backends.remote.local_commands import LocalCommands
 
     cluster = SlurmCluster(folder / "real")
     cluster.start()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from muster import storage
 from muster.backends import Backends
+from muster.backends.remote.transport import SharedFiles, Transport
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
-from muster.backends.slurm.transport import SharedFiles, Transport
 from muster.config import parse_config, render_time
 from muster.jobs.retry import BackOff
 from muster.jobs.supervise import Supervisor

@@ -34,7 +34,7 @@ from tests.scripted_cluster import ScaledClock, Script, ScriptedCluster
 from tests.scripted_slurm import STATUS_COMMANDS, Latency, ScriptedSlurm
 
 if TYPE_CHECKING:
-    from muster.backends.slurm.transport import Answer
+    from muster.backends.remote.transport import Answer
 
 SAMPLES = Path(__file__).parent / "backends/slurm/samples"
 NO_TIME = Latency((0, 0), 0, 0, 0, 0)

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from muster.backends.remote.transport import Transport, WorkFiles
     from muster.backends.slurm.client import SlurmClient
     from muster.backends.slurm.parse import JobRow
     from muster.backends.slurm.seen import Seen
-    from muster.backends.slurm.transport import Transport, WorkFiles
     from muster.model.batch import Batch
     from muster.model.slurm_place import Cluster, SlurmPlace
     from muster.model.wave import Wave
@@ -63,18 +63,18 @@ def open_slurm(db: Database, place: SlurmPlace) -> SlurmBackend:
 
 def open_transport(place: SlurmPlace) -> tuple[Transport, WorkFiles]:
     """Open the way of a batch to its cluster, and of its files there and back."""
-    from muster.backends.slurm.transport import SharedFiles
+    from muster.backends.remote.transport import SharedFiles
 
     if place.cluster.transport == "local":
-        from muster.backends.slurm.local_commands import LocalCommands
+        from muster.backends.remote.local_commands import LocalCommands
 
         return LocalCommands(), SharedFiles()
-    from muster.backends.slurm.ssh import SshCommands
+    from muster.backends.remote.ssh import SshCommands
 
     commands = SshCommands(place.cluster)
     if place.cluster.work is None:
         return commands, SharedFiles()
-    from muster.backends.slurm.mirror import MirroredFiles
+    from muster.backends.remote.mirror import MirroredFiles
 
     if place.work_root is None:
         raise ConfigError("the batch does not say which work directory is mirrored")

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from muster.backends.remote.transport import Answer, Transport
     from muster.backends.slurm.limits import Limits
     from muster.backends.slurm.parse import JobRow
-    from muster.backends.slurm.transport import Answer, Transport
     from muster.store.database import Database
 
 ANSWER_TIMEOUT_S = 60.0

@@ -40,9 +40,9 @@ from muster.store import clusters
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from muster.backends.remote.transport import Answer
     from muster.backends.slurm.inventory import Nodes, Partition, Trial
     from muster.backends.slurm.limits import Limits
-    from muster.backends.slurm.transport import Answer
     from muster.model.batch import Batch
     from muster.model.slurm_place import Cluster
     from muster.site import Site, SlurmPool

@@ -14,7 +14,7 @@ from muster.config import parse_time_s
 from muster.errors import SoftwareError
 
 if TYPE_CHECKING:
-    from muster.backends.slurm.transport import Answer
+    from muster.backends.remote.transport import Answer
 
 PARTITION_ARGUMENTS = ("-a", "-o", "show", "partition")
 """Of scontrol, for :func:`parse_partitions`."""

@@ -16,18 +16,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from muster.backends.remote.transport import NotAllCame
 from muster.backends.slurm.seen import Seen, pack_seen, unpack_seen
-from muster.backends.slurm.transport import NotAllCame
 from muster.errors import StoreUnavailable, Transient
 from muster.store import clusters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from muster.backends.remote.transport import WorkFiles
     from muster.backends.slurm.client import SlurmClient
     from muster.backends.slurm.governor import Governor
     from muster.backends.slurm.parse import JobRow
-    from muster.backends.slurm.transport import WorkFiles
     from muster.model.slurm_place import Cluster
     from muster.store.clusters import Look, OpenJob
     from muster.store.database import Database

@@ -18,10 +18,10 @@ from muster.model.fence import write_orders
 from muster.model.outcome import Sighting
 
 if TYPE_CHECKING:
+    from muster.backends.remote.transport import WorkFiles
     from muster.backends.slurm.backend import SlurmBackend
     from muster.backends.slurm.client import SlurmClient
     from muster.backends.slurm.parse import JobRow
-    from muster.backends.slurm.transport import WorkFiles
     from muster.model.wave import Wave
 
 RUN_PATIENCE_S = 180.0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from muster.errors import one_line
 
 if TYPE_CHECKING:
-    from muster.backends.slurm.transport import Answer
+    from muster.backends.remote.transport import Answer
 
 Refusal = Literal["refused", "busy", "unreachable"]
 

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster import storage
-from muster.backends.slurm import login_node
-from muster.backends.slurm.mirror import MirroredFiles
-from muster.backends.slurm.mirror_arrivals import Arrivals
-from muster.backends.slurm.mirror_paths import WorkPaths
-from muster.backends.slurm.ssh import SshCommands
-from muster.backends.slurm.transport import NotAllCame
+from muster.backends.remote import login_node
+from muster.backends.remote.mirror import MirroredFiles
+from muster.backends.remote.mirror_arrivals import Arrivals
+from muster.backends.remote.mirror_paths import WorkPaths
+from muster.backends.remote.ssh import SshCommands
+from muster.backends.remote.transport import NotAllCame
 from muster.errors import ConfigError, InvalidInput, MissingInput, SoftwareError, Transient
 from muster.jobs.runner import Running, run_elements
 from muster.model.attempt import Result

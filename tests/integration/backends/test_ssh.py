@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from muster.backends.slurm.ssh import SshCommands
+from muster.backends.remote.ssh import SshCommands
 from muster.errors import ConfigError, InvalidInput, Transient
 from tests.integration.backends.sshd import Sshd, sshd
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from muster.backends.slurm.transport import Answer
+    from muster.backends.remote.transport import Answer
 
 pytestmark = pytest.mark.slow
 
@@ -411,6 +411,6 @@ def test_without_the_library_the_extra_is_named(sshd: Sshd, monkeypatch: pytest.
 def test_modules_load_without_the_library():
     program = (
         "import sys; sys.modules['asyncssh'] = None;"
-        "import muster.backends.slurm.ssh, muster.backends.slurm.ssh_login"
+        "import muster.backends.remote.ssh, muster.backends.remote.ssh_login"
     )
     subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ})

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from muster.backends.remote.local_commands import LocalCommands
+from muster.backends.remote.transport import SharedFiles
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
-from muster.backends.slurm.local_commands import LocalCommands
-from muster.backends.slurm.transport import SharedFiles
 from muster.jobs.retry import BackOff
 from muster.jobs.supervise import Supervisor
 from muster.model.slurm_place import Cluster, SlurmPlace

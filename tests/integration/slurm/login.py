@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muster.backends.remote.mirror import MirroredFiles
+from muster.backends.remote.ssh import SshCommands
+from muster.backends.remote.transport import SharedFiles
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
-from muster.backends.slurm.mirror import MirroredFiles
-from muster.backends.slurm.ssh import SshCommands
-from muster.backends.slurm.transport import SharedFiles
 from muster.model.slurm_place import Cluster, SlurmPlace
 from tests.batches import STEPS_FOLDER, store_batch
 from tests.integration.slurm.campaign import Campaign

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from muster.backends.remote.local_commands import LocalCommands
+from muster.backends.remote.transport import SharedFiles
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
-from muster.backends.slurm.local_commands import LocalCommands
-from muster.backends.slurm.transport import SharedFiles
 from muster.model.slurm_place import Cluster, SlurmPlace
 from tests.backend_contract import BackendContract
 from tests.batches import STEPS_FOLDER

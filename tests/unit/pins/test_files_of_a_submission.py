@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.backends.slurm import login_node, render
+from muster.backends.remote import login_node
+from muster.backends.remote.local_commands import LocalCommands
+from muster.backends.remote.transport import SharedFiles
+from muster.backends.slurm import render
 from muster.backends.slurm.backend import SlurmBackend, _read_begun, submission_folder
 from muster.backends.slurm.client import CommandClient, _output_options
-from muster.backends.slurm.local_commands import LocalCommands
-from muster.backends.slurm.transport import SharedFiles
 from muster.store.database import Database
 from tests.unit.pins import frozen
 from tests.unit.pins.golden_files import check_literal

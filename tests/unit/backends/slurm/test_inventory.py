@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from muster.backends.remote.transport import Answer
 from muster.backends.slurm.inventory import (
     Nodes,
     Partition,
@@ -16,7 +17,6 @@ from muster.backends.slurm.inventory import (
     parse_trial,
 )
 from muster.backends.slurm.limits import parse_config_time
-from muster.backends.slurm.transport import Answer
 from muster.errors import SoftwareError
 
 SAMPLES = Path(__file__).parent / "samples"

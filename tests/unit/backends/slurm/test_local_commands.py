@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from muster.backends.slurm.local_commands import LocalCommands, slurm_environment
+from muster.backends.remote.local_commands import LocalCommands, slurm_environment
 from muster.errors import ConfigError, InvalidInput, Transient
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muster.backends.slurm.transport import Answer
+    from muster.backends.remote.transport import Answer
 
 HOSTILE = ["", " ", "a b", "'", '"', "$(id)", "`id`", "\\", "a\nb", "*", "-n", "é€", "!x", "\t;&|"]
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from muster.backends.slurm.mirror_paths import WorkPaths, is_translated
+from muster.backends.remote.mirror_paths import WorkPaths, is_translated
 from muster.errors import InvalidInput
 
 PATHS = WorkPaths("/data/work", "/lustre/u/muster")

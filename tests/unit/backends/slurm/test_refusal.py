@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from muster.backends.remote.transport import Answer
 from muster.backends.slurm.refusal import classify_refusal, refusal_line
-from muster.backends.slurm.transport import Answer
 
 FAILED = "sbatch: error: Batch job submission failed: "
 POLICY = (

@@ -18,8 +18,8 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from muster.backends.slurm.ssh_login import LoginRefused, import_asyncssh, log_in
-from muster.backends.slurm.transport import Answer, check_arguments
+from muster.backends.remote.ssh_login import LoginRefused, import_asyncssh, log_in
+from muster.backends.remote.transport import Answer, check_arguments
 from muster.errors import ConfigError, MusterError, Transient
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from muster.backends.slurm.mirror_paths import WorkPaths, is_translated
+from muster.backends.remote.mirror_paths import WorkPaths, is_translated
 from muster.errors import InvalidInput, MissingInput, SoftwareError
 from muster.model.attempt import Result
 from muster.model.fence import read_batch_file

@@ -17,7 +17,7 @@ import shutil
 import signal
 from typing import TYPE_CHECKING
 
-from muster.backends.slurm.transport import Answer, check_arguments
+from muster.backends.remote.transport import Answer, check_arguments
 from muster.errors import ConfigError, InvalidInput, Transient
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muster.backends.slurm import login_node
-from muster.backends.slurm.mirror_arrivals import Arrivals
-from muster.backends.slurm.mirror_paths import WorkPaths, is_translated
-from muster.backends.slurm.ssh_login import import_asyncssh
-from muster.backends.slurm.transport import NotAllCame
+from muster.backends.remote import login_node
+from muster.backends.remote.mirror_arrivals import Arrivals
+from muster.backends.remote.mirror_paths import WorkPaths, is_translated
+from muster.backends.remote.ssh_login import import_asyncssh
+from muster.backends.remote.transport import NotAllCame
 from muster.errors import ConfigError, InvalidInput, MissingInput, Transient
 from muster.storage.files import os_errors_at
 from muster.storage.temporaries import PART_SUFFIX
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import asyncssh
 
-    from muster.backends.slurm.ssh import RemoteProcess, SshCommands
+    from muster.backends.remote.ssh import RemoteProcess, SshCommands
 
 UPLOADS = 16
 TIMEOUT_S = 120.0
