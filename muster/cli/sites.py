@@ -12,7 +12,7 @@ import click
 from muster.site import read_site, render_pools
 
 if TYPE_CHECKING:
-    from muster.check import Check
+    from muster.doctor.check import Check
 
 
 @click.command()
@@ -37,7 +37,7 @@ def doctor(site: str | None, *, patience: float, as_json: bool) -> int:
     """Try a SITE: the store, the work directory, each cluster, and a small job in every pool."""
     from muster.cli.following import run_until_told
     from muster.cli.session import open_database
-    from muster.doctor import examine_site
+    from muster.doctor.site import examine_site
 
     found = read_site(site)
     checks: list[Check] = []

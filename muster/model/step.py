@@ -26,7 +26,7 @@ from typing import Any
 from muster.errors import ConfigError
 
 STEPS: dict[str, str] = {
-    "site.probe": "muster.jobs.probe:probe_environment",
+    "site.probe": "muster.doctor.probe_step:probe_environment",
     "traits.inspect": "muster.traits.inspect:inspect_traits",
     "traits.predict": "muster.traits.predict:predict_trait",
     "traits.cov": "muster.traits.cov:calculate_cov_trait",

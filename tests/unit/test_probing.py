@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muster import __version__
-from muster.probing import ahead_s, check_clocks, check_gpus, check_software
+from muster.doctor.probe import ahead_s, check_clocks, check_gpus, check_software
 
 FACTS: dict[str, Any] = {
     "host": "gpu1",

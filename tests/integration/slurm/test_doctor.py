@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from muster.cli import main
-from muster.doctor import examine_site
+from muster.doctor.site import examine_site
 from muster.site import read_site
 from muster.store.database import URL_VARIABLE
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from muster.backends.slurm.findings import (
+from muster.backends.slurm.limits import Limits
+from muster.backends.slurm.parse import JobRow
+from muster.doctor.slurm_findings import (
     Asked,
     check_caps,
     check_limits,
@@ -17,9 +19,7 @@ from muster.backends.slurm.findings import (
     explain_refusal,
     explain_wait,
 )
-from muster.backends.slurm.inventory import Nodes, Partition
-from muster.backends.slurm.limits import Limits
-from muster.backends.slurm.parse import JobRow
+from muster.doctor.slurm_inventory import Nodes, Partition
 from muster.model.resources import Caps, Resources
 from muster.model.slurm_place import Cluster
 from muster.site import SlurmPool

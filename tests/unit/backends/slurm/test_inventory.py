@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from muster.backends.remote.transport import Answer
-from muster.backends.slurm.inventory import (
+from muster.backends.slurm.limits import parse_config_time
+from muster.doctor.slurm_inventory import (
     Nodes,
     Partition,
     Trial,
@@ -16,7 +17,6 @@ from muster.backends.slurm.inventory import (
     parse_partitions,
     parse_trial,
 )
-from muster.backends.slurm.limits import parse_config_time
 from muster.errors import SoftwareError
 
 SAMPLES = Path(__file__).parent / "samples"

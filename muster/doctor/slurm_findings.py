@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from muster.backends.slurm.parse import LOST_FOLDER_SIGNAL, is_stuck
 from muster.backends.slurm.render import job_time_s
-from muster.check import Check, bad, doubtful
 from muster.config import render_time
+from muster.doctor.check import Check, bad, doubtful
 from muster.errors import MusterError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from muster.backends.slurm.inventory import Nodes, Partition
     from muster.backends.slurm.limits import Limits
     from muster.backends.slurm.parse import JobRow
+    from muster.doctor.slurm_inventory import Nodes, Partition
     from muster.model.resources import Caps, Resources
     from muster.model.slurm_place import Cluster
     from muster.site import SlurmPool

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from muster import storage
 from muster.backends.attempt_log import local_work_path
 from muster.backends.slurm.backend import submission_folder
-from muster.backends.slurm.findings import explain_end, explain_wait
 from muster.backends.slurm.parse import is_alive, is_stuck, sight
+from muster.doctor.slurm_findings import explain_end, explain_wait
 from muster.errors import MusterError, Transient
 from muster.model.attempt import Result
 from muster.model.fence import write_orders

@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from muster import __version__, storage
-from muster.check import Check, bad, doubtful
+from muster.doctor.check import Check, bad, doubtful
 from muster.model.batch import Batch, Element
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from muster import storage
 from muster.backends import Backends
-from muster.check import Check
+from muster.doctor.check import Check
+from muster.doctor.probe import check_software, make_probe, read_report
 from muster.errors import MusterError
 from muster.model.attempt import Result
 from muster.model.fence import write_orders
 from muster.model.outcome import ALIVE, Outcome, Sighting
 from muster.model.resources import Resources
 from muster.model.wave import Wave
-from muster.probing import check_software, make_probe, read_report
 from muster.site import SlurmPool
 from muster.store.schema import read_versions
 
@@ -60,7 +60,7 @@ async def examine_site(
         if missing is not None:
             yield Check(f"cluster {cluster}", False, f"not tried: see {missing}")
             continue
-        from muster.backends.slurm.examine import ClusterExaminer
+        from muster.doctor.slurm import ClusterExaminer
 
         try:
             async for check in ClusterExaminer(db, site, pools, patience_s).examine():

@@ -7,27 +7,14 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from muster.backends.slurm import findings
 from muster.backends.slurm.backend import SlurmBackend, open_transport
 from muster.backends.slurm.client import ANSWER_TIMEOUT_S, CommandClient
-from muster.backends.slurm.findings import Asked
-from muster.backends.slurm.inventory import (
-    NODE_ARGUMENTS,
-    PARTITION_ARGUMENTS,
-    parse_nodes,
-    parse_partitions,
-    parse_trial,
-)
 from muster.backends.slurm.limits import parse_config_time
-from muster.backends.slurm.probe_job import ProbeJob
 from muster.backends.slurm.refusal import classify_refusal, refusal_line
 from muster.backends.slurm.render import render_options
-from muster.check import Check, bad
-from muster.errors import MusterError, Transient
-from muster.model.outcome import Outcome
-from muster.model.resources import Resources
-from muster.model.wave import Wave
-from muster.probing import (
+from muster.doctor import slurm_findings
+from muster.doctor.check import Check, bad
+from muster.doctor.probe import (
     ahead_s,
     check_clocks,
     check_gpus,
@@ -35,14 +22,27 @@ from muster.probing import (
     make_probe,
     read_report,
 )
+from muster.doctor.slurm_findings import Asked
+from muster.doctor.slurm_inventory import (
+    NODE_ARGUMENTS,
+    PARTITION_ARGUMENTS,
+    parse_nodes,
+    parse_partitions,
+    parse_trial,
+)
+from muster.doctor.slurm_probe_job import ProbeJob
+from muster.errors import MusterError, Transient
+from muster.model.outcome import Outcome
+from muster.model.resources import Resources
+from muster.model.wave import Wave
 from muster.store import clusters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from muster.backends.remote.transport import Answer
-    from muster.backends.slurm.inventory import Nodes, Partition, Trial
     from muster.backends.slurm.limits import Limits
+    from muster.doctor.slurm_inventory import Nodes, Partition, Trial
     from muster.model.batch import Batch
     from muster.model.slurm_place import Cluster
     from muster.site import Site, SlurmPool
@@ -136,7 +136,7 @@ class ClusterExaminer:
                 limits = await own.read_limits()
             slots = {name: self._pools[name].slots for name in names}
             label = f"{self._label}, account {account}" if account else self._label
-            checks += findings.check_limits(label, limits, slots)
+            checks += slurm_findings.check_limits(label, limits, slots)
         checks.append(
             Check(
                 self._label,
@@ -168,7 +168,9 @@ class ClusterExaminer:
             path = limits.job_completions
             answer = await self._call("test", "-r", path)
             log = None if answer.exit_code == 0 else path
-        return findings.check_sources(self._label, limits, self._cluster, sacct=sacct, log=log)
+        return slurm_findings.check_sources(
+            self._label, limits, self._cluster, sacct=sacct, log=log
+        )
 
     def _accounts(self) -> dict[str | None, list[str]]:
         """List the accounts that are charged, and the pools of each."""
@@ -188,7 +190,7 @@ class ClusterExaminer:
         label, checks = f"pool {name}", []
         names = pool.partition.split(",") if pool.partition else []
         if names:
-            check = findings.check_partitions(label, names, self._partitions, self._nodes)
+            check = slurm_findings.check_partitions(label, names, self._partitions, self._nodes)
             checks.append(check)
             if not check.good:
                 return checks
@@ -199,9 +201,12 @@ class ClusterExaminer:
             names = trial.partition.split(",")
         partitions = [self._partitions[n] for n in names if n in self._partitions]
         nodes = [group for group in self._nodes if group.partition in names]
-        checks += findings.check_caps(label, pool, partitions, nodes)
+        checks += slurm_findings.check_caps(label, pool, partitions, nodes)
         if trial.refusal is not None:
-            return [*checks, findings.explain_refusal(label, asked, trial.refusal, pool, nodes)]
+            return [
+                *checks,
+                slurm_findings.explain_refusal(label, asked, trial.refusal, pool, nodes),
+            ]
         checks += await self._try_placements(name, pool, partitions, nodes)
         return [*checks, *await self._run_probe(name, pool, probe, trial)]
 
@@ -221,10 +226,12 @@ class ClusterExaminer:
                 continue
             asked = Asked.of(step, placement.resources, pool.caps, pool.pack)
             batch = make_probe(self._site, name, pool, asked.resources, pool.place(self._site))
-            problems = findings.check_time(label, asked, partitions)
+            problems = slurm_findings.check_time(label, asked, partitions)
             trial = await self._try(batch)
             if trial.refusal is not None:
-                problems = [findings.explain_refusal(label, asked, trial.refusal, pool, nodes)]
+                problems = [
+                    slurm_findings.explain_refusal(label, asked, trial.refusal, pool, nodes)
+                ]
             checks += problems
             if not problems:
                 good.append(f"{step} ({asked.describe()})")
