@@ -35,7 +35,7 @@ from _scripted_server import scripted_server
 from _side_by_side import describe_run
 
 from muster.backends.slurm.client import CommandClient
-from muster.jobs.workflow import freeze_plan
+from muster.jobs.planning.workflow import freeze_plan
 from muster.laptop.postgres import ensure_database, start_postgres, stop_postgres
 from muster.store import clusters
 from muster.store.database import Database

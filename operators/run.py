@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from muster.errors import ConfigError, InvalidInput, MissingInput, MusterError, Transient
-from muster.jobs.freeze import Group
-from muster.jobs.params import make_interval
+from muster.jobs.planning.freeze import Group
+from muster.jobs.planning.params import make_interval
+from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan
+from muster.jobs.planning.workflow import open_run as open_run_in_store
 from muster.jobs.verdict import give_verdict
-from muster.jobs.workflow import WORKFLOWS, freeze_plan
-from muster.jobs.workflow import open_run as open_run_in_store
 from muster.site import read_site
 from muster.store.database import Database
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.model.outcome import Outcome
 from muster.model.resources import Resources
 from muster.report.read import RunStory, tell_story

@@ -13,7 +13,7 @@ from muster.cli.session import open_database
 from muster.errors import MissingInput
 
 if TYPE_CHECKING:
-    from muster.jobs.advise import Spread, StepAdvice, Waste
+    from muster.jobs.planning.advise import Spread, StepAdvice, Waste
     from muster.store.database import Database
     from muster.store.history import TriedAttempt
 
@@ -39,7 +39,7 @@ def advise(run: str, step: str | None, margin: float, *, as_toml: bool, as_json:
     percentile of what succeeded attempts used, times the margin, never less than the most of them;
     what was killed for want of more raises it, the pool's caps limit it.
     """
-    from muster.jobs.advise import advise_steps, render_placement
+    from muster.jobs.planning.advise import advise_steps, render_placement
     from muster.report.read import GOING
     from muster.store import runs
     from muster.store.history import read_placed, read_tried

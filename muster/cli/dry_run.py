@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.jobs.workflow import Workflow
+    from muster.jobs.planning.workflow import Workflow
     from muster.model.batch import Batch
     from muster.model.plan import Plan
     from muster.model.step import StepContext
@@ -30,9 +30,9 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
     MusterError
         When the inputs cannot be looked at, or ask for more than a pool gives.
     """
-    from muster.jobs.cost import tell_cost
-    from muster.jobs.freeze import plan_batches
-    from muster.jobs.workflow import run_work_uri
+    from muster.jobs.planning.cost import tell_cost
+    from muster.jobs.planning.freeze import plan_batches
+    from muster.jobs.planning.workflow import run_work_uri
     from muster.model.step import StepContext
 
     checked = workflow.parse_params(params).model_dump(mode="json")
@@ -69,7 +69,7 @@ def inspect_here(
     MusterError
         When the inputs cannot be looked at.
     """
-    from muster.jobs.workflow import inspection_element
+    from muster.jobs.planning.workflow import inspection_element
     from muster.model.plan import Plan
     from muster.model.step import call_step, load_step
 

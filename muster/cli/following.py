@@ -164,8 +164,8 @@ def print_submitted(run_id: str, done: Sequence[Submitted], *, as_json: bool = F
 
 def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) -> None:
     """Print what became of each group (trait, dataset), and where its product is."""
+    from muster.jobs.planning.workflow import WORKFLOWS
     from muster.jobs.verdict import GOOD
-    from muster.jobs.workflow import WORKFLOWS
     from muster.store import runs
 
     run = runs.read_run(db, run_id)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @run_options
 def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
     """Map traits without Airflow, by the plan and the batches that it would use."""
-    from muster.jobs.workflow import WORKFLOWS
+    from muster.jobs.planning.workflow import WORKFLOWS
     from muster.traits.params import TASKS, Engines, read_params_file
 
     only = [task for task in TASKS if options[f"{task}_only"]]

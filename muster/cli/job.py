@@ -73,7 +73,7 @@ def plan(workflow: str, params_path: str, bands: str, output: str) -> None:
 
     from muster import storage
     from muster.errors import ConfigError
-    from muster.jobs.workflow import WORKFLOWS
+    from muster.jobs.planning.workflow import WORKFLOWS
     from muster.model.step import StepContext, call_step, load_step
 
     if workflow not in WORKFLOWS:

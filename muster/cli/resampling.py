@@ -80,7 +80,7 @@ def run(**options: Any) -> int:
 
     With --dataset nothing is merged: 'muster resampling merge' does that from what is there.
     """
-    from muster.jobs.workflow import WORKFLOWS
+    from muster.jobs.planning.workflow import WORKFLOWS
 
     params = _read_params(options)
     elements = len(params.datasets) + (params.merge is not None)
@@ -197,7 +197,7 @@ def _tell_element(params: ResamplingParams, made: Plan, name: str) -> dict[str, 
 def _inspect(params: ResamplingParams, options: Mapping[str, Any]) -> Plan:
     """Look at the datasets here."""
     from muster.cli.dry_run import inspect_here
-    from muster.jobs.workflow import WORKFLOWS
+    from muster.jobs.planning.workflow import WORKFLOWS
     from muster.model.step import StepContext
 
     workflow = WORKFLOWS["resampling"]

@@ -13,7 +13,7 @@ from muster.cli.session import open_database
 from muster.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from muster.jobs.freeze import Group
+    from muster.jobs.planning.freeze import Group
     from muster.store.database import Database
     from muster.store.records import Run
 
@@ -47,8 +47,8 @@ def retry(run: str, *, no_wait: bool, as_json: bool) -> int:
     """Try again what has not succeeded in a RUN of the command line; what has is left as it is."""
     from muster.backends import Backends
     from muster.jobs.detached import check_detachable, submit_detached
-    from muster.jobs.freeze import Group
-    from muster.jobs.workflow import WORKFLOWS
+    from muster.jobs.planning.freeze import Group
+    from muster.jobs.planning.workflow import WORKFLOWS
     from muster.store import runs
     from muster.store.records import RunState
 
@@ -128,9 +128,9 @@ def _follow(
 ) -> int:
     from muster.backends import Backends
     from muster.jobs.follow_run import RunFollower
-    from muster.jobs.freeze import Group
+    from muster.jobs.planning.freeze import Group
+    from muster.jobs.planning.workflow import WORKFLOWS
     from muster.jobs.verdict import give_verdict
-    from muster.jobs.workflow import WORKFLOWS
 
     workflow = WORKFLOWS[run.workflow]
     wanted: list[Group] = [

@@ -16,8 +16,8 @@ from muster.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from muster.jobs.params import IntervalParams
-    from muster.jobs.workflow import Workflow
+    from muster.jobs.planning.params import IntervalParams
+    from muster.jobs.planning.workflow import Workflow
     from muster.site import Site
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def run_options(command: Command) -> Command:
 
 def with_interval(params: Params, year: int | None, month: int | None = None) -> Params:
     """Return parameters for a year or a month of it; as they are without one."""
-    from muster.jobs.params import make_interval
+    from muster.jobs.planning.params import make_interval
 
     interval = make_interval(year, month)
     if interval is None:

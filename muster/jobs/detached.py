@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from muster.backends import Backends
-    from muster.jobs.freeze import Group
-    from muster.jobs.workflow import Workflow
+    from muster.jobs.planning.freeze import Group
+    from muster.jobs.planning.workflow import Workflow
     from muster.model.wave import Wave
     from muster.store.database import Database
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from muster.backends import Backends
     from muster.jobs.batch_end import BatchEnd
-    from muster.jobs.freeze import Group
-    from muster.jobs.workflow import Workflow
+    from muster.jobs.planning.freeze import Group
+    from muster.jobs.planning.workflow import Workflow
     from muster.store.database import Database
 
     Told = Callable[[str, str, str], None]

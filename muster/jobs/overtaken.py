@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from muster.jobs.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.store import claims, runs
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from muster.errors import MusterError, StoreUnavailable
-from muster.jobs.workflow import WORKFLOWS, load_named
+from muster.jobs.planning.workflow import WORKFLOWS, load_named
 from muster.model.outcome import Outcome
 from muster.store import runs
 from muster.store.records import RunState
@@ -17,7 +17,7 @@ from muster.store.records import RunState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from muster.jobs.workflow import Workflow
+    from muster.jobs.planning.workflow import Workflow
     from muster.store.database import Database
     from muster.store.runs import ElementStatus
 

@@ -2,5 +2,5 @@
 
 ``read`` takes the story of a run out of the store, ``sums`` adds it up, ``render`` turns it into
 the page, ``write`` puts that where it belongs.  A workflow that has more to tell extends the
-template and names its own function in :class:`muster.jobs.workflow.Workflow`.
+template and names its own function in :class:`muster.jobs.planning.workflow.Workflow`.
 """

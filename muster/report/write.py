@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster import storage
-from muster.jobs.workflow import WORKFLOWS, load_named
+from muster.jobs.planning.workflow import WORKFLOWS, load_named
 from muster.report.read import read_story
 from muster.report.render import render_report
 from muster.store import runs

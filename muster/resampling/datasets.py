@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from muster.frozen import Frozen
-from muster.jobs.params import Name, as_list, check_unique, location_with
+from muster.jobs.planning.params import Name, as_list, check_unique, location_with
 from muster.resampling.methods import (
     AREA_METHODS,
     CATEGORY_METHODS,

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from muster import storage
 from muster.config import SizeMib, parse_config, read_yaml
 from muster.errors import ConfigError
-from muster.jobs.params import (
+from muster.jobs.planning.params import (
     IntervalParams,
     PartialResources,
     check_unique,
@@ -67,7 +67,7 @@ class ResamplingParams(IntervalParams):
     resources : dict of str to PartialResources
         Step → what replaces the site's placement.
     interval_start, interval_end
-        As in :class:`muster.jobs.params.IntervalParams`.
+        As in :class:`muster.jobs.planning.params.IntervalParams`.
     """
 
     target: TargetGrid

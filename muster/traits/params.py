@@ -15,7 +15,7 @@ from muster import storage
 from muster.config import parse_config, read_yaml
 from muster.errors import ConfigError
 from muster.frozen import Frozen
-from muster.jobs.params import (
+from muster.jobs.planning.params import (
     IntervalParams,
     Name,
     Names,
@@ -107,7 +107,7 @@ class InferParams(IntervalParams):
     resources : dict of str to PartialResources
         Step → what replaces the site's placement.
     interval_start, interval_end
-        As in :class:`muster.jobs.params.IntervalParams`.
+        As in :class:`muster.jobs.planning.params.IntervalParams`.
     """
 
     traits: Annotated[Names, Field(min_length=1)]

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from muster import storage
 from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.freeze import safe_name
+from muster.jobs.planning.freeze import safe_name
 from muster.jobs.verdict import GOOD
 from muster.report.read import read_story
 from muster.report.render import render_report

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster.cli import main
-from muster.jobs.cost import estimate_cost
+from muster.jobs.planning.cost import estimate_cost
 from muster.model.outcome import Outcome
 from muster.model.plan import Decision, PlannedElement
 from muster.model.resources import Caps, Resources

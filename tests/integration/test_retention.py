@@ -13,8 +13,8 @@ import pytest
 
 from muster import storage
 from muster.errors import InvalidInput
+from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan, open_run
 from muster.jobs.retention import Clearance
-from muster.jobs.workflow import WORKFLOWS, freeze_plan, open_run
 from muster.model.plan import Decision
 from muster.store import claims, retention, runs
 from muster.store.records import RunState

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.jobs.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import WORKFLOWS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPUTE = (

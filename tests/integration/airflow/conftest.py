@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from muster.errors import MissingInput
-from muster.jobs.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.laptop.airflow_api import wait_until
 from muster.laptop.services import Wishes
 from muster.laptop.slurm.cluster import SlurmCluster

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from muster.config import parse_config
-from muster.jobs.advise import (
+from muster.jobs.planning.advise import (
     StepAdvice,
     advise_steps,
     quantile,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.jobs.cost import describe_cost, estimate_cost
+from muster.jobs.planning.cost import describe_cost, estimate_cost
 from muster.model.resources import Resources
 from muster.store.history import Took
 from tests.batches import make_batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from muster.jobs.freeze import freeze_batch, plan_batches
+from muster.jobs.planning.freeze import freeze_batch, plan_batches
 from muster.model.batch import Batch, Element
 from muster.model.environment import STORE_VARIABLE, store_variables
 from muster.model.plan import Decision, Plan, PlannedElement

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from muster.errors import ConfigError, MissingInput
-from muster.jobs.freeze import Group
-from muster.jobs.workflow import WORKFLOWS
+from muster.jobs.planning.freeze import Group
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.resampling.params import ResamplingParams
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from muster.errors import ConfigError
-from muster.jobs.freeze import Group
+from muster.jobs.planning.freeze import Group
 from operators import run
 from operators.batch import LocalBatchOperator
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from muster.jobs.freeze import Group
+from muster.jobs.planning.freeze import Group
 from tests.unit.pins.golden_files import check_golden, check_literal, render_json
 from tests.unit.pins.parsed_dags import parse_dags
 

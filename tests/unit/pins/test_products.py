@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from muster.jobs.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.traits.band_names import recognise_bands
 from muster.traits.product_there import held_bands
 from tests.unit.pins.golden_files import check_literal

@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 from muster.errors import MusterError
-from muster.jobs.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.laptop.airflow_api import AirflowApi
 from muster.laptop.request import example_request
 from tests.unit.pins.golden_files import check_golden, check_literal, read_golden, render_json

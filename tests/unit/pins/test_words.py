@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from muster import errors
-from muster.jobs.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.model.outcome import EXIT_CODES, Outcome, exit_code_of
 from muster.model.plan import Decision
 from muster.model.step import STEPS

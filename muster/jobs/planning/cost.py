@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from muster.jobs.advise import quantile
+from muster.jobs.planning.advise import quantile
 from muster.store.history import read_took
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from muster import storage
 from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.jobs.cost import tell_cost
-from muster.jobs.freeze import freeze_batch, plan_batches, resources_of, safe_name
+from muster.jobs.planning.cost import tell_cost
+from muster.jobs.planning.freeze import freeze_batch, plan_batches, resources_of, safe_name
 from muster.model.batch import Element
 from muster.model.plan import Plan
 from muster.store import runs
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from muster.jobs.freeze import Group
-    from muster.jobs.params import RunParams
+    from muster.jobs.planning.freeze import Group
+    from muster.jobs.planning.params import RunParams
     from muster.site import Site
     from muster.store.database import Database
     from muster.store.records import Run
