@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.retention import Clearance, _Clearing, clean_work
+from muster.jobs.retention.retention import Clearance, _Clearing, clean_work
 from muster.model.batch import Batch, Element
 from muster.model.outcome import Outcome
 from muster.model.plan import Decision, Plan, PlannedElement

@@ -20,7 +20,7 @@ def clean(site_name: str | None, *, dry_run: bool, as_json: bool) -> int:
     how long is long.  Products, what has been loaded, and the record of the runs stay.
     """
     from muster.cli.session import open_database
-    from muster.jobs.retention import clean_work
+    from muster.jobs.retention.retention import clean_work
     from muster.site import read_site
 
     site = read_site(site_name)

@@ -18,7 +18,7 @@ from muster import storage
 from muster.cli import main
 from muster.errors import InvalidInput
 from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan, open_run
-from muster.jobs.retention import Clearance, clean_work
+from muster.jobs.retention.retention import Clearance, clean_work
 from muster.model.plan import Decision
 from muster.model.resources import Resources
 from muster.site import Site

@@ -14,7 +14,7 @@ import pytest
 from muster import storage
 from muster.errors import InvalidInput
 from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan, open_run
-from muster.jobs.retention import Clearance
+from muster.jobs.retention.retention import Clearance
 from muster.model.plan import Decision
 from muster.store import claims, retention, runs
 from muster.store.records import RunState

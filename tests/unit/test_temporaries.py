@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from muster import storage
-from muster.jobs.work_folder import Kind, find_work
+from muster.jobs.retention.work_layout import Kind, find_work
 from muster.storage.temporaries import (
     Temporary,
     digest,

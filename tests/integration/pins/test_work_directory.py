@@ -12,9 +12,9 @@ import pytest
 from muster import storage
 from muster.backends.local import LocalBackend
 from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan, open_run
+from muster.jobs.retention.work_layout import find_work
 from muster.jobs.retry import BackOff
 from muster.jobs.supervise import Supervisor
-from muster.jobs.work_folder import find_work
 from muster.site import read_site
 from muster.store import batches, claims, runs
 from tests.batches import add_steps_to_path, make_batch, store_batch

@@ -23,7 +23,7 @@ from muster.errors import (
     Superseded,
     Transient,
 )
-from muster.jobs.retention import clean_work
+from muster.jobs.retention.retention import clean_work
 from muster.raster.grid import Window
 from muster.resampling import load_rows
 from muster.resampling.layer import Layer

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from muster.jobs.retention import plan_clearance
-from muster.jobs.work_folder import Found, Kind
+from muster.jobs.retention.retention import plan_clearance
+from muster.jobs.retention.work_layout import Found, Kind
 from muster.site import Retention
 from muster.store.records import RunState
 from muster.store.retention import BandUse, RunUse

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from muster import storage
 from muster.config import render_keep
 from muster.errors import MusterError, StoreUnavailable
-from muster.jobs.work_folder import Found, Kind, find_work, is_run_folder
+from muster.jobs.retention.work_layout import Found, Kind, find_work, is_run_folder
 from muster.model.plan import BAND_NAME
 from muster.store.retention import (
     BandUse,

@@ -1,0 +1,1 @@
+"""What the work directory and the store keep, and for how long."""
