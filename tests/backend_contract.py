@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from muster import storage
-from muster.jobs.runner import Running, run_elements
+from muster.jobs.running.runner import Running, run_elements
 from muster.model.attempt import Order, Result
 from muster.model.fence import write_orders
 from muster.model.outcome import ALIVE, Observation, Sighting

@@ -6,9 +6,9 @@ import os
 
 import click
 
-from muster.jobs.child import die_with_parent
-from muster.jobs.publish_progress import PUBLISH_INTERVAL_S
-from muster.jobs.runner import Running, run_elements
+from muster.jobs.running.child import die_with_parent
+from muster.jobs.running.publish_progress import PUBLISH_INTERVAL_S
+from muster.jobs.running.runner import Running, run_elements
 from muster.model.environment import PARENT_VARIABLE
 
 

@@ -161,7 +161,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _describe_time(seconds: float) -> str:
-    from muster.jobs.eta import describe_roughly
+    from muster.jobs.running.eta import describe_roughly
 
     return f"{seconds:.2g} s" if seconds < _LONG_S else describe_roughly(seconds)
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from muster import storage
 from muster.errors import ClaimLost, MissingInput, MusterError, one_line
-from muster.jobs.eta import describe_progress
+from muster.jobs.running.eta import describe_progress
 from muster.model.attempt import Progress
 from muster.store.progress import record_progress
 from muster.store.records import AttemptState

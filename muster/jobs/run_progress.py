@@ -11,7 +11,7 @@ from datetime import UTC, timedelta
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from muster.jobs.eta import describe_progress, describe_roughly
+from muster.jobs.running.eta import describe_progress, describe_roughly
 from muster.model.outcome import Outcome
 
 if TYPE_CHECKING:

@@ -237,7 +237,7 @@ class Desk:
 
     def runners(self) -> list[psutil.Process]:
         """The processes in which steps compute."""
-        return [p for p in self.processes() if "muster.jobs.child" in _command_of(p)]
+        return [p for p in self.processes() if "muster.jobs.running.child" in _command_of(p)]
 
     def assert_nothing_half_written(self) -> None:
         """Expect no temporary file anywhere, and every raster whole."""

@@ -26,7 +26,7 @@ START = """
 import asyncio, sys
 from muster.backends.contract import Wave
 from muster.backends.local import LocalBackend
-from muster.jobs.runner import read_batch_file
+from muster.jobs.running.runner import read_batch_file
 batch = read_batch_file(sys.argv[1])
 async def main():
     await LocalBackend().submit(Wave(batch, sys.argv[2], {0: 1}, batch.resources))

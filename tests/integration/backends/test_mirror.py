@@ -27,7 +27,7 @@ from muster.backends.remote.mirror_paths import WorkPaths
 from muster.backends.remote.ssh import SshCommands
 from muster.backends.remote.transport import NotAllCame
 from muster.errors import ConfigError, InvalidInput, MissingInput, SoftwareError, Transient
-from muster.jobs.runner import Running, run_elements
+from muster.jobs.running.runner import Running, run_elements
 from muster.model.attempt import Result
 from muster.model.fence import read_batch_file, write_orders
 from muster.model.wave import Wave

@@ -96,7 +96,7 @@ def find_step(campaign: Campaign, name: str) -> int | None:
     for pid in campaign.pids_of():
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"muster.jobs.child" in words and Path(words[3].decode()).exists():
+            if b"muster.jobs.running.child" in words and Path(words[3].decode()).exists():
                 task = json.loads(Path(words[3].decode()).read_text())
                 if task["inputs"].get("name") == name:
                     return pid

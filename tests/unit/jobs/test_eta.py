@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from muster.jobs.eta import (
+from muster.jobs.running.eta import (
     EtaEstimator,
     describe_progress,
     describe_roughly,

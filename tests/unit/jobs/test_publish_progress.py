@@ -12,8 +12,8 @@ import pytest
 
 from muster import storage
 from muster.errors import Transient
-from muster.jobs.child import _ProgressReport
-from muster.jobs.publish_progress import ProgressPublisher
+from muster.jobs.running.child import _ProgressReport
+from muster.jobs.running.publish_progress import ProgressPublisher
 from muster.model.attempt import Order, Progress
 from muster.model.resources import Resources
 from tests.batches import make_batch
@@ -71,7 +71,7 @@ def test_no_more_words_than_the_interval_allows(
 ) -> None:
     writes: list[bytes] = []
     monkeypatch.setattr(storage, "write_bytes", lambda _, data: writes.append(data))
-    monkeypatch.setattr("muster.jobs.publish_progress.LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr("muster.jobs.running.publish_progress.LOOK_INTERVAL_S", 0.01)
     said = tmp_path / "progress.json"
     report = _ProgressReport(said)
     with ProgressPublisher(batch, 0, ORDER, said, 0.6):
@@ -119,7 +119,7 @@ def test_a_network_that_hangs_holds_nobody_up(
         raise Transient("the network failed")
 
     monkeypatch.setattr(storage, "write_bytes", hang)
-    monkeypatch.setattr("muster.jobs.publish_progress.LAST_WORD_S", 0.05)
+    monkeypatch.setattr("muster.jobs.running.publish_progress.LAST_WORD_S", 0.05)
     said = tmp_path / "progress.json"
     _ProgressReport(said)(0.5, "")
     with ProgressPublisher(batch, 0, ORDER, said, 0.01) as publisher:
@@ -134,7 +134,7 @@ def test_the_log_has_a_line_at_the_end_and_not_one_a_window(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whoever configured logging before, in the same process, has no say here.
-    ours = logging.getLogger("muster.jobs.child")
+    ours = logging.getLogger("muster.jobs.running.child")
     monkeypatch.setattr(ours, "handlers", [caplog.handler])
     monkeypatch.setattr(ours, "propagate", False)
     monkeypatch.setattr(ours, "disabled", False)

@@ -29,10 +29,10 @@ from pydantic import ValidationError
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Superseded
-from muster.jobs.child import THREAD_VARIABLES
-from muster.jobs.publish_progress import PUBLISH_INTERVAL_S, ProgressPublisher
+from muster.jobs.running.child import THREAD_VARIABLES
+from muster.jobs.running.publish_progress import PUBLISH_INTERVAL_S, ProgressPublisher
+from muster.jobs.running.watch import Ended, Watch
 from muster.jobs.scratch import scratch_folder, scratch_prefix
-from muster.jobs.watch import Ended, Watch
 from muster.log import make_formatter
 from muster.model.attempt import Artifact, Order, Result
 from muster.model.fence import read_batch_file, read_order
@@ -266,7 +266,7 @@ class ElementRunner:
             "MUSTER_ROLE": "step",
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "muster.jobs.child", str(task)],
+            [sys.executable, "-m", "muster.jobs.running.child", str(task)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
