@@ -7,8 +7,8 @@ import logging
 from airflow.sdk.exceptions import AirflowFailException
 
 from muster.errors import ConfigError
-from muster.jobs.reconcile import reconcile
 from muster.jobs.retention.retention import clean_work
+from muster.jobs.runs.reconcile import reconcile
 from muster.site import read_site
 from muster.store.database import Database
 

@@ -12,7 +12,7 @@ from muster.jobs.planning.freeze import Group
 from muster.jobs.planning.params import make_interval
 from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan
 from muster.jobs.planning.workflow import open_run as open_run_in_store
-from muster.jobs.verdict import give_verdict
+from muster.jobs.runs.verdict import give_verdict
 from muster.site import read_site
 from muster.store.database import Database
 

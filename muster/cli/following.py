@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from muster.errors import MusterError
-from muster.jobs.run_progress import RUNNING, describe_running
+from muster.jobs.runs.run_progress import RUNNING, describe_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
-    from muster.jobs.detached import Submitted
-    from muster.jobs.follow_run import Told
-    from muster.jobs.verdict import GroupVerdict, Verdict
+    from muster.jobs.runs.detached import Submitted
+    from muster.jobs.runs.follow_run import Told
+    from muster.jobs.runs.verdict import GroupVerdict, Verdict
     from muster.store.database import Database
     from muster.store.runs import ElementStatus
 
@@ -165,7 +165,7 @@ def print_submitted(run_id: str, done: Sequence[Submitted], *, as_json: bool = F
 def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) -> None:
     """Print what became of each group (trait, dataset), and where its product is."""
     from muster.jobs.planning.workflow import WORKFLOWS
-    from muster.jobs.verdict import GOOD
+    from muster.jobs.runs.verdict import GOOD
     from muster.store import runs
 
     run = runs.read_run(db, run_id)

@@ -46,9 +46,9 @@ def wait(run: str, *, as_json: bool) -> int:
 def retry(run: str, *, no_wait: bool, as_json: bool) -> int:
     """Try again what has not succeeded in a RUN of the command line; what has is left as it is."""
     from muster.backends import Backends
-    from muster.jobs.detached import check_detachable, submit_detached
     from muster.jobs.planning.freeze import Group
     from muster.jobs.planning.workflow import WORKFLOWS
+    from muster.jobs.runs.detached import check_detachable, submit_detached
     from muster.store import runs
     from muster.store.records import RunState
 
@@ -88,7 +88,7 @@ def retry(run: str, *, no_wait: bool, as_json: bool) -> int:
 @click.argument("run")
 def cancel(run: str) -> int:
     """Cancel a RUN: end all that it has open, verified, and start nothing more of it."""
-    from muster.jobs.cancel_run import cancel_run
+    from muster.jobs.runs.cancel_run import cancel_run
     from muster.store import runs
 
     db = open_database()
@@ -127,10 +127,10 @@ def _follow(
     db: Database, run: Run, groups: dict[str, dict[str, str]], *, fresh: bool, as_json: bool
 ) -> int:
     from muster.backends import Backends
-    from muster.jobs.follow_run import RunFollower
     from muster.jobs.planning.freeze import Group
     from muster.jobs.planning.workflow import WORKFLOWS
-    from muster.jobs.verdict import give_verdict
+    from muster.jobs.runs.follow_run import RunFollower
+    from muster.jobs.runs.verdict import give_verdict
 
     workflow = WORKFLOWS[run.workflow]
     wanted: list[Group] = [

@@ -35,7 +35,7 @@ def status(run: str | None, *, as_json: bool) -> None:
 
     RUN is a run's id, or a part of it that no other run has.
     """
-    from muster.jobs.run_progress import describe_job, describe_running, summarize_run
+    from muster.jobs.runs.run_progress import describe_job, describe_running, summarize_run
     from muster.store import runs
     from muster.store.records import RunState
     from muster.store.retention import read_removed_at
@@ -96,7 +96,7 @@ def _look_at_what_was_left_alone(db: Database, run_id: str) -> str | None:
     if not find_detached(db, run_id):
         return None
     from muster.backends import Backends
-    from muster.jobs.detached import look_at_detached
+    from muster.jobs.runs.detached import look_at_detached
 
     async def look() -> None:
         backends = Backends(db)
@@ -182,7 +182,7 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
 @json_option
 def reconcile(silent_for_s: float, *, as_json: bool) -> None:
     """End what nobody supervises any more: cancel what runs, record what ended."""
-    from muster.jobs.reconcile import reconcile as reconcile_store
+    from muster.jobs.runs.reconcile import reconcile as reconcile_store
 
     ended = reconcile_store(open_database(), silent_for_s)
     if as_json:

@@ -85,7 +85,7 @@ def make_run(
     elements : int
         How many elements the run will have, beside its inspection.
     """
-    from muster.jobs.local_run import LocalRun
+    from muster.jobs.runs.local_run import LocalRun
 
     data = params.model_dump(mode="json")
     start, end = params.interval()

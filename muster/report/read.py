@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import muster
 from muster.errors import InvalidInput, MissingInput
 from muster.jobs.planning.workflow import WORKFLOWS, read_plan
-from muster.jobs.verdict import INPUTS, GroupVerdict, judge, sort_statuses
+from muster.jobs.runs.verdict import INPUTS, GroupVerdict, judge, sort_statuses
 from muster.store import runs
 from muster.store.history import TriedAttempt, read_tried
 from muster.store.records import RunState

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from muster.errors import SoftwareError
-from muster.jobs.verdict import GOOD, INPUTS
+from muster.jobs.runs.verdict import GOOD, INPUTS
 from muster.model.outcome import Outcome
 from muster.report import formats
 from muster.report.read import UNFINISHED

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.verdict import GOOD
+from muster.jobs.runs.verdict import GOOD
 from muster.model.outcome import Outcome
 from muster.report.read import UNFINISHED
 

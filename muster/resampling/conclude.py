@@ -11,7 +11,7 @@ from muster.resampling.layer import Layer
 from muster.resampling.recorded import record_layer
 
 if TYPE_CHECKING:
-    from muster.jobs.verdict import Verdict
+    from muster.jobs.runs.verdict import Verdict
     from muster.store.database import Database
     from muster.store.records import Run
 

@@ -10,7 +10,7 @@ from muster.traits.report import tell_unseen
 from muster.traits.stac_collection import write_collection
 
 if TYPE_CHECKING:
-    from muster.jobs.verdict import Verdict
+    from muster.jobs.runs.verdict import Verdict
     from muster.store.database import Database
     from muster.store.records import Run
 

@@ -18,7 +18,7 @@ from muster import storage
 from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.planning.freeze import safe_name
-from muster.jobs.verdict import GOOD
+from muster.jobs.runs.verdict import GOOD
 from muster.report.read import read_story
 from muster.report.render import render_report
 from muster.report.sums import list_engines
@@ -30,7 +30,7 @@ from muster.traits.stac_collection import item_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from muster.jobs.verdict import GroupVerdict
+    from muster.jobs.runs.verdict import GroupVerdict
     from muster.report.read import RunStory
     from muster.store.database import Database
     from muster.store.records import Run

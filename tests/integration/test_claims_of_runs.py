@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.jobs.verdict import give_verdict
+from muster.jobs.runs.verdict import give_verdict
 from muster.model.outcome import Outcome
 from muster.model.resources import Resources
 from muster.store import batches, claims, runs

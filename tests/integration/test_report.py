@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from muster.jobs.planning.workflow import WORKFLOWS
-from muster.jobs.verdict import give_verdict
+from muster.jobs.runs.verdict import give_verdict
 from muster.model.outcome import Outcome
 from muster.model.plan import Decision, Plan, PlannedElement
 from muster.model.resources import Resources

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muster.jobs.verdict import give_verdict
+from muster.jobs.runs.verdict import give_verdict
 from muster.model.plan import Decision, Plan, PlannedElement
 from muster.store import runs
 from muster.store.datasets import list_datasets

@@ -11,7 +11,7 @@ import pytest
 
 from muster.cli import following
 from muster.errors import StoreUnavailable
-from muster.jobs.verdict import GroupVerdict, Verdict
+from muster.jobs.runs.verdict import GroupVerdict, Verdict
 from muster.store import runs
 from muster.store.runs import ElementStatus
 

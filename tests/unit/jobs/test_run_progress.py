@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from muster.jobs.run_progress import RunProgress, describe_job, describe_running, summarize_run
+from muster.jobs.runs.run_progress import RunProgress, describe_job, describe_running, summarize_run
 from muster.store.runs import ElementStatus
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from muster.jobs.verdict import judge
+from muster.jobs.runs.verdict import judge
 from muster.store.runs import ElementStatus
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from muster.jobs.reconcile import reconcile
+from muster.jobs.runs.reconcile import reconcile
 from muster.laptop.airflow_api import wait_until
 from muster.store import batches
 from tests.integration.airflow.slurm.cluster_run import ClusterRun, write

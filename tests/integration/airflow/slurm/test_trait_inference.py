@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.jobs.local_run import LocalRun
 from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.runs.local_run import LocalRun
 from muster.site import Site
 from muster.store import runs
 from tests.integration.airflow.conftest import start_muster

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from muster.backends import Backends
 from muster.errors import MusterError
-from muster.jobs.detached import check_detachable, submit_detached
-from muster.jobs.follow_run import RunFollower
 from muster.jobs.planning.workflow import Workflow, freeze_plan, open_run
-from muster.jobs.verdict import Verdict, give_verdict
+from muster.jobs.runs.detached import check_detachable, submit_detached
+from muster.jobs.runs.follow_run import RunFollower
+from muster.jobs.runs.verdict import Verdict, give_verdict
 from muster.model.outcome import Outcome
 from muster.store import batches, claims, runs
 from muster.store.records import RunState
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
-    from muster.jobs.detached import Submitted
-    from muster.jobs.follow_run import Told
     from muster.jobs.planning.freeze import Group
+    from muster.jobs.runs.detached import Submitted
+    from muster.jobs.runs.follow_run import Told
     from muster.site import Site
     from muster.store.database import Database
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from muster.backends import Backends
 from muster.errors import ClaimLost, MusterError
-from muster.jobs.detached import look_at_detached
+from muster.jobs.runs.detached import look_at_detached
 from muster.jobs.supervise import Supervisor
 from muster.store import claims, runs
 

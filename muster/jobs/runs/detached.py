@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost, ConfigError, Transient
 from muster.jobs.patience import patiently
+from muster.jobs.runs.verdict import give_verdict
 from muster.jobs.supervise import Supervisor
-from muster.jobs.verdict import give_verdict
 from muster.jobs.waves import find_due
 from muster.store import batches, claims, runs
 

@@ -1,0 +1,1 @@
+"""Runs as a person follows, cancels and judges them."""
