@@ -16,9 +16,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from muster import storage
 from muster.backends import Backends
-from muster.jobs.batch_end import BatchEnd, read_end
 from muster.jobs.overtaken import renew_where_overtaken
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.batch_end import BatchEnd, read_end
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.outcome import Outcome
 from muster.store import batches, claims
 from muster.store.database import Database

@@ -15,9 +15,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from muster.backends import Backends
 from muster.errors import ClaimLost
-from muster.jobs.batch_end import BatchEnd, read_end
-from muster.jobs.patience import patiently
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.batch_end import BatchEnd, read_end
+from muster.jobs.supervision.retry_transient import patiently
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.store.database import Database
 
 if TYPE_CHECKING:

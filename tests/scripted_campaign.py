@@ -15,8 +15,8 @@ from muster.backends.remote.transport import SharedFiles, Transport
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
 from muster.config import parse_config, render_time
-from muster.jobs.retry import BackOff
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.retry import BackOff
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.plan import Decision, Plan, PlannedElement
 from muster.site import Site
 from muster.store import batches, claims, runs
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.backends.contract import Backend
-    from muster.jobs.batch_end import BatchEnd
+    from muster.jobs.supervision.batch_end import BatchEnd
     from muster.model.batch import Batch
     from muster.store.database import Database
 

@@ -118,7 +118,7 @@ def _find_planned(db: Database, text: str) -> Run:
 
 def _missing(db: Database, steps: dict[str, str]) -> dict[str, str]:
     """Leave out the batches that have succeeded."""
-    from muster.jobs.batch_end import read_end
+    from muster.jobs.supervision.batch_end import read_end
 
     return {s: batch for s, batch in steps.items() if not read_end(db, batch).succeeded}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from muster import storage
 from muster.backends.local import LocalBackend
 from muster.errors import StoreUnavailable
-from muster.jobs.follow_logs import ATTEMPT_BYTES, LogFollower
+from muster.jobs.supervision.follow_logs import ATTEMPT_BYTES, LogFollower
 from muster.store import batches, claims
 from tests.batches import make_batch, store_batch
 

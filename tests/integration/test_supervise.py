@@ -17,8 +17,8 @@ import pytest
 
 from muster.backends.local import LocalBackend
 from muster.errors import ClaimLost
-from muster.jobs.retry import BackOff
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.retry import BackOff
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.fence import write_orders
 from muster.model.resources import Caps, Resources
 from muster.model.wave import Wave
@@ -27,7 +27,7 @@ from muster.store.database import Database
 from tests.batches import add_steps_to_path, make_batch, store_batch
 
 if TYPE_CHECKING:
-    from muster.jobs.batch_end import BatchEnd
+    from muster.jobs.supervision.batch_end import BatchEnd
     from muster.model.batch import Batch
 
 pytestmark = pytest.mark.slow
@@ -225,8 +225,8 @@ SUPERVISOR = """
 import asyncio, sys
 from muster.backends.contract import Wave
 from muster.backends.local import LocalBackend
-from muster.jobs.retry import BackOff
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.retry import BackOff
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.store import batches, claims
 from muster.store.database import Database
 db = Database(sys.argv[1])

@@ -19,10 +19,10 @@ from muster import storage
 from muster.backends.local import LocalBackend
 from muster.cli.store import status as status_command
 from muster.errors import StoreUnavailable, Transient
-from muster.jobs import follow_progress
-from muster.jobs.follow_progress import ProgressFollower
-from muster.jobs.retry import BackOff
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision import follow_progress
+from muster.jobs.supervision.follow_progress import ProgressFollower
+from muster.jobs.supervision.retry import BackOff
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.attempt import Progress
 from muster.model.resources import Resources
 from muster.store import batches, claims, runs
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from muster.jobs.batch_end import BatchEnd
+    from muster.jobs.supervision.batch_end import BatchEnd
     from muster.model.batch import Batch
     from muster.store.database import Database
     from muster.store.runs import ElementStatus
@@ -314,7 +314,7 @@ def test_the_log_has_a_line_an_element_at_a_readable_rate(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A fraction grows for two minutes: told after a minute, and when ten points have passed."""
-    caplog.set_level(logging.INFO, "muster.jobs.follow_progress")
+    caplog.set_level(logging.INFO, "muster.jobs.supervision.follow_progress")
     claim = claims.take_claim(db, store_batch(db, make_batch(tmp_path, [{"text": "a"}])).id)
     follower = ProgressFollower(db, claim)
     for second, fraction in [(0, 0.1), (30, 0.3), (60, 0.42), (90, 0.6), (125, 0.5), (130, 0.52)]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from muster.backends import Backends
 from muster.errors import ClaimLost, InvalidInput
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.store import runs
 from muster.store.records import RunState
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost, ConfigError, Transient
-from muster.jobs.patience import patiently
 from muster.jobs.runs.verdict import give_verdict
-from muster.jobs.supervise import Supervisor
-from muster.jobs.waves import find_due
+from muster.jobs.supervision.retry_transient import patiently
+from muster.jobs.supervision.supervisor import Supervisor
+from muster.jobs.supervision.waves import find_due
 from muster.store import batches, claims, runs
 
 if TYPE_CHECKING:

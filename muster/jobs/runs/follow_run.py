@@ -13,17 +13,17 @@ import time
 from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost
-from muster.jobs.batch_end import read_end
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.batch_end import read_end
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.store import claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from muster.backends import Backends
-    from muster.jobs.batch_end import BatchEnd
     from muster.jobs.planning.freeze import Group
     from muster.jobs.planning.workflow import Workflow
+    from muster.jobs.supervision.batch_end import BatchEnd
     from muster.store.database import Database
 
     Told = Callable[[str, str, str], None]

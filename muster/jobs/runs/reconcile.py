@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from muster.backends import Backends
 from muster.errors import ClaimLost, MusterError
 from muster.jobs.runs.detached import look_at_detached
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.store import claims, runs
 
 if TYPE_CHECKING:
-    from muster.jobs.batch_end import BatchEnd
+    from muster.jobs.supervision.batch_end import BatchEnd
     from muster.store.database import Database
 
 log = logging.getLogger(__name__)

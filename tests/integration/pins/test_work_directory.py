@@ -13,8 +13,8 @@ from muster import storage
 from muster.backends.local import LocalBackend
 from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan, open_run
 from muster.jobs.retention.work_layout import find_work
-from muster.jobs.retry import BackOff
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.retry import BackOff
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.site import read_site
 from muster.store import batches, claims, runs
 from tests.batches import add_steps_to_path, make_batch, store_batch

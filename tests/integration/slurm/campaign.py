@@ -21,8 +21,8 @@ from muster.backends.remote.local_commands import LocalCommands
 from muster.backends.remote.transport import SharedFiles
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
-from muster.jobs.retry import BackOff
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.retry import BackOff
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.slurm_place import Cluster, SlurmPlace
 from muster.store import batches, claims, clusters, history
 from tests.batches import STEPS_FOLDER, make_batch, store_batch
@@ -30,7 +30,7 @@ from tests.batches import STEPS_FOLDER, make_batch, store_batch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from muster.jobs.batch_end import BatchEnd
+    from muster.jobs.supervision.batch_end import BatchEnd
     from muster.laptop.slurm.cluster import SlurmCluster
     from muster.model.batch import Batch
     from muster.store.database import Database

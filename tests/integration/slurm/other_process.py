@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from muster.backends.slurm.client import CommandClient
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.laptop.slurm.cluster import SlurmCluster
 from muster.store import batches, claims
 from muster.store.database import Database

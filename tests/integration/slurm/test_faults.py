@@ -15,7 +15,7 @@ import pytest
 from muster.backends.slurm import client as slurm_client
 from muster.backends.slurm.client import CommandClient
 from muster.errors import Transient
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.store import batches, claims, clusters
 from tests.integration.slurm.campaign import QUICK, Campaign, start_bare, start_supervisor
 

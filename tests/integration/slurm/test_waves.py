@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from muster.jobs import follow_logs
-from muster.jobs.supervise import Supervisor
+from muster.jobs.supervision import follow_logs
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.outcome import Outcome
 from muster.model.resources import Caps, Resources
 from muster.store import batches, claims

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from muster.jobs.decide_outcome import decide_outcome
+from muster.jobs.supervision.decide_outcome import decide_outcome
 from muster.model.attempt import Result
 from muster.model.outcome import TERMINATED, Observation, Outcome, Sighting
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.jobs.retry import BUDGET, FREE, Again, BackOff, Stop, decide_retry
+from muster.jobs.supervision.retry import BUDGET, FREE, Again, BackOff, Stop, decide_retry
 from muster.model.outcome import Outcome
 from muster.model.resources import Caps, Resources
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster import storage
-from muster.jobs.follow_logs import ATTEMPT_BYTES
+from muster.jobs.supervision.follow_logs import ATTEMPT_BYTES
 from operators.batch import LOG_LINES
 from tests.integration.airflow.slurm.cluster_run import ClusterRun
 

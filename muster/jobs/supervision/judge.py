@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from muster.jobs.decide_outcome import decide_outcome
 from muster.jobs.endings import make_ending
-from muster.jobs.waves import open_attempts
+from muster.jobs.supervision.decide_outcome import decide_outcome
+from muster.jobs.supervision.waves import open_attempts
 from muster.model.outcome import ALIVE, TERMINATED, Outcome, Sighting
 from muster.store.records import AttemptState
 

@@ -16,14 +16,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from muster.errors import InvalidInput, Transient
-from muster.jobs.batch_end import BatchEnd, end_of
 from muster.jobs.endings import read_results, tell_ending
-from muster.jobs.follow_logs import LogFollower
-from muster.jobs.follow_progress import READ_INTERVAL_S, ProgressFollower
-from muster.jobs.judge import judge_attempts
-from muster.jobs.patience import patiently
-from muster.jobs.retry import BackOff
-from muster.jobs.waves import find_due, name_elements, next_number, open_attempts, wave_of
+from muster.jobs.supervision.batch_end import BatchEnd, end_of
+from muster.jobs.supervision.follow_logs import LogFollower
+from muster.jobs.supervision.follow_progress import READ_INTERVAL_S, ProgressFollower
+from muster.jobs.supervision.judge import judge_attempts
+from muster.jobs.supervision.retry import BackOff
+from muster.jobs.supervision.retry_transient import patiently
+from muster.jobs.supervision.waves import (
+    find_due,
+    name_elements,
+    next_number,
+    open_attempts,
+    wave_of,
+)
 from muster.model.fence import write_orders
 from muster.model.outcome import Observation, Outcome, Sighting
 from muster.model.wave import Wave
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
 
     from muster.backends import Backends
     from muster.backends.contract import Backend
-    from muster.jobs.waves import Due
+    from muster.jobs.supervision.waves import Due
     from muster.model.batch import Batch
     from muster.store.database import Database
     from muster.store.records import Attempt, BatchRecord, Claim, Submission

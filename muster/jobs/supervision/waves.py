@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from muster.jobs.retry import FREE, Again, BackOff, Stop, decide_retry
+from muster.jobs.supervision.retry import FREE, Again, BackOff, Stop, decide_retry
 from muster.model.outcome import Outcome
 from muster.model.wave import Wave
 from muster.store.records import AttemptState

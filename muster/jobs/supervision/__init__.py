@@ -1,0 +1,1 @@
+"""A batch's life: submission, observation, outcome, retry and end."""
