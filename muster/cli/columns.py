@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from muster.raster.compared import Place, ValueFacts
+    from muster.raster.compare.compared import Place, ValueFacts
 
 
 def value_rows(columns: Sequence[ValueFacts]) -> list[list[str]]:

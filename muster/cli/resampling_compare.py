@@ -11,7 +11,7 @@ from muster.cli.columns import align, number, percent, render_place, value_rows
 from muster.cli.compare import compare_and_draw, name_picture, print_comparison
 
 if TYPE_CHECKING:
-    from muster.resampling.compare import RasterComparison, RasterFacts
+    from muster.raster.compare.rasters import RasterComparison, RasterFacts
 
 
 @click.command()
@@ -30,8 +30,8 @@ def compare(a: str, b: str, *, band_a: int, band_b: int, output: str | None, as_
 
     A and B are files or s3:// objects, not names of datasets in the store.
     """
-    from muster.resampling.compare import compare_rasters
-    from muster.resampling.compare_picture import draw_raster_comparison
+    from muster.raster.compare.picture import draw_raster_comparison
+    from muster.raster.compare.rasters import compare_rasters
 
     bands = {"band_a": band_a, "band_b": band_b, "threads": os.cpu_count() or 1}
     if output is None and not as_json:

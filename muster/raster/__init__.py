@@ -5,10 +5,10 @@ Parts, each importing only the ones before it:
 * types: :mod:`~muster.raster.grid` (Grid, Window, Band);
 * decisions, all pure: :mod:`~muster.raster.windows`, :mod:`~muster.raster.nodata`,
   :mod:`~muster.raster.packing`, :mod:`~muster.raster.layout`;
-* comparing, in memory that does not grow with the rasters: :mod:`~muster.raster.quantiles`,
-  :mod:`~muster.raster.difference`, :mod:`~muster.raster.compared`;
+* comparing, in memory that does not grow with the rasters: :mod:`~muster.raster.compare.quantiles`,
+  :mod:`~muster.raster.compare.difference`, :mod:`~muster.raster.compare.compared`;
 * input and output: :mod:`~muster.raster.gdal`, :mod:`~muster.raster.whole`,
   :mod:`~muster.raster.predictors`, :mod:`~muster.raster.cog`,
   :mod:`~muster.raster.band_values`;
-* pictures: :mod:`~muster.raster.panels`, :mod:`~muster.raster.difference_picture`.
+* pictures: :mod:`~muster.raster.panels`, :mod:`~muster.raster.compare.difference_picture`.
 """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rasterio.enums import Resampling
 
-from muster.raster.difference import WindowValues
+from muster.raster.compare.difference import WindowValues
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error
 from muster.raster.nodata import find_valid, stored_nodata
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.errors import InvalidInput
-from muster.raster.compared import conclude_values, share_of
-from muster.raster.difference import ClassDifference, ValueDifference
+from muster.raster.compare.compared import conclude_values, share_of
+from muster.raster.compare.difference import ClassDifference, ValueDifference
 from muster.raster.gdal import gdal_environment
 from muster.raster.grid import check_same_grid
 from muster.raster.windows import MIB, WindowPlan, plan_memory, plan_windows

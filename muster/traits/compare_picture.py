@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muster.raster.band_values import extent_of, read_decimated
-from muster.raster.difference_picture import STYLE, difference_row, shorten_uri
+from muster.raster.compare.difference_picture import STYLE, difference_row, shorten_uri
 from muster.raster.gdal import gdal_environment
 from muster.raster.panels import Category, Picture, draw_panels, save_figure
 from muster.raster.whole import check_output_folder

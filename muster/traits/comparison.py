@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from muster.raster.compared import CoverageFacts, ValueFacts
+from muster.raster.compare.compared import CoverageFacts, ValueFacts
 
 Alike = Literal["equal", "different", "unknown"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from muster.raster.quantiles import RELATIVE_ERROR, QuantileSearch
+from muster.raster.compare.quantiles import RELATIVE_ERROR, QuantileSearch
 
 PROBABILITIES = (0.0, 0.05, 0.5, 0.95, 1.0)
 RNG = np.random.default_rng(4)

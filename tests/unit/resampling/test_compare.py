@@ -16,8 +16,8 @@ from rasterio.transform import Affine
 
 from muster.cli.resampling_compare import compare, render_comparison
 from muster.errors import InvalidInput, MissingInput
-from muster.resampling.compare import compare_rasters
-from muster.resampling.compare_picture import draw_raster_comparison
+from muster.raster.compare.picture import draw_raster_comparison
+from muster.raster.compare.rasters import compare_rasters
 from tests.peak_memory import peak_memory_mib
 
 if TYPE_CHECKING:
@@ -199,8 +199,8 @@ def test_memory_does_not_grow_with_the_rasters(write: Callable[..., str]) -> Non
     arguments = f"{a!r}, {b!r}"
     small = f"""
 from pathlib import Path
-from muster.resampling.compare import compare_rasters
-from muster.resampling.compare_picture import draw_raster_comparison
+from muster.raster.compare.rasters import compare_rasters
+from muster.raster.compare.picture import draw_raster_comparison
 compare_rasters({arguments}, memory_mib=256)
 draw_raster_comparison({arguments}, Path({str(Path(a).with_suffix(".png"))!r}))
 """

@@ -12,18 +12,18 @@ import numpy as np
 
 from muster.raster.band_values import extent_of, read_decimated
 from muster.raster.categories import colour_classes
-from muster.raster.difference_picture import STYLE, difference_row, shorten_uri
+from muster.raster.compare.difference_picture import STYLE, difference_row, shorten_uri
+from muster.raster.compare.rasters import open_bands
 from muster.raster.gdal import gdal_environment
 from muster.raster.panels import Category, Picture, draw_panels, save_figure, say_axes
 from muster.raster.whole import check_output_folder
 from muster.raster.windows import READING_CACHE_MIB as CACHE_MIB
-from muster.resampling.compare import open_bands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from muster.resampling.compare import OpenBand
+    from muster.raster.compare.rasters import OpenBand
 
 _FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -39,7 +39,7 @@ def draw_raster_comparison(
     Parameters
     ----------
     a, b : str
-        URIs of rasters that :func:`muster.resampling.compare.compare_rasters` compares.
+        URIs of rasters that :func:`muster.raster.compare.rasters.compare_rasters` compares.
     picture : Path
         The PNG; the same rasters under the same URIs give the same bytes.
     band_a, band_b : int
@@ -50,7 +50,7 @@ def draw_raster_comparison(
     Raises
     ------
     InvalidInput, MissingInput, Transient
-        As :func:`muster.resampling.compare.compare_rasters`, and when the PNG cannot be written.
+        As :func:`muster.raster.compare.rasters.compare_rasters`, and when the PNG cannot be written.
     """
     check_output_folder(picture)
     with (

@@ -16,8 +16,8 @@ from rasterio.enums import ColorInterp
 
 from muster.errors import InvalidInput, MissingInput
 from muster.raster.band_values import read_window
-from muster.raster.compared import ValueFacts, conclude_values, share_of
-from muster.raster.difference import ValueDifference
+from muster.raster.compare.compared import ValueFacts, conclude_values, share_of
+from muster.raster.compare.difference import ValueDifference
 from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.grid import Grid, check_same_grid
 from muster.raster.windows import MIB, plan_memory, plan_windows
@@ -25,7 +25,7 @@ from muster.raster.windows import MIB, plan_memory, plan_windows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muster.raster.difference import WindowValues
+    from muster.raster.compare.difference import WindowValues
     from muster.raster.grid import Window
 
 _PIXEL_BYTES = 128

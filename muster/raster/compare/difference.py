@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from muster.raster.quantiles import QuantileSearch
+from muster.raster.compare.quantiles import QuantileSearch
 
 if TYPE_CHECKING:
     from muster.raster.grid import Window

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from muster.raster.difference import Greatest, ValueDifference
+    from muster.raster.compare.difference import Greatest, ValueDifference
     from muster.raster.grid import Grid
 
 
@@ -87,7 +87,7 @@ class ValueFacts(CoverageFacts):
 
 def conclude_values(difference: ValueDifference, grid: Grid, unit: str) -> ValueFacts:
     """Conclude from the differences of all windows, after the second pass."""
-    from muster.raster.difference import PROBABILITIES
+    from muster.raster.compare.difference import PROBABILITIES
 
     coverage = difference.coverage
     quantiles = zip(PROBABILITIES, difference.quantiles(), strict=True)

@@ -1,0 +1,1 @@
+"""Comparing rasters pixel by pixel, and showing how they differ."""
