@@ -23,9 +23,9 @@ import rasterio.shutil
 from _side_by_side import describe_run, measure_in_turn
 from rasterio.transform import Affine
 
-from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band, Grid
 from muster.raster.windows import plan_windows
+from muster.raster.write.cog import CogFormat, write_cog
 
 NODATA = -32768
 BANDS = (

@@ -66,7 +66,7 @@ def compare_and_draw(
     draw : callable
         ``draw(path)`` makes the PNG.
     """
-    from muster.raster.whole import check_output_folder
+    from muster.raster.write.integrity import check_output_folder
 
     if output is None:
         return compare()

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from muster.raster.whole import explain_write_error
+from muster.raster.write.integrity import explain_write_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

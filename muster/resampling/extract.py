@@ -212,7 +212,7 @@ class _TifWriter:
 def _open_tif(path: Path, layer: Layer, window: Window) -> Iterator[Writer]:
     from rasterio.transform import Affine
 
-    from muster.raster.cog import CogFormat, write_cog
+    from muster.raster.write.cog import CogFormat, write_cog
 
     if np.isnan(layer.nodata_value) and np.dtype(layer.dtype).kind != "f":
         raise ConfigError(

@@ -16,7 +16,7 @@ from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.model.plan import Decision, Plan, PlannedElement, count_decisions
 from muster.model.step import StepContext
 from muster.raster.gdal import gdal_environment, open_raster
-from muster.raster.whole import check_output_location
+from muster.raster.write.integrity import check_output_location
 from muster.resampling.datasets import MERGE_GROUP
 from muster.resampling.decide import result_type
 from muster.resampling.estimate import estimate_seconds

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from muster import __version__
 from muster.errors import MusterError
-from muster.raster.whole import check_output_folder, explain_write_error
 from muster.raster.windows import MIB
+from muster.raster.write.integrity import check_output_folder, explain_write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -30,8 +30,8 @@ from muster.raster.gdal import GDAL_ERRORS, explain_read_error, gdal_environment
 from muster.raster.grid import Grid, same_crs
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.raster.panels import Picture, draw_panels, robust_limits, save_figure, say_axes
-from muster.raster.whole import check_output_folder
 from muster.raster.windows import READING_CACHE_MIB as CACHE_MIB
+from muster.raster.write.integrity import check_output_folder
 
 if TYPE_CHECKING:
     from rasterio.crs import CRS

@@ -18,10 +18,10 @@ import numpy as np
 import muster
 from muster.errors import ConfigError, InvalidInput
 from muster.model.step import StepContext
-from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band
 from muster.raster.nodata import find_valid, stored_nodata
-from muster.raster.whole import check_output_folder
+from muster.raster.write.cog import CogFormat, write_cog
+from muster.raster.write.integrity import check_output_folder
 from muster.resampling.layer import FINGERPRINT_TAG, Layer
 from muster.resampling.load import open_load
 from muster.resampling.methods import CATEGORY_METHODS
@@ -35,8 +35,8 @@ from muster.store.database import URL_VARIABLE, Database
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from muster.raster.cog import CogWriter
     from muster.raster.grid import Window
+    from muster.raster.write.cog import CogWriter
     from muster.resampling.load import DatasetLoad
     from muster.resampling.methods import Store
 

@@ -14,8 +14,8 @@ from muster.raster.band_values import extent_of, read_decimated
 from muster.raster.compare.difference_picture import STYLE, difference_row, shorten_uri
 from muster.raster.gdal import gdal_environment
 from muster.raster.panels import Category, Picture, draw_panels, save_figure
-from muster.raster.whole import check_output_folder
 from muster.raster.windows import plan_memory
+from muster.raster.write.integrity import check_output_folder
 from muster.traits.compare import common_bands, open_pair
 from muster.traits.open_product import UNREADABLE
 from muster.traits.quicklook import APPLICABILITY

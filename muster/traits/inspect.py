@@ -17,7 +17,7 @@ from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.model.plan import Decision, Plan, PlannedElement, count_decisions
 from muster.model.step import StepContext
 from muster.raster.grid import check_same_grid
-from muster.raster.whole import check_output_location
+from muster.raster.write.integrity import check_output_location
 from muster.traits.aoa_engine import choose_aoa_engine
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.bundle import read_bundle

@@ -19,11 +19,11 @@ import numpy as np
 import muster
 from muster.errors import ConfigError
 from muster.model.step import StepContext
-from muster.raster.cog import CogFormat, write_cog
 from muster.raster.gdal import gdal_environment
-from muster.raster.packing import INT16_NODATA, Packing, plan_packing
-from muster.raster.whole import check_output_folder
 from muster.raster.windows import MIB, WindowPlan, plan_memory, plan_windows
+from muster.raster.write.cog import CogFormat, write_cog
+from muster.raster.write.integrity import check_output_folder
+from muster.raster.write.packing import INT16_NODATA, Packing, plan_packing
 from muster.traits.band_names import BAND_ORDER
 from muster.traits.bundle import Bundle, read_bundle
 from muster.traits.product_bands import Former, ProductBand, open_bands

@@ -17,7 +17,7 @@ from muster import storage
 from muster.errors import InvalidInput, MissingInput
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error, open_raster
 from muster.raster.grid import Band, Grid, Window, check_same_grid
-from muster.raster.packing import CLASS_PACKING, COV_PACKING, INT16_NODATA, Packing
+from muster.raster.write.packing import CLASS_PACKING, COV_PACKING, INT16_NODATA, Packing
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.open_product import OpenProduct, open_product
 from muster.traits.product_there import OLDER, held_bands

@@ -16,7 +16,7 @@ from muster import storage
 from muster.errors import InvalidInput, MissingInput
 from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.grid import Grid
-from muster.raster.whole import check_whole
+from muster.raster.write.integrity import check_whole
 from muster.traits.band_names import BandName, ProductBands, recognise_bands
 from muster.traits.stac_collection import read_item
 

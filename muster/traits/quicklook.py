@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from muster.raster.band_values import LONGEST_SIDE_PX, Extent, extent_of, read_decimated
 from muster.raster.gdal import open_raster
 from muster.raster.panels import Category, Picture, draw_panels, save_figure
-from muster.raster.whole import check_output_folder
+from muster.raster.write.integrity import check_output_folder
 from muster.traits.open_product import UNREADABLE
 
 if TYPE_CHECKING:

@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.errors import InvalidInput
-from muster.raster.cog import CogFormat, write_cog
 from muster.raster.predictors import open_predictors
+from muster.raster.write.cog import CogFormat, write_cog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from muster.model.step import StepContext
-    from muster.raster.cog import CogWriter
     from muster.raster.grid import Band, Window
     from muster.raster.predictors import PredictorStack
     from muster.raster.windows import WindowPlan
+    from muster.raster.write.cog import CogWriter
 
 FINGERPRINT_TAG = "MUSTER_FINGERPRINT"
 

@@ -97,4 +97,4 @@ def test_dags_and_plugins_are_importable_without_the_compute_libraries(tmp_path:
 
 def test_the_block_works(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="blocked: numpy"):
-        run(IMPORT, COMPUTE, "muster.raster.packing", home=tmp_path)
+        run(IMPORT, COMPUTE, "muster.raster.write.packing", home=tmp_path)

@@ -114,7 +114,7 @@ def test_a_dead_process_folder_is_swept_with_what_is_in_it(tmp_path: Path) -> No
 KILLED_IN_A_NESTED_TEMPORARY = """
 import os, sys, time
 from muster import storage
-from muster.raster.whole import check_output_folder
+from muster.raster.write.integrity import check_output_folder
 staged = storage.stage(sys.argv[1], owner="run1/0")
 staged.path.write_bytes(b"half")
 

@@ -16,8 +16,8 @@ from muster.raster.compare.difference_picture import STYLE, difference_row, shor
 from muster.raster.compare.rasters import open_bands
 from muster.raster.gdal import gdal_environment
 from muster.raster.panels import Category, Picture, draw_panels, save_figure, say_axes
-from muster.raster.whole import check_output_folder
 from muster.raster.windows import READING_CACHE_MIB as CACHE_MIB
+from muster.raster.write.integrity import check_output_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from muster.errors import ConfigError, InvalidInput, Transient
-from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band
+from muster.raster.write.cog import CogFormat, write_cog
 from muster.resampling import merge, merge_table
 from muster.resampling.layer import FINGERPRINT_TAG
 from muster.resampling.load import open_load

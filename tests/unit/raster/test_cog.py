@@ -12,9 +12,9 @@ import rasterio
 from rio_cogeo.cogeo import cog_validate
 
 from muster.errors import InvalidInput
-from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band, Grid, Window
 from muster.raster.windows import plan_windows
+from muster.raster.write.cog import CogFormat, write_cog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

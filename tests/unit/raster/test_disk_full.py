@@ -25,7 +25,7 @@ import numpy as np
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from muster.errors import MusterError
-from muster.raster.cog import CogFormat, write_cog
+from muster.raster.write.cog import CogFormat, write_cog
 from muster.raster.grid import Band, Grid, Window
 
 folder, limits, dtype, overviews = Path(sys.argv[1]), json.loads(sys.argv[2]), *sys.argv[3:]

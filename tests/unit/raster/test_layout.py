@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from muster.raster.grid import Band, Grid
-from muster.raster.layout import draft_dtype, overview_factors, render_vrt
+from muster.raster.write.layout import draft_dtype, overview_factors, render_vrt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from muster.raster.packing import COV_PACKING, INT16_NODATA, Packing, plan_packing
+from muster.raster.write.packing import COV_PACKING, INT16_NODATA, Packing, plan_packing
 from tests.hypothesis_profiles import examples
 
 VALUES = st.floats(-1e15, 1e15, allow_subnormal=False)

@@ -12,8 +12,8 @@ from rasterio.transform import Affine
 
 from muster.errors import InvalidInput, MissingInput, MusterError, Transient
 from muster.raster.grid import Window
-from muster.raster.layout import render_vrt
 from muster.raster.predictors import open_predictors
+from muster.raster.write.layout import render_vrt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,10 @@ import pytest
 import rasterio
 
 from muster.errors import Transient
-from muster.raster.cog import CogFormat, write_cog
-from muster.raster.draft import open_draft
 from muster.raster.grid import Band, Grid, Window
-from muster.raster.whole import check_whole, explain_write_error
+from muster.raster.write.cog import CogFormat, write_cog
+from muster.raster.write.draft import open_draft
+from muster.raster.write.integrity import check_whole, explain_write_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ from rasterio.transform import Affine
 
 from muster.errors import InvalidInput, MissingInput
 from muster.raster.categories import colour_classes
-from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band, Grid
+from muster.raster.write.cog import CogFormat, write_cog
 from muster.resampling import quicklook
 from muster.resampling.quicklook import draw_quicklook
 from tests.unit.resampling.layers import make_layer

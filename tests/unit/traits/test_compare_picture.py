@@ -15,10 +15,10 @@ from rasterio.transform import Affine
 
 from muster.cli import main
 from muster.errors import InvalidInput
-from muster.raster.cog import CogFormat, write_cog
 from muster.raster.compare.difference_picture import difference_limit
 from muster.raster.grid import Band, Grid
 from muster.raster.panels import Picture, draw_panels, save_figure
+from muster.raster.write.cog import CogFormat, write_cog
 from muster.traits.compare_picture import draw_comparison
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from rio_cogeo.cogeo import cog_validate
 import muster
 from muster.errors import ConfigError, InvalidInput, MissingInput, MusterError
 from muster.model.step import StepContext
-from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band, Grid
+from muster.raster.write.cog import CogFormat, write_cog
 from muster.traits.bundle import read_bundle
 from muster.traits.product import build_final_product_trait
 

@@ -12,8 +12,8 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from muster.errors import InvalidInput
-from muster.raster.cog import CogFormat, write_cog
 from muster.raster.grid import Band, Grid
+from muster.raster.write.cog import CogFormat, write_cog
 from muster.traits.quicklook import draw_quicklook, read_pictures
 
 if TYPE_CHECKING:

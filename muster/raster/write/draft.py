@@ -17,7 +17,7 @@ from rasterio.enums import Resampling
 
 from muster.raster.gdal import GDAL_ERRORS, gdal_message
 from muster.raster.nodata import find_valid, stored_nodata
-from muster.raster.whole import explain_write_error
+from muster.raster.write.integrity import explain_write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,11 +19,11 @@ import rasterio.shutil
 
 from muster import storage
 from muster.errors import MusterError
-from muster.raster.draft import Draft, open_draft
 from muster.raster.gdal import GDAL_ERRORS, gdal_environment, gdal_message
-from muster.raster.layout import draft_dtype, overview_factors, render_vrt
-from muster.raster.whole import check_output_folder, check_whole, explain_write_error
 from muster.raster.windows import plan_memory
+from muster.raster.write.draft import Draft, open_draft
+from muster.raster.write.integrity import check_output_folder, check_whole, explain_write_error
+from muster.raster.write.layout import draft_dtype, overview_factors, render_vrt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
