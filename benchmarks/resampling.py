@@ -32,14 +32,14 @@ from rasterio.windows import Window
 
 from muster.model.step import StepContext
 from muster.raster.grid import Grid
+from muster.resampling.compute.plan_stream import Demand, prepare
+from muster.resampling.compute.source import look_at_source
 from muster.resampling.datasets import Dataset
 from muster.resampling.layer import GridSpec, Layer
-from muster.resampling.prepare import Demand, prepare
 from muster.resampling.resample import resample_dataset
-from muster.resampling.source import look_at_source
 
 if TYPE_CHECKING:
-    from muster.resampling.prepare import Prepared
+    from muster.resampling.compute.plan_stream import Prepared
 
 BLOCK = 512
 BUDGET_MIB = 512

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from muster.errors import MusterError
 from muster.raster.grid import Window
-from muster.resampling.warp import WarpStream
+from muster.resampling.compute.warp import WarpStream
 
 if TYPE_CHECKING:
-    from muster.resampling.prepare import Prepared
+    from muster.resampling.compute.plan_stream import Prepared
 
 _LEAST_ROWS = 64
 """Source rows of a sample, at least: low blocks are read by so many."""

@@ -17,13 +17,13 @@ from muster.model.plan import Decision, Plan, PlannedElement, count_decisions
 from muster.model.step import StepContext
 from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.write.integrity import check_output_location
+from muster.resampling.compute.fit import result_type
+from muster.resampling.compute.plan_stream import Demand, prepare
+from muster.resampling.compute.source import find_files, look_at_source, read_versions
 from muster.resampling.datasets import MERGE_GROUP
-from muster.resampling.decide import result_type
 from muster.resampling.estimate import estimate_seconds
 from muster.resampling.layer import FINGERPRINT_TAG, GridSpec, Layer
 from muster.resampling.params import parse_params
-from muster.resampling.prepare import Demand, prepare
-from muster.resampling.source import find_files, look_at_source, read_versions
 from muster.resampling.target import make_target
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.raster.grid import Grid
+    from muster.resampling.compute.fit import Fit
+    from muster.resampling.compute.plan_stream import Prepared
+    from muster.resampling.compute.source import Source
     from muster.resampling.datasets import Dataset
-    from muster.resampling.decide import Fit
     from muster.resampling.params import ResamplingParams
-    from muster.resampling.prepare import Prepared
-    from muster.resampling.source import Source
 
 WORKFLOW = "resampling"
 RESAMPLE = "resampling.resample"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from muster.errors import InvalidInput
 from muster.raster.gdal import gdal_environment
-from muster.resampling.decide import blank_of, make_room, plan_dataset
-from muster.resampling.finish import Finish
-from muster.resampling.reader import StripReader, clip_cols, open_handles
-from muster.resampling.separable import Separable, compute_rows, source_cols
-from muster.resampling.source import look_at_source
+from muster.resampling.compute.encode import Finish
+from muster.resampling.compute.fit import blank_of, make_room, plan_dataset
+from muster.resampling.compute.reader import StripReader, clip_cols, open_handles
+from muster.resampling.compute.separable import Separable, compute_rows, source_cols
+from muster.resampling.compute.source import look_at_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from muster.raster.grid import Grid, Window
-    from muster.resampling.decide import Fit
+    from muster.resampling.compute.fit import Fit
+    from muster.resampling.compute.source import Source
     from muster.resampling.layer import Layer
-    from muster.resampling.source import Source
 
 _CACHE_MIB = 32
 

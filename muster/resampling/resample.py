@@ -22,13 +22,13 @@ from muster.raster.grid import Band
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.raster.write.cog import CogFormat, write_cog
 from muster.raster.write.integrity import check_output_folder
+from muster.resampling.compute.plan_stream import Demand, Prepared, prepare
+from muster.resampling.compute.source import Source, look_at_source, read_versions
 from muster.resampling.layer import FINGERPRINT_TAG, Layer
 from muster.resampling.load import open_load
 from muster.resampling.methods import CATEGORY_METHODS
-from muster.resampling.prepare import Demand, Prepared, prepare
 from muster.resampling.read import open_layer
 from muster.resampling.registered import open_registered
-from muster.resampling.source import Source, look_at_source, read_versions
 from muster.resampling.thumbnail import Thumbnail
 from muster.store.database import URL_VARIABLE, Database
 

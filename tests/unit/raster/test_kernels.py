@@ -61,7 +61,7 @@ from muster.raster import kernels
 PIXELS = {kind: np.arange(12, dtype=kind).reshape(3, 4) for kind in ("float64", "uint8")}
 
 def blank(kind):
-    from muster.resampling.kernels import blank_others
+    from muster.resampling.compute.kernels import blank_others
     # As another process would: with nothing compiled, and the same folder.
     pixels = PIXELS[kind].copy()
     same = kernels.kernel(blank_others.py_func)

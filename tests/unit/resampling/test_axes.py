@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from muster.resampling.axes import (
+from muster.resampling.compute.axes import (
     Axis,
     cubic_convolution,
     map_kernel,

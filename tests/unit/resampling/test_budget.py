@@ -11,11 +11,11 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from muster.raster.grid import Grid
+from muster.resampling.compute.plan_stream import Demand, Prepared, prepare
+from muster.resampling.compute.reader import StripReader
+from muster.resampling.compute.source import look_at_source
 from muster.resampling.datasets import Dataset
 from muster.resampling.estimate import estimate_seconds
-from muster.resampling.prepare import Demand, Prepared, prepare
-from muster.resampling.reader import StripReader
-from muster.resampling.source import look_at_source
 
 if TYPE_CHECKING:
     from pathlib import Path

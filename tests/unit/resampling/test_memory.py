@@ -17,8 +17,8 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from muster.raster.grid import Grid
 from muster.resampling.datasets import Dataset
-from muster.resampling.prepare import Demand, prepare
-from muster.resampling.source import look_at_source
+from muster.resampling.compute.plan_stream import Demand, prepare
+from muster.resampling.compute.source import look_at_source
 source = look_at_source([{path!r}])
 target = Grid(CRS.from_user_input({crs!r}), Affine(*{transform!r}), {rows}, {cols})
 dataset = Dataset(name="a", path="/a.tif", method={method!r})

@@ -15,10 +15,10 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from muster.raster.grid import Grid
+from muster.resampling.compute.plan_stream import Demand
+from muster.resampling.compute.stream import SeparableStream
+from muster.resampling.compute.warp import WarpStream
 from muster.resampling.methods import AREA_METHODS, METHODS
-from muster.resampling.prepare import Demand
-from muster.resampling.stream import SeparableStream
-from muster.resampling.warp import WarpStream
 from tests.hypothesis_profiles import examples
 from tests.resampled import edges, resample
 from tests.unit.resampling.conftest import NAN, PLANE, bring, ready, target_px, whole, write
@@ -26,7 +26,7 @@ from tests.unit.resampling.conftest import NAN, PLANE, bring, ready, target_px, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muster.resampling.prepare import Prepared
+    from muster.resampling.compute.plan_stream import Prepared
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import rasterio
 from rasterio.transform import Affine
 
 from muster.errors import ConfigError
-from muster.resampling import reader
-from muster.resampling.prepare import Demand
-from muster.resampling.reader import Piece, StripReader, find_pieces
-from muster.resampling.source import look_at_source
+from muster.resampling.compute import reader
+from muster.resampling.compute.plan_stream import Demand
+from muster.resampling.compute.reader import Piece, StripReader, find_pieces
+from muster.resampling.compute.source import look_at_source
 from tests.unit.resampling.conftest import PLANE, bring, ready, target_px, whole, write
 
 if TYPE_CHECKING:

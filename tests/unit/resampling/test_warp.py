@@ -15,13 +15,13 @@ from rasterio.vrt import WarpedVRT
 
 from muster.errors import ConfigError, InvalidInput
 from muster.raster.grid import Grid
+from muster.resampling.compute.fit import plan_dataset
+from muster.resampling.compute.plan_stream import Demand
+from muster.resampling.compute.source import look_at_source
+from muster.resampling.compute.warp import WarpStream
+from muster.resampling.compute.warp_plan import plan_warp
 from muster.resampling.datasets import Dataset
-from muster.resampling.decide import plan_dataset
 from muster.resampling.methods import AREA_METHODS, METHODS
-from muster.resampling.prepare import Demand
-from muster.resampling.source import look_at_source
-from muster.resampling.warp import WarpStream
-from muster.resampling.warp_plan import plan_warp
 from tests.resampled import edges, resample
 from tests.unit.resampling.conftest import NAN, Array, bring, ready, whole, write
 
@@ -203,7 +203,7 @@ def test_pieces_that_are_divided_are_the_same(
     write(path, rng.normal(0, 9, (400, 500)), **place)
     target = grid_of("EPSG:3035", 2500, 4_130_000, 2_780_000, 110, 120)
     wanted = bring(path, target, method, dtype="float64")
-    monkeypatch.setattr("muster.resampling.warp.MOST_VIEW_PX", 9000)
+    monkeypatch.setattr("muster.resampling.compute.warp.MOST_VIEW_PX", 9000)
     found = bring(path, target, method, dtype="float64")
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from muster.resampling.decide import Fit, explain_outside, make_room, plan_dataset, result_type
-from muster.resampling.finish import Finish
-from muster.resampling.separable import Separable
-from muster.resampling.stream import SeparableStream
-from muster.resampling.warp import WarpStream
-from muster.resampling.warp_plan import lies_outside, plan_warp, plan_warp_work
-from muster.resampling.work_plan import plan_work
+from muster.resampling.compute.encode import Finish
+from muster.resampling.compute.fit import Fit, explain_outside, make_room, plan_dataset, result_type
+from muster.resampling.compute.separable import Separable
+from muster.resampling.compute.stream import SeparableStream
+from muster.resampling.compute.warp import WarpStream
+from muster.resampling.compute.warp_plan import lies_outside, plan_warp, plan_warp_work
+from muster.resampling.compute.windows import plan_work
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
     from typing import Any
 
     from muster.raster.grid import Grid, Window
+    from muster.resampling.compute.source import Source
+    from muster.resampling.compute.windows import WorkPlan
     from muster.resampling.datasets import Dataset
-    from muster.resampling.source import Source
-    from muster.resampling.work_plan import WorkPlan
 
 
 class Stream(Protocol):

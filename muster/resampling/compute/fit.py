@@ -19,10 +19,10 @@ from muster.resampling.methods import KERNEL_METHODS
 
 if TYPE_CHECKING:
     from muster.raster.grid import Grid
-    from muster.resampling.axes import FloatArray
+    from muster.resampling.compute.axes import FloatArray
+    from muster.resampling.compute.source import Source
     from muster.resampling.datasets import Dataset
     from muster.resampling.methods import Method, PlanKind
-    from muster.resampling.source import Source
 
 FULL_TURN_DEG = 360.0
 

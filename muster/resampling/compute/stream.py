@@ -13,20 +13,20 @@ import numpy as np
 
 from muster.raster.gdal import gdal_environment
 from muster.raster.grid import Window
-from muster.resampling.decide import blank_of
-from muster.resampling.reader import StripReader, clip_cols, open_handles
-from muster.resampling.separable import compute_rows, source_cols
+from muster.resampling.compute.fit import blank_of
+from muster.resampling.compute.reader import StripReader, clip_cols, open_handles
+from muster.resampling.compute.separable import compute_rows, source_cols
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
     from concurrent.futures import ThreadPoolExecutor
 
+    from muster.resampling.compute.encode import Finish
+    from muster.resampling.compute.fit import Fit
+    from muster.resampling.compute.separable import Separable
+    from muster.resampling.compute.source import Source
+    from muster.resampling.compute.windows import WorkPlan
     from muster.resampling.datasets import Dataset
-    from muster.resampling.decide import Fit
-    from muster.resampling.finish import Finish
-    from muster.resampling.separable import Separable
-    from muster.resampling.source import Source
-    from muster.resampling.work_plan import WorkPlan
 
 Values = np.ndarray[Any, Any]
 

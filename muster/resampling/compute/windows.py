@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from muster.errors import ConfigError
 from muster.raster.grid import Window
 from muster.raster.windows import MIB
+from muster.resampling.compute.reader import clip_cols
+from muster.resampling.compute.separable import source_cols
 from muster.resampling.layer import TILE_PX
-from muster.resampling.reader import clip_cols
-from muster.resampling.separable import source_cols
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from muster.raster.grid import Grid
-    from muster.resampling.separable import Separable
-    from muster.resampling.source import Source
+    from muster.resampling.compute.separable import Separable
+    from muster.resampling.compute.source import Source
 
 MOST_STRIP_MIB = 96
 """What the strip of source rows may take at most: more is no faster."""

@@ -16,13 +16,13 @@ from pyproj import Transformer
 
 from muster.errors import ConfigError
 from muster.raster.windows import MIB
+from muster.resampling.compute.windows import WorkPlan, cache_mib_of
 from muster.resampling.layer import TILE_PX
-from muster.resampling.work_plan import WorkPlan, cache_mib_of
 
 if TYPE_CHECKING:
     from muster.raster.grid import Grid
-    from muster.resampling.axes import FloatArray
-    from muster.resampling.source import Source
+    from muster.resampling.compute.axes import FloatArray
+    from muster.resampling.compute.source import Source
 
 SAMPLES = 33
 """Points along each side of the grid, or of a piece, at which it is looked where they lie."""

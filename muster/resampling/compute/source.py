@@ -197,7 +197,7 @@ def fill_gaps(source: Source, blank: Any) -> Source:
     Parameters
     ----------
     source : Source
-        From :func:`muster.resampling.decide.make_room`: its type holds ``blank``, or NaN.
+        From :func:`muster.resampling.compute.fit.make_room`: its type holds ``blank``, or NaN.
     blank : object
         What stands for no value; None for NaN.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from muster.resampling.axes import FloatArray
+    from muster.resampling.compute.axes import FloatArray
 
 
 @dataclass(frozen=True)

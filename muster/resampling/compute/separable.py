@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.raster.grid import Window
-from muster.resampling import kernels
-from muster.resampling.axes import (
+from muster.resampling.compute import kernels
+from muster.resampling.compute.axes import (
     Axis,
     cubic_convolution,
     map_kernel,
@@ -25,18 +25,18 @@ from muster.resampling.axes import (
     sine_of_latitude,
     triangle,
 )
-from muster.resampling.decide import blank_of
+from muster.resampling.compute.fit import blank_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
-    from muster.resampling.axes import FloatArray
+    from muster.resampling.compute.axes import FloatArray
+    from muster.resampling.compute.encode import Finish
+    from muster.resampling.compute.fit import Fit
+    from muster.resampling.compute.reader import StripReader
+    from muster.resampling.compute.source import Source
     from muster.resampling.datasets import Dataset
-    from muster.resampling.decide import Fit
-    from muster.resampling.finish import Finish
-    from muster.resampling.reader import StripReader
-    from muster.resampling.source import Source
 
 _Strip = tuple[Any, Any, Any]
 

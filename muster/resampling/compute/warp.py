@@ -2,7 +2,7 @@
 
 GDAL chooses a kernel's width and its view of the source anew for each piece that it is given, so
 pieces that follow from a memory budget would show in the result.  Here they follow from the grids
-alone (:mod:`muster.resampling.warp_plan`); the transformation is exact for every cell, the kernel's
+alone (:mod:`muster.resampling.compute.warp_plan`); the transformation is exact for every cell, the kernel's
 width is one for the whole target, and each piece sees all the source pixels around it, so that no
 seam is left and any budget gives the same bytes.
 """
@@ -25,27 +25,27 @@ from rasterio.vrt import WarpedVRT
 from muster.errors import ConfigError
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error, gdal_environment
 from muster.raster.grid import Window
-from muster.resampling.decide import blank_of
-from muster.resampling.methods import AREA_METHODS, KERNEL_METHODS
-from muster.resampling.reader import StripReader, open_handles
-from muster.resampling.warp_plan import (
+from muster.resampling.compute.fit import blank_of
+from muster.resampling.compute.reader import StripReader, open_handles
+from muster.resampling.compute.warp_plan import (
     LARGEST_VIEW_PX,
     MOST_VIEW_PX,
     SAMPLES,
     source_position,
     turn_of,
 )
+from muster.resampling.methods import AREA_METHODS, KERNEL_METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
 
-    from muster.resampling.axes import FloatArray
+    from muster.resampling.compute.axes import FloatArray
+    from muster.resampling.compute.encode import Finish
+    from muster.resampling.compute.fit import Fit
+    from muster.resampling.compute.source import Source
+    from muster.resampling.compute.warp_plan import Warp
+    from muster.resampling.compute.windows import WorkPlan
     from muster.resampling.datasets import Dataset
-    from muster.resampling.decide import Fit
-    from muster.resampling.finish import Finish
-    from muster.resampling.source import Source
-    from muster.resampling.warp_plan import Warp
-    from muster.resampling.work_plan import WorkPlan
 
 _GDAL_METHODS = {
     "nearest": Resampling.nearest,
@@ -111,7 +111,7 @@ class WarpStream:
     def windows(
         self, wanted: Container[Window] | None = None
     ) -> Iterator[tuple[Window, np.ndarray[Any, Any]]]:
-        """Yield windows with their values, as :class:`muster.resampling.stream.SeparableStream`."""
+        """Yield windows with their values, as :class:`muster.resampling.compute.stream.SeparableStream`."""
         threads = self.work.threads
         with (
             gdal_environment(1, self.work.cache_mib),

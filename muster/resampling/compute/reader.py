@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error
-from muster.resampling.kernels import blank_others
-from muster.resampling.source import fill_gaps, open_source
+from muster.resampling.compute.kernels import blank_others
+from muster.resampling.compute.source import fill_gaps, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from muster.resampling.source import Source
+    from muster.resampling.compute.source import Source
 
 _LEAST_ROWS = 64
 """Rows that are worth a call of GDAL's, where blocks are lower."""
@@ -94,7 +94,7 @@ class StripReader:
     source : Source
         What is read.
     cols : tuple of int
-        First column and the one behind the last, counted as :class:`muster.resampling.axes.Axis`
+        First column and the one behind the last, counted as :class:`muster.resampling.compute.axes.Axis`
         counts them.
     capacity_rows : int
         How many rows the strip holds.

@@ -81,7 +81,7 @@ def weighted_rows(source, origin, inside, rows, cols, scaling, limits, judge, re
         (first source row, row behind the last) that there is, and (col,) bool: which of the strip's
         columns there are.
     rows, cols : tuple of ndarray
-        ``first``, ``begin`` and ``weights`` of :class:`muster.resampling.axes.Axis`.
+        ``first``, ``begin`` and ``weights`` of :class:`muster.resampling.compute.axes.Axis`.
     scaling, limits
         As in :func:`add_rows`.
     judge : tuple
