@@ -33,7 +33,7 @@ from muster.store.database import Database
 from muster.store.schema import migrate
 
 if TYPE_CHECKING:
-    from muster.resampling.methods import Store
+    from muster.resampling.config.methods import Store
 
 UPSERT = """
     INSERT INTO peer (row_idx, col_idx, x, y, value) VALUES %s

@@ -34,7 +34,7 @@ from muster.model.step import StepContext
 from muster.raster.grid import Grid
 from muster.resampling.compute.plan_stream import Demand, prepare
 from muster.resampling.compute.source import look_at_source
-from muster.resampling.datasets import Dataset
+from muster.resampling.config.datasets import Dataset
 from muster.resampling.layer import GridSpec, Layer
 from muster.resampling.resample import resample_dataset
 

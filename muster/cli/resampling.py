@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from muster.model.plan import Plan
-    from muster.resampling.params import ResamplingParams
+    from muster.resampling.config.params import ResamplingParams
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ def _inspect(params: ResamplingParams, options: Mapping[str, Any]) -> Plan:
 
 def _read_params(options: Mapping[str, Any]) -> ResamplingParams:
     """Read and check the parameters that the options name."""
-    from muster.resampling.params import parse_params, read_resampling_file
+    from muster.resampling.config.params import parse_params, read_resampling_file
 
     path = options["params_path"]
     data = read_resampling_file(path)
@@ -243,7 +243,7 @@ def _select(params: ResamplingParams, named: tuple[str, ...], path: Path) -> Res
 def _with_merge(params: ResamplingParams, options: Mapping[str, Any]) -> ResamplingParams:
     """Let a merge go where the options say."""
     from muster.config import parse_config
-    from muster.resampling.datasets import Merge
+    from muster.resampling.config.datasets import Merge
 
     output, table = options["output"], options["table"]
     if output is None and table is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muster.cli.session import open_database
-from muster.resampling.methods import STORES
+from muster.resampling.config.methods import STORES
 
 if TYPE_CHECKING:
     from muster.raster.grid import Grid, Window

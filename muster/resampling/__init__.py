@@ -2,8 +2,8 @@
 
 In the order in which they build on each other:
 
-* words, without any compute package: :mod:`~muster.resampling.methods`,
-  :mod:`~muster.resampling.params`;
+* words, without any compute package: :mod:`~muster.resampling.config.methods`,
+  :mod:`~muster.resampling.config.params`;
 * decisions, all pure: :mod:`~muster.resampling.compute.fit`, :mod:`~muster.resampling.compute.axes`,
   :mod:`~muster.resampling.compute.windows`;
 * computing: :mod:`~muster.resampling.compute.kernels`, :mod:`~muster.resampling.compute.separable`,

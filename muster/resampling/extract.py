@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from muster.resampling.config.methods import Store
     from muster.resampling.layer import Layer
-    from muster.resampling.methods import Store
     from muster.store.database import Database
 
 SUFFIXES = (".tif", ".csv", ".npy")

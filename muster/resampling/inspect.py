@@ -20,10 +20,10 @@ from muster.raster.write.integrity import check_output_location
 from muster.resampling.compute.fit import result_type
 from muster.resampling.compute.plan_stream import Demand, prepare
 from muster.resampling.compute.source import find_files, look_at_source, read_versions
-from muster.resampling.datasets import MERGE_GROUP
+from muster.resampling.config.datasets import MERGE_GROUP
+from muster.resampling.config.params import parse_params
 from muster.resampling.estimate import estimate_seconds
 from muster.resampling.layer import FINGERPRINT_TAG, GridSpec, Layer
-from muster.resampling.params import parse_params
 from muster.resampling.target import make_target
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from muster.resampling.compute.fit import Fit
     from muster.resampling.compute.plan_stream import Prepared
     from muster.resampling.compute.source import Source
-    from muster.resampling.datasets import Dataset
-    from muster.resampling.params import ResamplingParams
+    from muster.resampling.config.datasets import Dataset
+    from muster.resampling.config.params import ResamplingParams
 
 WORKFLOW = "resampling"
 RESAMPLE = "resampling.resample"
@@ -63,7 +63,7 @@ def inspect_datasets(
     Parameters
     ----------
     params : dict
-        As :class:`muster.resampling.params.ResamplingParams`.
+        As :class:`muster.resampling.config.params.ResamplingParams`.
     plan : Path
         Where plan.json is written.
     bands, gpus

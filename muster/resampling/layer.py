@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from pydantic import Field
 
 from muster.frozen import Frozen
-from muster.resampling.datasets import Dataset
-from muster.resampling.methods import Dtype, PlanKind
+from muster.resampling.config.datasets import Dataset
+from muster.resampling.config.methods import Dtype, PlanKind
 from muster.store.datasets import DatasetRow
 
 if TYPE_CHECKING:

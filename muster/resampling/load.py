@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
     from muster.raster.nodata import BoolArray
+    from muster.resampling.config.methods import Store
     from muster.resampling.layer import Layer
-    from muster.resampling.methods import Store
     from muster.store.database import Database
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from muster.raster.gdal import gdal_environment
 from muster.raster.grid import Grid, Window, check_same_grid
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.raster.windows import MIB, plan_memory
+from muster.resampling.config.merge_cells import CELL_COLUMNS, Cells, Counts
 from muster.resampling.layer import TILE_PX, Layer
-from muster.resampling.merge_cells import CELL_COLUMNS, Cells, Counts
 from muster.resampling.merge_parquet import write_parquet
 from muster.resampling.read import open_layer
 

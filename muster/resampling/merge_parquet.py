@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.raster.grid import Grid
+    from muster.resampling.config.merge_cells import Cells
     from muster.resampling.layer import Layer
-    from muster.resampling.merge_cells import Cells
 
 MOST_GROUP_ROWS = 1 << 20
 _GROUP_MIB = 48

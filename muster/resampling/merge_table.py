@@ -18,9 +18,9 @@ from psycopg2 import sql
 
 from muster.errors import ConfigError, SoftwareError
 from muster.resampling.binary_copy import copy_in, empty_rows, row_dtype
+from muster.resampling.config.merge_cells import CELL_COLUMNS, Counts
 from muster.resampling.load import LOCK_WAIT_S
 from muster.resampling.load_rows import VALUE_TYPES, RowSink
-from muster.resampling.merge_cells import CELL_COLUMNS, Counts
 from muster.store.datasets import drop_load
 from muster.store.loads import (
     enter_window,
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
     from muster.raster.grid import Window
+    from muster.resampling.config.merge_cells import Cells
     from muster.resampling.layer import Layer
-    from muster.resampling.merge_cells import Cells
     from muster.store.database import Database
     from muster.store.loads import LoadRecord
 

@@ -22,8 +22,8 @@ from muster.resampling.read_postgres import RowReader, TileReader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from muster.resampling.config.methods import Store
     from muster.resampling.layer import Layer, LayerReader
-    from muster.resampling.methods import Store
     from muster.store.database import Database
 
 _ORDER: tuple[Store, ...] = ("register", "cog", "tiles", "rows")

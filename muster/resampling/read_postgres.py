@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from muster.errors import MusterError
     from muster.raster.grid import Window
+    from muster.resampling.config.methods import Store
     from muster.resampling.layer import Layer
-    from muster.resampling.methods import Store
     from muster.store.database import Database
 
 # The holding is read with the tiles, by one statement: they are of one load, and of this layer.

@@ -14,7 +14,7 @@ from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.grid import Grid
 
 if TYPE_CHECKING:
-    from muster.resampling.datasets import TargetGrid
+    from muster.resampling.config.datasets import TargetGrid
 
 _WHOLE = 1e-6
 """How far, in cells, an extent may be from a whole number of them."""

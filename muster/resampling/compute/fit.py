@@ -15,14 +15,14 @@ import numpy as np
 from muster.errors import ConfigError, InvalidInput
 from muster.raster.grid import same_crs
 from muster.raster.nodata import stored_nodata
-from muster.resampling.methods import KERNEL_METHODS
+from muster.resampling.config.methods import KERNEL_METHODS
 
 if TYPE_CHECKING:
     from muster.raster.grid import Grid
     from muster.resampling.compute.axes import FloatArray
     from muster.resampling.compute.source import Source
-    from muster.resampling.datasets import Dataset
-    from muster.resampling.methods import Method, PlanKind
+    from muster.resampling.config.datasets import Dataset
+    from muster.resampling.config.methods import Method, PlanKind
 
 FULL_TURN_DEG = 360.0
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from muster.raster.grid import Grid, Window
     from muster.resampling.compute.source import Source
     from muster.resampling.compute.windows import WorkPlan
-    from muster.resampling.datasets import Dataset
+    from muster.resampling.config.datasets import Dataset
 
 
 class Stream(Protocol):

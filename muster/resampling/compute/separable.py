@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from muster.resampling.compute.fit import Fit
     from muster.resampling.compute.reader import StripReader
     from muster.resampling.compute.source import Source
-    from muster.resampling.datasets import Dataset
+    from muster.resampling.config.datasets import Dataset
 
 _Strip = tuple[Any, Any, Any]
 
@@ -57,7 +57,7 @@ class Separable:
     Attributes
     ----------
     method : str
-        Of :data:`muster.resampling.methods.METHODS`.
+        Of :data:`muster.resampling.config.methods.METHODS`.
     rows, cols : Axis
         What target rows and columns are made from.
     row_totals, col_totals : ndarray, (cell,), float64

@@ -34,7 +34,7 @@ from muster.resampling.compute.warp_plan import (
     source_position,
     turn_of,
 )
-from muster.resampling.methods import AREA_METHODS, KERNEL_METHODS
+from muster.resampling.config.methods import AREA_METHODS, KERNEL_METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from muster.resampling.compute.source import Source
     from muster.resampling.compute.warp_plan import Warp
     from muster.resampling.compute.windows import WorkPlan
-    from muster.resampling.datasets import Dataset
+    from muster.resampling.config.datasets import Dataset
 
 _GDAL_METHODS = {
     "nearest": Resampling.nearest,

@@ -38,7 +38,7 @@ from tests.integration.resampling.layers import bands, cut, make_layer, make_val
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muster.resampling.methods import Store
+    from muster.resampling.config.methods import Store
     from muster.store.database import Database
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ import yaml
 from muster.errors import ConfigError, MissingInput
 from muster.jobs.planning.freeze import Group
 from muster.jobs.planning.workflow import WORKFLOWS
-from muster.resampling.params import ResamplingParams
+from muster.resampling.config.params import ResamplingParams
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from pathlib import Path
 from muster.backends.slurm.backend import submission_folder
 from muster.backends.slurm.parse import JobRow
 from muster.backends.slurm.seen import Seen, pack_seen, unpack_seen
-from muster.resampling.datasets import Dataset
+from muster.resampling.config.datasets import Dataset
 from muster.resampling.layer import GridSpec, Layer
 from tests.unit.pins import frozen
 from tests.unit.pins.golden_files import check_golden, check_literal, read_golden

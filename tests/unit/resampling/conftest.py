@@ -14,7 +14,7 @@ from rasterio.transform import Affine
 from muster.raster.grid import Grid
 from muster.resampling.compute.plan_stream import Demand, Prepared, prepare
 from muster.resampling.compute.source import Source, look_at_source
-from muster.resampling.datasets import Dataset
+from muster.resampling.config.datasets import Dataset
 from tests.unit.raster.conftest import bucket  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 
 from muster.errors import MissingInput
 from muster.raster.grid import Grid, Window
-from muster.resampling.datasets import Dataset
+from muster.resampling.config.datasets import Dataset
 from muster.resampling.layer import GridSpec, Layer
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from muster.errors import ConfigError
-from muster.resampling.params import parse_params
+from muster.resampling.config.params import parse_params
 
 
 @pytest.mark.parametrize("name", ["field@2024-03", "merge:field"])

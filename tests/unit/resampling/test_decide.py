@@ -15,9 +15,9 @@ from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.raster.grid import Grid
 from muster.resampling.compute.fit import Fit, blank_of, plan_dataset, result_type
 from muster.resampling.compute.source import Source
-from muster.resampling.datasets import Dataset
-from muster.resampling.methods import KERNEL_METHODS, METHODS
-from muster.resampling.params import ResamplingParams, TargetGrid
+from muster.resampling.config.datasets import Dataset
+from muster.resampling.config.methods import KERNEL_METHODS, METHODS
+from muster.resampling.config.params import ResamplingParams, TargetGrid
 from muster.resampling.target import make_target
 from tests.unit.resampling.conftest import NAN, PLANE, target_px, write
 

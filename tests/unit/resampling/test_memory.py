@@ -6,7 +6,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from muster.resampling.params import LEAST_MEMORY_MIB
+from muster.resampling.config.params import LEAST_MEMORY_MIB
 from muster.resampling.resample import BASE_MIB
 from tests.peak_memory import peak_memory_mib
 
@@ -16,7 +16,7 @@ _RUN = """
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from muster.raster.grid import Grid
-from muster.resampling.datasets import Dataset
+from muster.resampling.config.datasets import Dataset
 from muster.resampling.compute.plan_stream import Demand, prepare
 from muster.resampling.compute.source import look_at_source
 source = look_at_source([{path!r}])

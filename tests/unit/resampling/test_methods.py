@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject
 
 from muster.raster.grid import Grid
-from muster.resampling.methods import METHODS
+from muster.resampling.config.methods import METHODS
 from tests.resampled import edges, resample
 from tests.unit.resampling.conftest import NAN, PLANE, bring, ready, target_px, whole, write
 

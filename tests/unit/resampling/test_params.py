@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from muster.errors import ConfigError
-from muster.resampling.params import parse_params, read_resampling_file
+from muster.resampling.config.params import parse_params, read_resampling_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from muster.raster.grid import Grid
 from muster.resampling.compute.plan_stream import Demand
 from muster.resampling.compute.stream import SeparableStream
 from muster.resampling.compute.warp import WarpStream
-from muster.resampling.methods import AREA_METHODS, METHODS
+from muster.resampling.config.methods import AREA_METHODS, METHODS
 from tests.hypothesis_profiles import examples
 from tests.resampled import edges, resample
 from tests.unit.resampling.conftest import NAN, PLANE, bring, ready, target_px, whole, write

@@ -16,8 +16,8 @@ from muster.errors import InvalidInput, MissingInput, MusterError, Transient
 from muster.raster.grid import Grid
 from muster.resampling.compute.plan_stream import Demand
 from muster.resampling.compute.source import find_files, look_at_source
-from muster.resampling.datasets import TargetGrid
-from muster.resampling.methods import METHODS
+from muster.resampling.config.datasets import TargetGrid
+from muster.resampling.config.methods import METHODS
 from muster.resampling.registered import open_registered
 from muster.resampling.target import make_target
 from tests.resampled import edges, resample

@@ -20,8 +20,8 @@ from muster.resampling.compute.plan_stream import Demand
 from muster.resampling.compute.source import look_at_source
 from muster.resampling.compute.warp import WarpStream
 from muster.resampling.compute.warp_plan import plan_warp
-from muster.resampling.datasets import Dataset
-from muster.resampling.methods import AREA_METHODS, METHODS
+from muster.resampling.config.datasets import Dataset
+from muster.resampling.config.methods import AREA_METHODS, METHODS
 from tests.resampled import edges, resample
 from tests.unit.resampling.conftest import NAN, Array, bring, ready, whole, write
 

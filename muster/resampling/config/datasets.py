@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from muster.frozen import Frozen
 from muster.jobs.planning.params import Name, as_list, check_unique, location_with
-from muster.resampling.methods import (
+from muster.resampling.config.methods import (
     AREA_METHODS,
     CATEGORY_METHODS,
     METHODS,
@@ -132,7 +132,7 @@ class Dataset(Frozen):
     band : int
         Which band, from 1.
     method : str
-        One of :data:`muster.resampling.methods.METHODS`.
+        One of :data:`muster.resampling.config.methods.METHODS`.
     weights : {"planar", "spherical"}
         What the area of a pixel is for average, sum, median and mode: planar in the CRS, or on the
         sphere, for longitude and latitude only.

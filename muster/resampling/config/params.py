@@ -22,7 +22,7 @@ from muster.jobs.planning.params import (
     find_relative,
 )
 from muster.locations import beside, fill_location
-from muster.resampling.datasets import (
+from muster.resampling.config.datasets import (
     LONGEST_TABLE,
     MERGE_GROUP,
     ORIGINAL_KEYS,
@@ -32,7 +32,7 @@ from muster.resampling.datasets import (
     TargetGrid,
     refuse_original_keys,
 )
-from muster.resampling.merge_cells import CELL_COLUMNS
+from muster.resampling.config.merge_cells import CELL_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
