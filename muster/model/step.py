@@ -34,7 +34,7 @@ STEPS: dict[str, str] = {
     "traits.build": "muster.traits.product:build_final_product_trait",
     "resampling.inspect": "muster.resampling.inspect:inspect_datasets",
     "resampling.resample": "muster.resampling.resample:resample_dataset",
-    "resampling.merge": "muster.resampling.merge:merge_layers",
+    "resampling.merge": "muster.resampling.merging.merge:merge_layers",
 }
 """Dotted step name → "module:function"; the module is imported only inside the job."""
 

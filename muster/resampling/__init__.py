@@ -12,5 +12,5 @@ In the order in which they build on each other:
   :mod:`~muster.resampling.tiles`, :mod:`~muster.resampling.load`,
   :mod:`~muster.resampling.read`;
 * steps: :mod:`~muster.resampling.inspect`, :mod:`~muster.resampling.resample`,
-  :mod:`~muster.resampling.merge`.
+  :mod:`~muster.resampling.merging.merge`.
 """

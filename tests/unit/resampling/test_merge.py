@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.model.step import StepContext, call_step
 from muster.raster.grid import Grid
-from muster.resampling import merge, merge_parquet
 from muster.resampling.layer import GridSpec
-from muster.resampling.merge import merge_layers, plan_bands
+from muster.resampling.merging import merge, merge_parquet
+from muster.resampling.merging.merge import merge_layers, plan_bands
 from tests.peak_memory import peak_memory_mib
 from tests.unit.resampling.layers import TRANSFORM, Arrays, make_grid, make_layer
 

@@ -22,7 +22,7 @@ from muster.raster.nodata import find_valid, stored_nodata
 from muster.raster.windows import MIB, plan_memory
 from muster.resampling.config.merge_cells import CELL_COLUMNS, Cells, Counts
 from muster.resampling.layer import TILE_PX, Layer
-from muster.resampling.merge_parquet import write_parquet
+from muster.resampling.merging.merge_parquet import write_parquet
 from muster.resampling.read import open_layer
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.resampling.layer import LayerReader
-    from muster.resampling.merge_table import MergeLoad
+    from muster.resampling.merging.merge_table import MergeLoad
     from muster.store.database import Database
 
 _BLOCK_PX = 512
@@ -354,7 +354,7 @@ def _open_load(
     db: Database, merge: Layer, layers: Sequence[Layer], windows: Sequence[Window], *, again: bool
 ) -> Iterator[MergeLoad]:
     # Who writes a file only need not have Postgres's driver.
-    from muster.resampling.merge_table import open_merge_load
+    from muster.resampling.merging.merge_table import open_merge_load
 
     with open_merge_load(db, merge, layers, windows, again=again) as load:
         yield load

@@ -1,0 +1,1 @@
+"""Datasets on one grid, merged into one table."""
