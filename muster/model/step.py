@@ -32,7 +32,7 @@ STEPS: dict[str, str] = {
     "traits.cov": "muster.traits.cov:calculate_cov_trait",
     "traits.aoa": "muster.traits.aoa:calculate_aoa_trait",
     "traits.build": "muster.traits.product:build_final_product_trait",
-    "resampling.inspect": "muster.resampling.inspect:inspect_datasets",
+    "resampling.inspect": "muster.resampling.plan.inspect:inspect_datasets",
     "resampling.resample": "muster.resampling.resample:resample_dataset",
     "resampling.merge": "muster.resampling.merging.merge:merge_layers",
 }

@@ -11,6 +11,6 @@ In the order in which they build on each other:
 * input and output: :mod:`~muster.resampling.compute.source`, :mod:`~muster.resampling.compute.reader`,
   :mod:`~muster.resampling.tiles`, :mod:`~muster.resampling.load`,
   :mod:`~muster.resampling.read`;
-* steps: :mod:`~muster.resampling.inspect`, :mod:`~muster.resampling.resample`,
+* steps: :mod:`~muster.resampling.plan.inspect`, :mod:`~muster.resampling.resample`,
   :mod:`~muster.resampling.merging.merge`.
 """

@@ -22,8 +22,8 @@ from muster.model.plan import Decision, Plan, PlannedElement
 from muster.model.step import StepContext
 from muster.raster.grid import Window
 from muster.resampling import resample
-from muster.resampling.inspect import inspect_datasets
 from muster.resampling.layer import Layer
+from muster.resampling.plan.inspect import inspect_datasets
 from muster.resampling.read import open_layer
 from muster.resampling.resample import resample_dataset
 

@@ -15,7 +15,7 @@ from muster.resampling.compute.plan_stream import Demand, Prepared, prepare
 from muster.resampling.compute.reader import StripReader
 from muster.resampling.compute.source import look_at_source
 from muster.resampling.config.datasets import Dataset
-from muster.resampling.estimate import estimate_seconds
+from muster.resampling.plan.estimate import estimate_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path

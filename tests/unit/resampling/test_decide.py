@@ -18,7 +18,7 @@ from muster.resampling.compute.source import Source
 from muster.resampling.config.datasets import Dataset
 from muster.resampling.config.methods import KERNEL_METHODS, METHODS
 from muster.resampling.config.params import ResamplingParams, TargetGrid
-from muster.resampling.target import make_target
+from muster.resampling.plan.target import make_target
 from tests.unit.resampling.conftest import NAN, PLANE, target_px, write
 
 

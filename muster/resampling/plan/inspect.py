@@ -22,9 +22,9 @@ from muster.resampling.compute.plan_stream import Demand, prepare
 from muster.resampling.compute.source import find_files, look_at_source, read_versions
 from muster.resampling.config.datasets import MERGE_GROUP
 from muster.resampling.config.params import parse_params
-from muster.resampling.estimate import estimate_seconds
 from muster.resampling.layer import FINGERPRINT_TAG, GridSpec, Layer
-from muster.resampling.target import make_target
+from muster.resampling.plan.estimate import estimate_seconds
+from muster.resampling.plan.target import make_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

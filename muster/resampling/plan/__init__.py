@@ -1,0 +1,1 @@
+"""Looking at sources, and deciding what a run has to compute."""
