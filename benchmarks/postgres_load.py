@@ -27,8 +27,8 @@ from psycopg2.extras import execute_values
 from muster.laptop.postgres import ensure_database, start_postgres, stop_postgres
 from muster.raster.grid import Window
 from muster.resampling.layer import TILE_PX, GridSpec, Layer
-from muster.resampling.load import open_load
-from muster.resampling.read import read_layer_window
+from muster.resampling.stores.load import open_load
+from muster.resampling.stores.read import read_layer_window
 from muster.store.database import Database
 from muster.store.schema import migrate
 

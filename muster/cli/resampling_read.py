@@ -46,8 +46,8 @@ def read(
     """
     from muster.raster.grid import Window
     from muster.resampling.extract import extract_layer, window_of_box
-    from muster.resampling.read import layer_stores
-    from muster.resampling.recorded import read_layer
+    from muster.resampling.stores.read import layer_stores
+    from muster.resampling.stores.recorded import read_layer
 
     if window_px and bbox:
         raise click.UsageError("--window and --bbox say the same: give one of them")

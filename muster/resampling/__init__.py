@@ -9,8 +9,8 @@ In the order in which they build on each other:
 * computing: :mod:`~muster.resampling.compute.kernels`, :mod:`~muster.resampling.compute.separable`,
   :mod:`~muster.resampling.compute.warp`;
 * input and output: :mod:`~muster.resampling.compute.source`, :mod:`~muster.resampling.compute.reader`,
-  :mod:`~muster.resampling.tiles`, :mod:`~muster.resampling.load`,
-  :mod:`~muster.resampling.read`;
+  :mod:`~muster.resampling.stores.tiles`, :mod:`~muster.resampling.stores.load`,
+  :mod:`~muster.resampling.stores.read`;
 * steps: :mod:`~muster.resampling.plan.inspect`, :mod:`~muster.resampling.resample`,
   :mod:`~muster.resampling.merging.merge`.
 """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from muster.jobs.planning.workflow import read_plan
 from muster.report.write import write_report
 from muster.resampling.layer import Layer
-from muster.resampling.recorded import record_layer
+from muster.resampling.stores.recorded import record_layer
 
 if TYPE_CHECKING:
     from muster.jobs.runs.verdict import Verdict

@@ -18,7 +18,7 @@ from muster.errors import ConfigError, InvalidInput
 from muster.raster.grid import Band, Grid, Window
 from muster.raster.nodata import BoolArray, find_valid, stored_nodata
 from muster.resampling.layer import TILE_PX
-from muster.resampling.read import open_layer
+from muster.resampling.stores.read import open_layer
 
 if TYPE_CHECKING:
     import io
@@ -112,7 +112,7 @@ def extract_layer(
     window : Window
         Inside the layer's grid.
     store : {"register", "tiles", "rows", "cog"}, optional
-        As :func:`muster.resampling.read.open_layer` takes it.
+        As :func:`muster.resampling.stores.read.open_layer` takes it.
     output : str, optional
         URI of a .tif, .csv or .npy file; it appears whole or not at all.
 

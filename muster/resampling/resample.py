@@ -26,9 +26,9 @@ from muster.resampling.compute.plan_stream import Demand, Prepared, prepare
 from muster.resampling.compute.source import Source, look_at_source, read_versions
 from muster.resampling.config.methods import CATEGORY_METHODS
 from muster.resampling.layer import FINGERPRINT_TAG, Layer
-from muster.resampling.load import open_load
-from muster.resampling.read import open_layer
-from muster.resampling.registered import open_registered
+from muster.resampling.stores.load import open_load
+from muster.resampling.stores.read import open_layer
+from muster.resampling.stores.registered import open_registered
 from muster.resampling.thumbnail import Thumbnail
 from muster.store.database import URL_VARIABLE, Database
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from muster.raster.grid import Window
     from muster.raster.write.cog import CogWriter
     from muster.resampling.config.methods import Store
-    from muster.resampling.load import DatasetLoad
+    from muster.resampling.stores.load import DatasetLoad
 
 BASE_MIB = 256
 """What the process takes beside its budget: the interpreter, its libraries, their caches."""

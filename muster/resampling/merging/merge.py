@@ -23,7 +23,7 @@ from muster.raster.windows import MIB, plan_memory
 from muster.resampling.config.merge_cells import CELL_COLUMNS, Cells, Counts
 from muster.resampling.layer import TILE_PX, Layer
 from muster.resampling.merging.merge_parquet import write_parquet
-from muster.resampling.read import open_layer
+from muster.resampling.stores.read import open_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

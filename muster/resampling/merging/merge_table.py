@@ -17,10 +17,10 @@ import numpy as np
 from psycopg2 import sql
 
 from muster.errors import ConfigError, SoftwareError
-from muster.resampling.binary_copy import copy_in, empty_rows, row_dtype
 from muster.resampling.config.merge_cells import CELL_COLUMNS, Counts
-from muster.resampling.load import LOCK_WAIT_S
-from muster.resampling.load_rows import VALUE_TYPES, RowSink
+from muster.resampling.stores.binary_copy import copy_in, empty_rows, row_dtype
+from muster.resampling.stores.load import LOCK_WAIT_S
+from muster.resampling.stores.load_rows import VALUE_TYPES, RowSink
 from muster.store.datasets import drop_load
 from muster.store.loads import (
     enter_window,
@@ -137,7 +137,7 @@ def open_merge_load(
     lock_wait_s : float
         How long to wait for another process that loads the same.
     again : bool
-        Whether to load a table that is there already, as :func:`muster.resampling.load.open_load`
+        Whether to load a table that is there already, as :func:`muster.resampling.stores.load.open_load`
         does.
 
     Raises

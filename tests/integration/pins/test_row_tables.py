@@ -9,9 +9,9 @@ import numpy as np
 from muster.raster.grid import Window
 from muster.resampling.config.merge_cells import Cells, Counts
 from muster.resampling.layer import GridSpec
-from muster.resampling.load import open_load
-from muster.resampling.load_rows import VALUE_TYPES
 from muster.resampling.merging.merge_table import open_merge_load
+from muster.resampling.stores.load import open_load
+from muster.resampling.stores.load_rows import VALUE_TYPES
 from tests.integration.resampling.layers import make_layer
 from tests.unit.pins.golden_files import check_golden, check_literal
 

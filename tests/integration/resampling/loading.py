@@ -10,8 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from muster.resampling import load_rows, load_tiles
-from muster.resampling.load import open_load
+from muster.resampling.stores import load_rows, load_tiles
+from muster.resampling.stores.load import open_load
 from muster.store.database import Database
 from tests.integration.resampling.layers import bands, cut, make_layer, make_values
 

@@ -25,11 +25,11 @@ from muster.errors import (
 )
 from muster.jobs.retention.retention import clean_work
 from muster.raster.grid import Window
-from muster.resampling import load_rows
 from muster.resampling.layer import Layer
-from muster.resampling.load import open_load
-from muster.resampling.read import open_layer, read_layer_window
-from muster.resampling.recorded import read_layer, record_layer
+from muster.resampling.stores import load_rows
+from muster.resampling.stores.load import open_load
+from muster.resampling.stores.read import open_layer, read_layer_window
+from muster.resampling.stores.recorded import read_layer, record_layer
 from muster.site import Retention, Site
 from muster.store.datasets import list_datasets, read_dataset
 from muster.store.retention import drop_left_load

@@ -12,9 +12,9 @@ from muster.errors import ConfigError, InvalidInput, Transient
 from muster.raster.grid import Band
 from muster.raster.write.cog import CogFormat, write_cog
 from muster.resampling.layer import FINGERPRINT_TAG
-from muster.resampling.load import open_load
 from muster.resampling.merging import merge, merge_table
 from muster.resampling.merging.merge import merge_layers
+from muster.resampling.stores.load import open_load
 from muster.store import loads
 from tests.integration.resampling.layers import bands, cut, make_layer, make_values
 

@@ -19,9 +19,9 @@ from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.raster.grid import Window
 from muster.resampling.extract import extract_layer, window_of_box
 from muster.resampling.layer import FINGERPRINT_TAG, GridSpec
-from muster.resampling.load import open_load
-from muster.resampling.read import open_layer, read_layer_window
-from muster.resampling.recorded import record_layer
+from muster.resampling.stores.load import open_load
+from muster.resampling.stores.read import open_layer, read_layer_window
+from muster.resampling.stores.recorded import record_layer
 from muster.store.datasets import read_dataset
 from tests.integration.resampling.layers import GRID, bands, cut, make_layer, make_values
 
@@ -124,7 +124,7 @@ def test_a_registered_layer_is_read_from_its_source(monkeypatch: pytest.MonkeyPa
         yield Source()
 
     module = SimpleNamespace(open_registered=open_registered)
-    monkeypatch.setitem(sys.modules, "muster.resampling.registered", module)
+    monkeypatch.setitem(sys.modules, "muster.resampling.stores.registered", module)
     assert (read_layer_window(layer, None, Window(7, 0, 2, 3)) == np.full((2, 3), 7)).all()
     with pytest.raises(InvalidInput, match="not inside the grid"):
         read_layer_window(layer, None, Window(599, 0, 2, 3), "register")

@@ -24,8 +24,8 @@ from muster.raster.grid import Window
 from muster.resampling import resample
 from muster.resampling.layer import Layer
 from muster.resampling.plan.inspect import inspect_datasets
-from muster.resampling.read import open_layer
 from muster.resampling.resample import resample_dataset
+from muster.resampling.stores.read import open_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

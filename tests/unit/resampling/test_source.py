@@ -19,7 +19,7 @@ from muster.resampling.compute.source import find_files, look_at_source
 from muster.resampling.config.datasets import TargetGrid
 from muster.resampling.config.methods import METHODS
 from muster.resampling.plan.target import make_target
-from muster.resampling.registered import open_registered
+from muster.resampling.stores.registered import open_registered
 from tests.resampled import edges, resample
 from tests.unit.resampling.conftest import NAN, PLANE, bring, ready, target_px, whole, write
 from tests.unit.resampling.layers import make_layer

@@ -8,7 +8,7 @@ import pytest
 
 from muster.errors import InvalidInput
 from muster.raster.grid import Window
-from muster.resampling.tiles import check_tile, checksum, decode_tile, encode_tile, tiles_of
+from muster.resampling.stores.tiles import check_tile, checksum, decode_tile, encode_tile, tiles_of
 
 DTYPES = ("uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
 

@@ -17,7 +17,7 @@ from muster.raster.grid import Grid, Window, check_same_grid
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.raster.windows import READING_CACHE_MIB as CACHE_MIB
 from muster.resampling.layer import FINGERPRINT_TAG
-from muster.resampling.read_postgres import RowReader, TileReader
+from muster.resampling.stores.read_postgres import RowReader, TileReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def open_layer(
     reader: LayerReader
     if chosen == "register":
         # Who reads a COG or Postgres need not wait for all that reads sources.
-        from muster.resampling.registered import open_registered
+        from muster.resampling.stores.registered import open_registered
 
         with open_registered(layer) as reader:
             yield CheckedReader(layer, reader)

@@ -2,7 +2,7 @@
 
 Each window's pixels and its line in the ledger are one transaction.  What is loaded lies beside
 what is there until it is whole; then it takes its place at once.  How tiles and rows are written
-is in :mod:`muster.resampling.load_tiles` and :mod:`muster.resampling.load_rows`.
+is in :mod:`muster.resampling.stores.load_tiles` and :mod:`muster.resampling.stores.load_rows`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from muster.errors import ConfigError, SoftwareError
 from muster.raster.grid import Window
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.resampling.layer import TILE_PX
-from muster.resampling.load_rows import RowSink
-from muster.resampling.load_tiles import TileSink
+from muster.resampling.stores.load_rows import RowSink
+from muster.resampling.stores.load_tiles import TileSink
 from muster.store.loads import (
     LoadRecord,
     enter_window,

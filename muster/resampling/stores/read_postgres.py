@@ -15,10 +15,10 @@ from psycopg2.errors import UndefinedTable
 
 from muster.errors import InvalidInput, MissingInput
 from muster.raster.nodata import stored_nodata
-from muster.resampling.binary_copy import copy_out, row_dtype
 from muster.resampling.layer import TILE_PX
-from muster.resampling.load_rows import VALUE_TYPES
-from muster.resampling.tiles import check_tile, decode_tile, tiles_of
+from muster.resampling.stores.binary_copy import copy_out, row_dtype
+from muster.resampling.stores.load_rows import VALUE_TYPES
+from muster.resampling.stores.tiles import check_tile, decode_tile, tiles_of
 from muster.store.row_tables import SCHEMA, table_identifier
 
 if TYPE_CHECKING:

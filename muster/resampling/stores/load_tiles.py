@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
-from muster.resampling.binary_copy import copy_in
 from muster.resampling.layer import TILE_PX
-from muster.resampling.tiles import checksum, encode_tile, tiles_of
+from muster.resampling.stores.binary_copy import copy_in
+from muster.resampling.stores.tiles import checksum, encode_tile, tiles_of
 from muster.store.datasets import TILE_PLACE
 
 if TYPE_CHECKING:

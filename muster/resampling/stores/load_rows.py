@@ -8,7 +8,7 @@ import numpy as np
 from psycopg2 import sql
 
 from muster.errors import ConfigError
-from muster.resampling.binary_copy import copy_in, empty_rows, row_dtype
+from muster.resampling.stores.binary_copy import copy_in, empty_rows, row_dtype
 from muster.store.row_tables import SCHEMA, check_may_replace, render_comment, table_identifier
 
 if TYPE_CHECKING:

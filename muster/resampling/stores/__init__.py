@@ -1,0 +1,1 @@
+"""Where resampled values lie, and how they are loaded and read."""
