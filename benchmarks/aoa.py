@@ -24,8 +24,8 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from muster.traits.aoa import fit_aoa
-from muster.traits.neighbours import (
+from muster.traits.aoa.aoa import fit_aoa
+from muster.traits.aoa.neighbours import (
     KD_TREE_DIMENSIONS,
     effective_dimensions,
     open_neighbours,

@@ -30,7 +30,7 @@ STEPS: dict[str, str] = {
     "traits.inspect": "muster.traits.inspect:inspect_traits",
     "traits.predict": "muster.traits.predict:predict_trait",
     "traits.cov": "muster.traits.cov:calculate_cov_trait",
-    "traits.aoa": "muster.traits.aoa:calculate_aoa_trait",
+    "traits.aoa": "muster.traits.aoa.aoa:calculate_aoa_trait",
     "traits.build": "muster.traits.product:build_final_product_trait",
     "resampling.inspect": "muster.resampling.plan.inspect:inspect_datasets",
     "resampling.resample": "muster.resampling.resample:resample_dataset",

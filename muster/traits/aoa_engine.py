@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from muster.traits.aoa import check_training, scale_predictors
+from muster.traits.aoa.aoa import check_training, scale_predictors
+from muster.traits.aoa.neighbours import choose_engine, probe_engines
 from muster.traits.engine import EngineChoice, prefer
-from muster.traits.neighbours import choose_engine, probe_engines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from muster.traits.neighbours import FloatArray
+    from muster.traits.aoa.neighbours import FloatArray
 
 PROBE_QUERIES = 4096
 """Queries that engines are tried on."""

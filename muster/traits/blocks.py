@@ -13,7 +13,7 @@ import numpy as np
 from muster.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from muster.traits.neighbours import FloatArray, IntArray
+    from muster.traits.aoa.neighbours import FloatArray, IntArray
 
 _BLOCKS_A_FOLD = 4
 _HALVINGS = 12

@@ -17,7 +17,7 @@ from muster.traits.manifest import lightgbm_feature_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from muster.traits.neighbours import FloatArray
+    from muster.traits.aoa.neighbours import FloatArray
 
 FIXED = ("deterministic", "force_row_wise", "num_threads", "seed", "verbosity")
 """What a user may not set: results would no longer be a function of plots and seed."""

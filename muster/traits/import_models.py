@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from muster.traits.neighbours import FloatArray, IntArray
+    from muster.traits.aoa.neighbours import FloatArray, IntArray
 
 _REPEATS = 5
 _NO_IMPORTANCE = "none was measured: all predictors count alike"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from muster.traits.neighbours import FloatArray, IntArray
+    from muster.traits.aoa.neighbours import FloatArray, IntArray
 
 IMPORTANCE_METHOD = (
     "drop of R² over all held-out plots, on the model's scale, when the predictor is shuffled "

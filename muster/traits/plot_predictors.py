@@ -18,7 +18,7 @@ from muster.traits.sample import list_predictors, sample_predictors
 
 if TYPE_CHECKING:
     from muster.model.step import StepContext
-    from muster.traits.neighbours import FloatArray
+    from muster.traits.aoa.neighbours import FloatArray
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from muster.traits.neighbours import FloatArray, IntArray
+    from muster.traits.aoa.neighbours import FloatArray, IntArray
 
 GEOGRAPHIC_CRS = "EPSG:4326"
 

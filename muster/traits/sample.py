@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rasterio.transform import Affine
 
     from muster.model.step import StepContext
-    from muster.traits.neighbours import BoolArray, FloatArray, IntArray
+    from muster.traits.aoa.neighbours import BoolArray, FloatArray, IntArray
 
 _CELL_PX = 256
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from muster.traits.neighbours import FloatArray, IntArray
+    from muster.traits.aoa.neighbours import FloatArray, IntArray
 
 FEWEST_PLOTS = 20
 _FEWEST_PLOTS_A_FOLD = 4

@@ -11,9 +11,9 @@ import pytest
 import rasterio
 
 from muster.model.step import StepContext
-from muster.traits.aoa import AreaOfApplicability, calculate_aoa_trait, fit_aoa
+from muster.traits.aoa.aoa import AreaOfApplicability, calculate_aoa_trait, fit_aoa
+from muster.traits.aoa.neighbours import open_neighbours
 from muster.traits.bundle import BundleContents, write_bundle
-from muster.traits.neighbours import open_neighbours
 from muster.traits.training_table import TrainingTable
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference" / "aoa" / "cookfarm"

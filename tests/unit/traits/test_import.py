@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from muster.errors import InvalidInput, MissingInput
-from muster.traits.aoa import fit_aoa
+from muster.traits.aoa.aoa import fit_aoa
 from muster.traits.bundle import read_bundle
 from muster.traits.import_models import ModelFiles, TrainingColumns, TraitLabel, import_models
 from muster.traits.training_table import read_training_table

@@ -13,16 +13,15 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from muster.errors import ConfigError
-from muster.traits import neighbours
-from muster.traits.engine_names import AOA_ENGINES
-from muster.traits.nearest import blocks, device, flat, rotation, threads
-from muster.traits.nearest.blocks import BlockNeighbours
-from muster.traits.nearest.brute import BruteNeighbours
-from muster.traits.nearest.device import ArrayNeighbours
-from muster.traits.nearest.flat import FlatNeighbours
-from muster.traits.nearest.threads import single_threaded_blas
-from muster.traits.nearest.tree import TreeNeighbours
-from muster.traits.neighbours import (
+from muster.traits.aoa import neighbours
+from muster.traits.aoa.nearest import blocks, device, flat, rotation, threads
+from muster.traits.aoa.nearest.blocks import BlockNeighbours
+from muster.traits.aoa.nearest.brute import BruteNeighbours
+from muster.traits.aoa.nearest.device import ArrayNeighbours
+from muster.traits.aoa.nearest.flat import FlatNeighbours
+from muster.traits.aoa.nearest.threads import single_threaded_blas
+from muster.traits.aoa.nearest.tree import TreeNeighbours
+from muster.traits.aoa.neighbours import (
     Nearness,
     Neighbours,
     available_engines,
@@ -30,6 +29,7 @@ from muster.traits.neighbours import (
     probe_engines,
     summarise_pairs,
 )
+from muster.traits.engine_names import AOA_ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

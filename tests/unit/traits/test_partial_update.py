@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.model.plan import Decision
-from muster.traits.neighbours import available_engines
+from muster.traits.aoa.neighbours import available_engines
 from tests.unit.traits.test_inspect import Run, decisions, element
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from rasterio.transform import Affine
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.model.step import StepContext
-from muster.traits.aoa import fit_aoa
+from muster.traits.aoa.aoa import fit_aoa
 from muster.traits.blocks import assign_blocks, assign_folds, choose_block_size
 from muster.traits.boosting import open_booster
 from muster.traits.bundle import Bundle, read_bundle

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from muster.traits.nearest.brute import search_rows
-from muster.traits.nearest.distance import (
+from muster.traits.aoa.nearest.brute import search_rows
+from muster.traits.aoa.nearest.distance import (
     GREATEST_NORM,
     TINY,
     block_slices,
@@ -16,8 +16,8 @@ from muster.traits.nearest.distance import (
     scale_to_one,
     squared_norms,
 )
-from muster.traits.nearest.engine import Neighbours
-from muster.traits.nearest.products import (
+from muster.traits.aoa.nearest.engine import Neighbours
+from muster.traits.aoa.nearest.products import (
     GROUP,
     PANEL,
     ROWS,
@@ -26,12 +26,12 @@ from muster.traits.nearest.products import (
     reduce_and_count_products,
     reduce_products,
 )
-from muster.traits.nearest.refine import count_doubtful, refine_nearest
-from muster.traits.nearest.rotation import plan_rotation
+from muster.traits.aoa.nearest.refine import count_doubtful, refine_nearest
+from muster.traits.aoa.nearest.rotation import plan_rotation
 
 if TYPE_CHECKING:
-    from muster.traits.nearest.distance import FloatArray, IntArray, Nearness
-    from muster.traits.nearest.rotation import Rotation
+    from muster.traits.aoa.nearest.distance import FloatArray, IntArray, Nearness
+    from muster.traits.aoa.nearest.rotation import Rotation
 
 _PANELS = 192 // PANEL
 _SPAN = 2**15

@@ -6,7 +6,7 @@ Here the product of a group of points and a panel of queries lives in vector reg
 the group's least value is stored.  NumPy cannot say that and numba's own vectoriser does not find
 it, so that the loop is given to LLVM with its vectors written out; LLVM fits them to the machine.
 
-Nothing here needs to be exact: :func:`muster.traits.nearest.distance.rounding_bound` covers any
+Nothing here needs to be exact: :func:`muster.traits.aoa.nearest.distance.rounding_bound` covers any
 order of the sums and fused multiplication.
 """
 
@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from muster.raster.kernels import kernel
 
 if TYPE_CHECKING:
-    from muster.traits.nearest.distance import FloatArray
+    from muster.traits.aoa.nearest.distance import FloatArray
 
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 Int32Array = np.ndarray[Any, np.dtype[np.int32]]

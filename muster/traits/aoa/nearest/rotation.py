@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from muster.traits.nearest.distance import FloatArray
+    from muster.traits.aoa.nearest.distance import FloatArray
 
 KEPT_VARIANCE = 0.99
 MOST_KEPT = 0.7

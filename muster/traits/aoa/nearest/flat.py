@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from muster.traits.nearest.blocks import BlockNeighbours
-from muster.traits.nearest.distance import (
+from muster.traits.aoa.nearest.blocks import BlockNeighbours
+from muster.traits.aoa.nearest.distance import (
     GREATEST_NORM,
     TINY,
     distances,
@@ -17,7 +17,7 @@ from muster.traits.nearest.distance import (
     squared_norms,
     sum_squares,
 )
-from muster.traits.nearest.engine import Neighbours
+from muster.traits.aoa.nearest.engine import Neighbours
 
 with warnings.catch_warnings():
     # SWIG's types have no __module__, of which Python 3.12 warns.
@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     import faiss
 
 if TYPE_CHECKING:
-    from muster.traits.nearest.distance import FloatArray, IntArray, Nearness
+    from muster.traits.aoa.nearest.distance import FloatArray, IntArray, Nearness
 
 CANDIDATES = 4
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from muster.traits.nearest.distance import block_slices
-from muster.traits.nearest.threads import map_blocks, single_threaded_blas
+from muster.traits.aoa.nearest.distance import block_slices
+from muster.traits.aoa.nearest.threads import map_blocks, single_threaded_blas
 
 if TYPE_CHECKING:
-    from muster.traits.nearest.distance import FloatArray, IntArray, Nearness
+    from muster.traits.aoa.nearest.distance import FloatArray, IntArray, Nearness
 
 
 class Neighbours(ABC):
@@ -49,7 +49,7 @@ class Neighbours(ABC):
         Returns
         -------
         ndarray, (query,), float64
-            As :func:`muster.traits.nearest.distance.distances` gives it, exactly 0 for a duplicate.
+            As :func:`muster.traits.aoa.nearest.distance.distances` gives it, exactly 0 for a duplicate.
         """
         return self._answer(queries, None)[0]
 

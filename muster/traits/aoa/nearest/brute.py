@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from muster.raster.kernels import kernel
-from muster.traits.nearest.distance import block_slices
-from muster.traits.nearest.engine import Neighbours
+from muster.traits.aoa.nearest.distance import block_slices
+from muster.traits.aoa.nearest.engine import Neighbours
 
 if TYPE_CHECKING:
-    from muster.traits.nearest.distance import FloatArray, IntArray, Nearness
+    from muster.traits.aoa.nearest.distance import FloatArray, IntArray, Nearness
 
 TILE = 64
 """Points whose sums stay in a core's nearest cache."""
@@ -34,7 +34,7 @@ def squared_distance(queries: FloatArray, i: int, points: FloatArray, j: int) ->
     Returns
     -------
     float
-        The square of what :func:`muster.traits.nearest.distance.distances` gives.
+        The square of what :func:`muster.traits.aoa.nearest.distance.distances` gives.
     """
     total = 0.0
     for k in range(points.shape[1]):

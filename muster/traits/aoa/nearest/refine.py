@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muster.raster.kernels import kernel
-from muster.traits.nearest.brute import squared_distance
-from muster.traits.nearest.distance import TINY
-from muster.traits.nearest.products import GROUP, PANEL, any_at_most
+from muster.traits.aoa.nearest.brute import squared_distance
+from muster.traits.aoa.nearest.distance import TINY
+from muster.traits.aoa.nearest.products import GROUP, PANEL, any_at_most
 
 if TYPE_CHECKING:
-    from muster.traits.nearest.distance import FloatArray
-    from muster.traits.nearest.products import Float32Array, Int32Array
+    from muster.traits.aoa.nearest.distance import FloatArray
+    from muster.traits.aoa.nearest.products import Float32Array, Int32Array
 
 
 @kernel
@@ -35,7 +35,7 @@ def highest_product(square: float, norm: float, greatest: float, scale: float, c
     scale : float
         By which points were multiplied for the products.
     c : float
-        By :func:`muster.traits.nearest.distance.rounding_bound`.
+        By :func:`muster.traits.aoa.nearest.distance.rounding_bound`.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def refine_nearest(
         Number of the point that the first group starts with.
     reduced : tuple of ndarray
         ``least``, ``smallest`` and ``best`` of
-        :func:`muster.traits.nearest.products.reduce_products`; ``best`` is spoilt.
+        :func:`muster.traits.aoa.nearest.products.reduce_products`; ``best`` is spoilt.
     norms : ndarray, (query,), float64
         |x|, scaled.
     bound : tuple of float

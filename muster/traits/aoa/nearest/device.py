@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from muster.errors import ConfigError
-from muster.traits.nearest.blocks import limit_products
-from muster.traits.nearest.brute import search_rows
-from muster.traits.nearest.distance import (
+from muster.traits.aoa.nearest.blocks import limit_products
+from muster.traits.aoa.nearest.brute import search_rows
+from muster.traits.aoa.nearest.distance import (
     GREATEST_NORM,
     TINY,
     block_slices,
@@ -24,11 +24,11 @@ from muster.traits.nearest.distance import (
     scale_to_one,
     squared_norms,
 )
-from muster.traits.nearest.engine import Neighbours
-from muster.traits.nearest.products import GROUP
+from muster.traits.aoa.nearest.engine import Neighbours
+from muster.traits.aoa.nearest.products import GROUP
 
 if TYPE_CHECKING:
-    from muster.traits.nearest.distance import FloatArray, IntArray, Nearness
+    from muster.traits.aoa.nearest.distance import FloatArray, IntArray, Nearness
 
 _SPAN = 2**13
 """Points that are multiplied together: with 4,096 queries 128 MiB of products."""
@@ -178,7 +178,7 @@ class ArrayNeighbours(Neighbours):
         return squares, counts
 
     def _highest(self, squares: FloatArray, norms: FloatArray) -> Any:
-        """As :func:`muster.traits.nearest.refine.highest_product`, for all queries."""
+        """As :func:`muster.traits.aoa.nearest.refine.highest_product`, for all queries."""
         greatest, scale, c = self._bound
         with np.errstate(over="ignore", invalid="ignore"):
             distance = scale * np.sqrt(squares)

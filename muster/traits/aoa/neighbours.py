@@ -15,17 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muster.errors import ConfigError
+from muster.traits.aoa.nearest.distance import BoolArray, FloatArray, IntArray, Nearness, distances
+from muster.traits.aoa.nearest.engine import Neighbours
+from muster.traits.aoa.nearest.pairs import PairSummary, summarise_pairs
+from muster.traits.aoa.nearest.threads import single_threaded_blas
 from muster.traits.engine_names import AOA_ENGINES
-from muster.traits.nearest.distance import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Nearness,
-    distances,
-)
-from muster.traits.nearest.engine import Neighbours
-from muster.traits.nearest.pairs import PairSummary, summarise_pairs
-from muster.traits.nearest.threads import single_threaded_blas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +81,7 @@ def available_engines() -> dict[str, str]:
     reasons: dict[str, str] = dict.fromkeys(AOA_ENGINES, "")
     if importlib.util.find_spec("faiss") is None:
         reasons["faiss"] = "faiss is not installed"
-    from muster.traits.nearest.device import find_cupy
+    from muster.traits.aoa.nearest.device import find_cupy
 
     reasons["cupy"] = find_cupy()[1]
     return reasons
@@ -217,21 +211,21 @@ def _time_sample(
 def _find_class(engine: str) -> type[Neighbours]:
     # Each is imported only where it is wanted: faiss and SciPy take half a second.
     if engine == "blocks":
-        from muster.traits.nearest.blocks import BlockNeighbours
+        from muster.traits.aoa.nearest.blocks import BlockNeighbours
 
         return BlockNeighbours
     if engine == "tree":
-        from muster.traits.nearest.tree import TreeNeighbours
+        from muster.traits.aoa.nearest.tree import TreeNeighbours
 
         return TreeNeighbours
     if engine == "faiss":
-        from muster.traits.nearest.flat import FlatNeighbours
+        from muster.traits.aoa.nearest.flat import FlatNeighbours
 
         return FlatNeighbours
     if engine == "cupy":
-        from muster.traits.nearest.device import ArrayNeighbours
+        from muster.traits.aoa.nearest.device import ArrayNeighbours
 
         return ArrayNeighbours
-    from muster.traits.nearest.brute import BruteNeighbours
+    from muster.traits.aoa.nearest.brute import BruteNeighbours
 
     return BruteNeighbours

@@ -18,8 +18,7 @@ import numpy as np
 from muster.errors import InvalidInput
 from muster.model.step import StepContext
 from muster.raster.grid import Band
-from muster.traits.bundle import read_bundle
-from muster.traits.neighbours import (
+from muster.traits.aoa.neighbours import (
     FloatArray,
     IntArray,
     Nearness,
@@ -30,6 +29,7 @@ from muster.traits.neighbours import (
     single_threaded_blas,
     summarise_pairs,
 )
+from muster.traits.bundle import read_bundle
 from muster.traits.stage import AOA_DESCRIPTION, StageRaster, write_stage
 from muster.traits.training_table import NEVER_HELD_OUT, read_training_table
 
@@ -173,7 +173,7 @@ def fit_aoa(
     threads : int
         Threads to learn with; pixels are asked about by whichever threads there are.
     engine : str
-        As :func:`muster.traits.neighbours.open_neighbours` takes it; no result depends on it.
+        As :func:`muster.traits.aoa.neighbours.open_neighbours` takes it; no result depends on it.
 
     Returns
     -------

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from scipy.spatial import cKDTree
 
-from muster.traits.nearest.brute import search_rows
-from muster.traits.nearest.distance import distances, squared_norms, sum_squares
-from muster.traits.nearest.engine import Neighbours
-from muster.traits.nearest.rotation import find_axes
+from muster.traits.aoa.nearest.brute import search_rows
+from muster.traits.aoa.nearest.distance import distances, squared_norms, sum_squares
+from muster.traits.aoa.nearest.engine import Neighbours
+from muster.traits.aoa.nearest.rotation import find_axes
 
 if TYPE_CHECKING:
-    from muster.traits.nearest.distance import FloatArray, IntArray, Nearness
+    from muster.traits.aoa.nearest.distance import FloatArray, IntArray, Nearness
 
 _DIRECT = 1e-6
 """Where rounding exceeds so much of the radius, a ball would hold too many points to pay."""

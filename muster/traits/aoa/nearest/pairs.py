@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muster.raster.kernels import kernel
-from muster.traits.nearest.brute import TILE, add_squares, pack_tiles
-from muster.traits.nearest.distance import block_slices
-from muster.traits.nearest.threads import map_blocks
+from muster.traits.aoa.nearest.brute import TILE, add_squares, pack_tiles
+from muster.traits.aoa.nearest.distance import block_slices
+from muster.traits.aoa.nearest.threads import map_blocks
 
 if TYPE_CHECKING:
-    from muster.traits.nearest.distance import FloatArray, IntArray
+    from muster.traits.aoa.nearest.distance import FloatArray, IntArray
 
 PAIR_ROWS = 64
 """Points whose distances are summed together; the sum's order is fixed by it."""

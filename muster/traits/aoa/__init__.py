@@ -1,0 +1,1 @@
+"""The area of applicability: dissimilarity index, threshold, and nearest training plots."""

@@ -1,1 +1,0 @@
-"""The engines that find nearest training plots; :mod:`muster.traits.neighbours` opens them."""
