@@ -23,11 +23,11 @@ from _side_by_side import describe_run, measure
 from rasterio.transform import Affine
 
 from muster.model.step import StepContext
-from muster.traits.bundle import BundleContents, write_bundle
+from muster.traits.bundle.bundle import BundleContents, write_bundle
+from muster.traits.bundle.training_table import TrainingTable
 from muster.traits.cov import calculate_cov_trait
 from muster.traits.predict import predict_trait
 from muster.traits.product import build_final_product_trait
-from muster.traits.training_table import TrainingTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -55,9 +55,9 @@ def traits() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 def import_(**options: Any) -> None:
     """Make a bundle of LightGBM models that were trained elsewhere."""
-    from muster.traits.bundle_location import locate_bundle
+    from muster.traits.bundle.location import locate_bundle
+    from muster.traits.bundle.transform import TargetTransform
     from muster.traits.import_models import ModelFiles, TrainingColumns, TraitLabel, import_models
-    from muster.traits.transform import TargetTransform
 
     facts = import_models(
         locate_bundle(options["output"], options["trait"]),

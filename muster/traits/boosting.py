@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import lightgbm
 
 from muster.errors import ConfigError
-from muster.traits.manifest import lightgbm_feature_name
+from muster.traits.bundle.manifest import lightgbm_feature_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from muster.traits.product_there import OLDER, ProductThere
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from muster.traits.bundle import Bundle
+    from muster.traits.bundle.bundle import Bundle
     from muster.traits.engine import EngineChoice
     from muster.traits.fingerprint import Fingerprint
     from muster.traits.params import InferParams

@@ -12,13 +12,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from muster.traits.manifest import MODEL_NAME, TRAINING_NAME, fold_name
+from muster.traits.bundle.manifest import MODEL_NAME, TRAINING_NAME, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from muster.traits.band_names import BandName
-    from muster.traits.bundle import Bundle
+    from muster.traits.bundle.bundle import Bundle
 
 METHODS: dict[BandName, str] = {
     "prediction": "lightgbm/1",

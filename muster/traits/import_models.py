@@ -16,13 +16,13 @@ import numpy as np
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
 from muster.traits.boosting import check_model_text, open_booster
-from muster.traits.bundle import BundleContents, write_bundle
+from muster.traits.bundle.bundle import BundleContents, write_bundle
+from muster.traits.bundle.manifest import lightgbm_feature_name, read_feature_names
+from muster.traits.bundle.training_table import TrainingTable
+from muster.traits.bundle.transform import NO_TRANSFORM, TargetTransform
 from muster.traits.importance import IMPORTANCE_METHOD, measure_importance, read_importance
-from muster.traits.manifest import lightgbm_feature_name, read_feature_names
 from muster.traits.plots import PlotTable, read_plots
 from muster.traits.train import measure_errors
-from muster.traits.training_table import TrainingTable
-from muster.traits.transform import NO_TRANSFORM, TargetTransform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,8 @@ from muster.raster.grid import check_same_grid
 from muster.raster.write.integrity import check_output_location
 from muster.traits.aoa_engine import choose_aoa_engine
 from muster.traits.band_names import BAND_ORDER, BandName
-from muster.traits.bundle import read_bundle
+from muster.traits.bundle.bundle import read_bundle
+from muster.traits.bundle.training_table import read_training_sample
 from muster.traits.decide import (
     TASK_OF_BAND,
     BandFound,
@@ -37,14 +38,13 @@ from muster.traits.fingerprint import fingerprint_band
 from muster.traits.params import InferParams
 from muster.traits.predictor_files import PredictorFiles, inspect_predictors
 from muster.traits.product_there import ProductThere, look_at_product
-from muster.traits.training_table import read_training_sample
 from muster.traits.trait_table import TraitRow, read_trait_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from muster.traits.bundle import Bundle
+    from muster.traits.bundle.bundle import Bundle
     from muster.traits.engine_names import PredictionEngine
 
 WORKFLOW = "trait_inference"

@@ -26,7 +26,7 @@ from muster.jobs.planning.params import (
     location_with,
 )
 from muster.locations import beside, fill_location
-from muster.traits.bundle_location import locate_bundle
+from muster.traits.bundle.location import locate_bundle
 from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
 from muster.traits.stac_collection import item_name
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from muster.model.step import StepContext
 from muster.raster.grid import Band
-from muster.traits.bundle import read_bundle
+from muster.traits.bundle.bundle import read_bundle
 from muster.traits.engine import load_model
 from muster.traits.engine_names import PredictionEngine  # noqa: TC001
 from muster.traits.stage import StageRaster, write_stage

@@ -25,7 +25,7 @@ from muster.raster.write.cog import CogFormat, write_cog
 from muster.raster.write.integrity import check_output_folder
 from muster.raster.write.packing import INT16_NODATA, Packing, plan_packing
 from muster.traits.band_names import BAND_ORDER
-from muster.traits.bundle import Bundle, read_bundle
+from muster.traits.bundle.bundle import Bundle, read_bundle
 from muster.traits.product_bands import Former, ProductBand, open_bands
 from muster.traits.product_there import (
     FINGERPRINTS_TAG,

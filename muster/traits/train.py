@@ -19,14 +19,14 @@ from muster.frozen import Frozen
 from muster.model.step import StepContext
 from muster.traits.blocks import assign_blocks, assign_folds, choose_block_size
 from muster.traits.boosting import choose_parameters, fit_booster, open_booster
-from muster.traits.bundle import BundleContents, write_bundle
-from muster.traits.bundle_location import locate_bundle
+from muster.traits.bundle.bundle import BundleContents, write_bundle
+from muster.traits.bundle.location import locate_bundle
+from muster.traits.bundle.manifest import MANIFEST_NAME
+from muster.traits.bundle.training_table import TrainingTable
+from muster.traits.bundle.transform import Kind, fit_transform
 from muster.traits.importance import IMPORTANCE_METHOD, measure_importance
-from muster.traits.manifest import MANIFEST_NAME
 from muster.traits.plot_predictors import PlotPredictors, PredictorSource, take_predictors
 from muster.traits.plots import Coordinates, PlotTable, read_plots
-from muster.traits.training_table import TrainingTable
-from muster.traits.transform import Kind, fit_transform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,7 +94,7 @@ def train_traits(
     traits : sequence of str
         Columns to train on.
     output : str
-        Where bundles go, as :func:`muster.traits.bundle_location.locate_bundle` reads it.
+        Where bundles go, as :func:`muster.traits.bundle.location.locate_bundle` reads it.
     source : PredictorSource
         Where the predictors come from.
     coordinates : Coordinates, optional

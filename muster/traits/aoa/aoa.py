@@ -29,9 +29,9 @@ from muster.traits.aoa.neighbours import (
     single_threaded_blas,
     summarise_pairs,
 )
-from muster.traits.bundle import read_bundle
+from muster.traits.bundle.bundle import read_bundle
+from muster.traits.bundle.training_table import NEVER_HELD_OUT, read_training_table
 from muster.traits.stage import AOA_DESCRIPTION, StageRaster, write_stage
-from muster.traits.training_table import NEVER_HELD_OUT, read_training_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

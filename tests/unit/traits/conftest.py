@@ -11,9 +11,9 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from muster.traits.bundle import BundleContents, write_bundle
-from muster.traits.training_table import TrainingTable
-from muster.traits.transform import NO_TRANSFORM, TargetTransform
+from muster.traits.bundle.bundle import BundleContents, write_bundle
+from muster.traits.bundle.training_table import TrainingTable
+from muster.traits.bundle.transform import NO_TRANSFORM, TargetTransform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

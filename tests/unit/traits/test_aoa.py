@@ -12,8 +12,8 @@ from muster.errors import InvalidInput
 from muster.model.step import StepContext
 from muster.traits.aoa.aoa import AreaOfApplicability, calculate_aoa_trait, fit_aoa
 from muster.traits.aoa.neighbours import effective_dimensions, open_neighbours, summarise_pairs
-from muster.traits.bundle import read_bundle
-from muster.traits.training_table import read_training_table
+from muster.traits.bundle.bundle import read_bundle
+from muster.traits.bundle.training_table import read_training_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,10 @@ import pytest
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
 from muster.storage.temporaries import temporary_sibling
-from muster.traits.bundle import BundleContents, read_bundle, write_bundle
-from muster.traits.manifest import lightgbm_feature_name, read_feature_names
-from muster.traits.training_table import TrainingTable, read_training_table
-from muster.traits.transform import TargetTransform
+from muster.traits.bundle.bundle import BundleContents, read_bundle, write_bundle
+from muster.traits.bundle.manifest import lightgbm_feature_name, read_feature_names
+from muster.traits.bundle.training_table import TrainingTable, read_training_table
+from muster.traits.bundle.transform import TargetTransform
 from tests.s3_server import empty_bucket
 
 PREDICTORS = ("mean temp", "NDRE.Sd")

@@ -13,8 +13,8 @@ import rasterio
 from muster.model.step import StepContext
 from muster.traits.aoa.aoa import AreaOfApplicability, calculate_aoa_trait, fit_aoa
 from muster.traits.aoa.neighbours import open_neighbours
-from muster.traits.bundle import BundleContents, write_bundle
-from muster.traits.training_table import TrainingTable
+from muster.traits.bundle.bundle import BundleContents, write_bundle
+from muster.traits.bundle.training_table import TrainingTable
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference" / "aoa" / "cookfarm"
 

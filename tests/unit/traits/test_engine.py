@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from muster.errors import ConfigError, InvalidInput
-from muster.traits.engine import choose_prediction_engine, load_model, prefer
-from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
-from muster.traits.quantised import BLOCK_PIXELS, compile_ensemble
-from muster.traits.training_table import (
+from muster.traits.bundle.training_table import (
     TrainingTable,
     read_training_sample,
     render_training_table,
 )
+from muster.traits.engine import choose_prediction_engine, load_model, prefer
+from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
+from muster.traits.quantised import BLOCK_PIXELS, compile_ensemble
 from muster.traits.trees import read_trees
 
 if TYPE_CHECKING:

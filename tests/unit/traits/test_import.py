@@ -13,10 +13,10 @@ import pytest
 
 from muster.errors import InvalidInput, MissingInput
 from muster.traits.aoa.aoa import fit_aoa
-from muster.traits.bundle import read_bundle
+from muster.traits.bundle.bundle import read_bundle
+from muster.traits.bundle.training_table import read_training_table
+from muster.traits.bundle.transform import TargetTransform
 from muster.traits.import_models import ModelFiles, TrainingColumns, TraitLabel, import_models
-from muster.traits.training_table import read_training_table
-from muster.traits.transform import TargetTransform
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.model.plan import Decision, Plan, PlannedElement
 from muster.model.step import StepContext, call_step, load_step
-from muster.traits.bundle import read_bundle
+from muster.traits.bundle.bundle import read_bundle
 from muster.traits.fingerprint import METHODS, fingerprint_band
 from muster.traits.inspect import inspect_traits
 from muster.traits.predictor_files import inspect_predictors

@@ -3,7 +3,7 @@ import pytest
 from sklearn.preprocessing import PowerTransformer
 
 from muster.errors import InvalidInput
-from muster.traits.transform import TargetTransform, fit_transform
+from muster.traits.bundle.transform import TargetTransform, fit_transform
 
 VALUES = np.array([-3.5, -0.2, 0.0, 0.4, 2.0, 117.0])
 

@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
 from muster.frozen import Frozen
-from muster.traits.training_table import RESERVED_COLUMNS
-from muster.traits.transform import TargetTransform
+from muster.traits.bundle.training_table import RESERVED_COLUMNS
+from muster.traits.bundle.transform import TargetTransform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 import muster
 from muster import storage
 from muster.errors import InvalidInput
-from muster.traits.manifest import (
+from muster.traits.bundle.manifest import (
     MANIFEST_NAME,
     MODEL_NAME,
     TRAINING_NAME,
@@ -32,8 +32,8 @@ from muster.traits.manifest import (
     read_feature_names,
     read_manifest,
 )
-from muster.traits.training_table import TrainingTable, render_training_table
-from muster.traits.transform import NO_TRANSFORM, TargetTransform
+from muster.traits.bundle.training_table import TrainingTable, render_training_table
+from muster.traits.bundle.transform import NO_TRANSFORM, TargetTransform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

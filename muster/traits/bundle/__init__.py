@@ -1,0 +1,1 @@
+"""A trained trait: models, training table and manifest, as one folder."""
