@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from muster.traits.comparison import (
+    from muster.traits.compare.comparison import (
         ClassComparison,
         Comparison,
         ProductFacts,
@@ -39,8 +39,8 @@ def compare_and_tell(a: str, b: str, output: str | None, *, as_json: bool) -> No
     as_json : bool
         One JSON document instead of text.
     """
-    from muster.traits.compare import compare_products
-    from muster.traits.compare_picture import draw_comparison
+    from muster.traits.compare.compare import compare_products
+    from muster.traits.compare.picture import draw_comparison
 
     if output is None and not as_json:
         output = name_picture(a, b)
@@ -110,7 +110,7 @@ def print_comparison(
 
 def render_comparison(found: Comparison) -> list[str]:
     """Render a comparison as lines for people."""
-    from muster.traits.comparison import ClassComparison, ValueComparison
+    from muster.traits.compare.comparison import ClassComparison, ValueComparison
 
     lines = [
         f"A     {_render_product(found.a)}",

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import rasterio
 
-from muster.traits.compare import compare_products
-from muster.traits.comparison import ClassComparison, ValueComparison
+from muster.traits.compare.compare import compare_products
+from muster.traits.compare.comparison import ClassComparison, ValueComparison
 from tests.products import GRID, NODATA, OLDER, OURS, UNITS, FloatArray, Made, make_product
 
 if TYPE_CHECKING:
-    from muster.traits.comparison import Comparison
+    from muster.traits.compare.comparison import Comparison
 
 
 def expect_values(a: FloatArray, b: FloatArray) -> dict[str, Any]:

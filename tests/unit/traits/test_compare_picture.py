@@ -19,7 +19,7 @@ from muster.raster.compare.difference_picture import difference_limit
 from muster.raster.grid import Band, Grid
 from muster.raster.panels import Picture, draw_panels, save_figure
 from muster.raster.write.cog import CogFormat, write_cog
-from muster.traits.compare_picture import draw_comparison
+from muster.traits.compare.picture import draw_comparison
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from muster.errors import InvalidInput, MissingInput, MusterError
-from muster.traits.compare import compare_products
+from muster.traits.compare.compare import compare_products
 from tests.products import GRID, OURS, UNITS, make_product
 
 

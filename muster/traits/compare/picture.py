@@ -1,7 +1,7 @@
 """Two products side by side and what lies between them, for the eye: A, B, B − A.
 
 Drawn from overviews, so that products of any size cost the same; the numbers
-(:mod:`muster.traits.compare`) come from every pixel, a picture from averages of them.
+(:mod:`muster.traits.compare.compare`) come from every pixel, a picture from averages of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from muster.raster.gdal import gdal_environment
 from muster.raster.panels import Category, Picture, draw_panels, save_figure
 from muster.raster.windows import plan_memory
 from muster.raster.write.integrity import check_output_folder
-from muster.traits.compare import common_bands, open_pair
+from muster.traits.compare.compare import common_bands, open_pair
 from muster.traits.open_product import UNREADABLE
 from muster.traits.quicklook import APPLICABILITY
 from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION
@@ -44,14 +44,14 @@ def draw_comparison(a: str, b: str, picture: Path) -> None:
     Parameters
     ----------
     a, b : str
-        URIs of products that :func:`muster.traits.compare.compare_products` compares.
+        URIs of products that :func:`muster.traits.compare.compare.compare_products` compares.
     picture : Path
         The PNG; the same products under the same URIs give the same bytes.
 
     Raises
     ------
     InvalidInput, MissingInput, Transient
-        As :func:`muster.traits.compare.compare_products`, and when the PNG cannot be written.
+        As :func:`muster.traits.compare.compare.compare_products`, and when the PNG cannot be written.
     """
     check_output_folder(picture)
     with gdal_environment(1, plan_memory(None).cache_mib), open_pair(a, b) as pair:

@@ -20,7 +20,7 @@ from muster.raster.gdal import gdal_environment
 from muster.raster.grid import check_same_grid
 from muster.raster.windows import MIB, WindowPlan, plan_memory, plan_windows
 from muster.traits.band_names import BAND_ORDER, BandName
-from muster.traits.comparison import (
+from muster.traits.compare.comparison import (
     Alike,
     BandComparison,
     ClassComparison,
