@@ -141,10 +141,10 @@ def import_(**options: Any) -> None:
 def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None:
     """Train a model bundle for each trait, from a table of plots."""
     from muster.model.step import StepContext
+    from muster.traits.plan.trait_table import read_trait_table
     from muster.traits.plot_predictors import PredictorSource
     from muster.traits.plots import Coordinates
     from muster.traits.train import TrainSettings, train_traits
-    from muster.traits.trait_table import read_trait_table
 
     wanted = [*named, *more]
     rows = read_trait_table(options["trait_table"]) if options["trait_table"] else {}

@@ -27,7 +27,7 @@ from muster.errors import ConfigError
 
 STEPS: dict[str, str] = {
     "site.probe": "muster.doctor.probe_step:probe_environment",
-    "traits.inspect": "muster.traits.inspect:inspect_traits",
+    "traits.inspect": "muster.traits.plan.inspect:inspect_traits",
     "traits.predict": "muster.traits.predict:predict_trait",
     "traits.cov": "muster.traits.cov:calculate_cov_trait",
     "traits.aoa": "muster.traits.aoa.aoa:calculate_aoa_trait",

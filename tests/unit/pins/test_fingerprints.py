@@ -15,7 +15,7 @@ import pytest
 from muster.model.step import load_step
 from muster.traits.bundle.bundle import Bundle
 from muster.traits.bundle.transform import TargetTransform
-from muster.traits.fingerprint import fingerprint_band
+from muster.traits.plan.fingerprint import fingerprint_band
 from tests.unit.pins.golden_files import check_literal
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.model.plan import Decision, Plan, PlannedElement
 from muster.model.step import StepContext, call_step, load_step
 from muster.traits.bundle.bundle import read_bundle
-from muster.traits.fingerprint import METHODS, fingerprint_band
-from muster.traits.inspect import inspect_traits
-from muster.traits.predictor_files import inspect_predictors
+from muster.traits.plan.fingerprint import METHODS, fingerprint_band
+from muster.traits.plan.inspect import inspect_traits
+from muster.traits.plan.predictor_files import inspect_predictors
 from tests.unit.traits.conftest import make_values, write_raster
 
 if TYPE_CHECKING:

@@ -266,7 +266,8 @@ def test_gpu_engine_is_taken_where_the_step_has_one_and_refused_where_there_is_n
     assert element(plan, "traits.aoa").inputs["engine"] == "cupy"
     assert "2 GPUs" in element(plan, "traits.aoa").reason
     monkeypatch.setattr(
-        "muster.traits.aoa_engine.probe_engines", lambda *_: [("cupy", 0.01), ("blocks", 99.0)]
+        "muster.traits.plan.choose_aoa_engine.probe_engines",
+        lambda *_: [("cupy", 0.01), ("blocks", 99.0)],
     )
     assert element(run.plan(), "traits.aoa").inputs["engine"] == "blocks"
     monkeypatch.undo()

@@ -1,6 +1,6 @@
 """What a trait needs: for each band and the product a decision and its reason, and nothing else.
 
-Pure: what is there was looked at before (:mod:`muster.traits.inspect`).  A band is kept where it
+Pure: what is there was looked at before (:mod:`muster.traits.plan.inspect`).  A band is kept where it
 lies, as a stage raster or in the product; any band that is made ends in a new product, and a
 product never holds bands of different models side by side.
 """
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from muster.traits.bundle.bundle import Bundle
     from muster.traits.engine import EngineChoice
-    from muster.traits.fingerprint import Fingerprint
     from muster.traits.params import InferParams
+    from muster.traits.plan.fingerprint import Fingerprint
 
 TASK_OF_BAND: dict[BandName, Task] = {"prediction": "predict", "cov": "cov", "aoa": "aoa"}
 

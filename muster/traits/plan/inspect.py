@@ -18,11 +18,14 @@ from muster.model.plan import Decision, Plan, PlannedElement, count_decisions
 from muster.model.step import StepContext
 from muster.raster.grid import check_same_grid
 from muster.raster.write.integrity import check_output_location
-from muster.traits.aoa_engine import choose_aoa_engine
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.bundle.training_table import read_training_sample
-from muster.traits.decide import (
+from muster.traits.engine import EngineChoice, choose_prediction_engine, load_model
+from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
+from muster.traits.params import InferParams
+from muster.traits.plan.choose_aoa_engine import choose_aoa_engine
+from muster.traits.plan.decide import (
     TASK_OF_BAND,
     BandFound,
     TraitFound,
@@ -32,13 +35,10 @@ from muster.traits.decide import (
     plan_trait,
     refuse_trait,
 )
-from muster.traits.engine import EngineChoice, choose_prediction_engine, load_model
-from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
-from muster.traits.fingerprint import fingerprint_band
-from muster.traits.params import InferParams
-from muster.traits.predictor_files import PredictorFiles, inspect_predictors
+from muster.traits.plan.fingerprint import fingerprint_band
+from muster.traits.plan.predictor_files import PredictorFiles, inspect_predictors
+from muster.traits.plan.trait_table import TraitRow, read_trait_table
 from muster.traits.product_there import ProductThere, look_at_product
-from muster.traits.trait_table import TraitRow, read_trait_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""Looking at bundles, predictors and products, and deciding which bands are computed."""
