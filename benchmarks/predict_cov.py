@@ -28,8 +28,8 @@ from muster.model.step import StepContext
 from muster.raster.predictors import open_predictors
 from muster.traits.bundle.bundle import BundleContents, read_bundle, write_bundle
 from muster.traits.bundle.training_table import TrainingTable
-from muster.traits.cov import calculate_cov_trait
-from muster.traits.predict import predict_trait
+from muster.traits.predicting.cov import calculate_cov_trait
+from muster.traits.predicting.predict import predict_trait
 
 PLOTS = 20_000
 EPSILON = 1e-6

@@ -25,8 +25,8 @@ from rasterio.transform import Affine
 from muster.model.step import StepContext
 from muster.traits.bundle.bundle import BundleContents, write_bundle
 from muster.traits.bundle.training_table import TrainingTable
-from muster.traits.cov import calculate_cov_trait
-from muster.traits.predict import predict_trait
+from muster.traits.predicting.cov import calculate_cov_trait
+from muster.traits.predicting.predict import predict_trait
 from muster.traits.product import build_final_product_trait
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from muster.errors import ConfigError
 STEPS: dict[str, str] = {
     "site.probe": "muster.doctor.probe_step:probe_environment",
     "traits.inspect": "muster.traits.plan.inspect:inspect_traits",
-    "traits.predict": "muster.traits.predict:predict_trait",
-    "traits.cov": "muster.traits.cov:calculate_cov_trait",
+    "traits.predict": "muster.traits.predicting.predict:predict_trait",
+    "traits.cov": "muster.traits.predicting.cov:calculate_cov_trait",
     "traits.aoa": "muster.traits.aoa.aoa:calculate_aoa_trait",
     "traits.build": "muster.traits.product:build_final_product_trait",
     "resampling.inspect": "muster.resampling.plan.inspect:inspect_datasets",

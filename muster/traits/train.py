@@ -18,7 +18,6 @@ from muster.errors import ConfigError, InvalidInput, MusterError
 from muster.frozen import Frozen
 from muster.model.step import StepContext
 from muster.traits.blocks import assign_blocks, assign_folds, choose_block_size
-from muster.traits.boosting import choose_parameters, fit_booster, open_booster
 from muster.traits.bundle.bundle import BundleContents, write_bundle
 from muster.traits.bundle.location import locate_bundle
 from muster.traits.bundle.manifest import MANIFEST_NAME
@@ -27,6 +26,7 @@ from muster.traits.bundle.transform import Kind, fit_transform
 from muster.traits.importance import IMPORTANCE_METHOD, measure_importance
 from muster.traits.plot_predictors import PlotPredictors, PredictorSource, take_predictors
 from muster.traits.plots import Coordinates, PlotTable, read_plots
+from muster.traits.predicting.boosting import choose_parameters, fit_booster, open_booster
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -55,7 +55,7 @@ def run(code: str, blocked: tuple[str, ...], *arguments: str, home: Path) -> Non
 def test_muster_is_importable_without_airflow(tmp_path: Path) -> None:
     names = modules("muster")
     assert "muster.jobs.supervision.supervisor" in names
-    assert "muster.traits.predict" in names
+    assert "muster.traits.predicting.predict" in names
     run(IMPORT, ("airflow",), *names, home=tmp_path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from muster.traits.aoa.aoa import check_training, scale_predictors
 from muster.traits.aoa.neighbours import choose_engine, probe_engines
-from muster.traits.engine import EngineChoice, prefer
+from muster.traits.predicting.engine import EngineChoice, prefer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

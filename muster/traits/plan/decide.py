@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from muster.traits.bundle.bundle import Bundle
-    from muster.traits.engine import EngineChoice
     from muster.traits.params import InferParams
     from muster.traits.plan.fingerprint import Fingerprint
+    from muster.traits.predicting.engine import EngineChoice
 
 TASK_OF_BAND: dict[BandName, Task] = {"prediction": "predict", "cov": "cov", "aoa": "aoa"}
 

@@ -21,7 +21,6 @@ from muster.raster.write.integrity import check_output_location
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.bundle.training_table import read_training_sample
-from muster.traits.engine import EngineChoice, choose_prediction_engine, load_model
 from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
 from muster.traits.params import InferParams
 from muster.traits.plan.choose_aoa_engine import choose_aoa_engine
@@ -38,6 +37,7 @@ from muster.traits.plan.decide import (
 from muster.traits.plan.fingerprint import fingerprint_band
 from muster.traits.plan.predictor_files import PredictorFiles, inspect_predictors
 from muster.traits.plan.trait_table import TraitRow, read_trait_table
+from muster.traits.predicting.engine import EngineChoice, choose_prediction_engine, load_model
 from muster.traits.product_there import ProductThere, look_at_product
 
 if TYPE_CHECKING:

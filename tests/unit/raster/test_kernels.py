@@ -19,7 +19,7 @@ PACKAGE = Path(muster.__file__).parent
 CALL = """
 import numpy as np
 from muster.raster.kernels import kernel
-from muster.traits.quantised import compile_ensemble, _rank
+from muster.traits.predicting.quantised import compile_ensemble, _rank
 ranks = np.zeros((1, 2), np.uint8)
 _rank(np.array([[0.5], [3.0]]), np.array([[1.0, np.inf]]), ranks)
 assert ranks.tolist() == [[0, 1]]

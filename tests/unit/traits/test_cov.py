@@ -18,7 +18,7 @@ from muster.model.step import StepContext
 from muster.raster.predictors import PredictorStack
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.bundle.transform import TargetTransform
-from muster.traits.cov import calculate_cov_trait, coefficient_of_variation
+from muster.traits.predicting.cov import calculate_cov_trait, coefficient_of_variation
 from tests.hypothesis_profiles import examples
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from muster.traits.bundle.training_table import (
     read_training_sample,
     render_training_table,
 )
-from muster.traits.engine import choose_prediction_engine, load_model, prefer
 from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
-from muster.traits.quantised import BLOCK_PIXELS, compile_ensemble
-from muster.traits.trees import read_trees
+from muster.traits.predicting.engine import choose_prediction_engine, load_model, prefer
+from muster.traits.predicting.quantised import BLOCK_PIXELS, compile_ensemble
+from muster.traits.predicting.trees import read_trees
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,7 +224,7 @@ def test_an_engine_that_answers_otherwise_is_never_chosen(
     path = tmp_path / "model.txt"
     path.write_text(train(values, target))
     monkeypatch.setattr(
-        "muster.traits.quantised.Ensemble.predict", lambda _, v: np.zeros(len(v)) + 1e-9
+        "muster.traits.predicting.quantised.Ensemble.predict", lambda _, v: np.zeros(len(v)) + 1e-9
     )
     choice = choose_prediction_engine([path], values, 10**9)
     assert choice.engine == "lightgbm"

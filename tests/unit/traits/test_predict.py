@@ -15,8 +15,8 @@ from muster.errors import ConfigError, InvalidInput, MissingInput, MusterError
 from muster.model.step import StepContext
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.bundle.transform import TargetTransform
-from muster.traits.engine import load_model
-from muster.traits.predict import predict_trait
+from muster.traits.predicting.engine import load_model
+from muster.traits.predicting.predict import predict_trait
 
 if TYPE_CHECKING:
     from collections.abc import Callable

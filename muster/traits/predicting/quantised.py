@@ -21,12 +21,12 @@ import numpy as np
 
 from muster.errors import ConfigError, InvalidInput
 from muster.raster.kernels import kernel
-from muster.traits.trees import read_trees
+from muster.traits.predicting.trees import read_trees
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from muster.traits.trees import Tree
+    from muster.traits.predicting.trees import Tree
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 AnyArray = np.ndarray[Any, Any]

@@ -15,8 +15,8 @@ import lightgbm
 import numpy as np
 
 from muster.errors import ConfigError, InvalidInput
-from muster.traits.boosting import check_model_text
 from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
+from muster.traits.predicting.boosting import check_model_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +106,7 @@ def load_model(
             expected="a regression with one value a pixel",
         )
     if engine == "quantised":
-        from muster.traits.quantised import compile_ensemble
+        from muster.traits.predicting.quantised import compile_ensemble
 
         return compile_ensemble(text, predictors).predict
 

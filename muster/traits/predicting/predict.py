@@ -10,8 +10,8 @@ import numpy as np
 from muster.model.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.bundle.bundle import read_bundle
-from muster.traits.engine import load_model
 from muster.traits.engine_names import PredictionEngine  # noqa: TC001
+from muster.traits.predicting.engine import load_model
 from muster.traits.stage import StageRaster, write_stage
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]

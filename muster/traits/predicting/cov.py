@@ -16,8 +16,8 @@ from muster.errors import ConfigError, InvalidInput
 from muster.model.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.bundle.bundle import read_bundle
-from muster.traits.engine import load_model
 from muster.traits.engine_names import PredictionEngine  # noqa: TC001
+from muster.traits.predicting.engine import load_model
 from muster.traits.stage import COV_DESCRIPTION, StageRaster, write_stage
 
 if TYPE_CHECKING:

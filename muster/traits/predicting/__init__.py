@@ -1,0 +1,1 @@
+"""Predicting a trait and its variation over an ensemble, by several engines."""
