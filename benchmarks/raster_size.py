@@ -27,7 +27,7 @@ from muster.traits.bundle.bundle import BundleContents, write_bundle
 from muster.traits.bundle.training_table import TrainingTable
 from muster.traits.predicting.cov import calculate_cov_trait
 from muster.traits.predicting.predict import predict_trait
-from muster.traits.product import build_final_product_trait
+from muster.traits.product.build import build_final_product_trait
 
 if TYPE_CHECKING:
     from collections.abc import Callable

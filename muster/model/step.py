@@ -31,7 +31,7 @@ STEPS: dict[str, str] = {
     "traits.predict": "muster.traits.predicting.predict:predict_trait",
     "traits.cov": "muster.traits.predicting.cov:calculate_cov_trait",
     "traits.aoa": "muster.traits.aoa.aoa:calculate_aoa_trait",
-    "traits.build": "muster.traits.product:build_final_product_trait",
+    "traits.build": "muster.traits.product.build:build_final_product_trait",
     "resampling.inspect": "muster.resampling.plan.inspect:inspect_datasets",
     "resampling.resample": "muster.resampling.resample:resample_dataset",
     "resampling.merge": "muster.resampling.merging.merge:merge_layers",

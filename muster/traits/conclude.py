@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from muster.report.write import write_report
+from muster.traits.product.stac_collection import write_collection
 from muster.traits.report import tell_unseen
-from muster.traits.stac_collection import write_collection
 
 if TYPE_CHECKING:
     from muster.jobs.runs.verdict import Verdict

@@ -28,7 +28,7 @@ from muster.jobs.planning.params import (
 from muster.locations import beside, fill_location
 from muster.traits.bundle.location import locate_bundle
 from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
-from muster.traits.stac_collection import item_name
+from muster.traits.product.stac_collection import item_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,7 +28,7 @@ from muster.traits.compare.comparison import (
     ProductFacts,
     ValueComparison,
 )
-from muster.traits.open_product import OpenProduct, open_product
+from muster.traits.product.open_product import OpenProduct, open_product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,15 +17,15 @@ from muster.raster.panels import Category, Picture, draw_panels, save_figure
 from muster.raster.windows import plan_memory
 from muster.raster.write.integrity import check_output_folder
 from muster.traits.compare.compare import common_bands, open_pair
-from muster.traits.open_product import UNREADABLE
-from muster.traits.quicklook import APPLICABILITY
+from muster.traits.product.open_product import UNREADABLE
+from muster.traits.product.quicklook import APPLICABILITY
 from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.traits.band_names import BandName
-    from muster.traits.open_product import OpenProduct
+    from muster.traits.product.open_product import OpenProduct
 
 CHANGES = (
     Category("outside both", "#ecd3b4"),

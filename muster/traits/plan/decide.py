@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from muster.model.plan import Decision, PlannedElement
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.params import Task
-from muster.traits.product_there import OLDER, ProductThere
+from muster.traits.product.existing import OLDER, ProductThere
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

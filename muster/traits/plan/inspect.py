@@ -38,7 +38,7 @@ from muster.traits.plan.fingerprint import fingerprint_band
 from muster.traits.plan.predictor_files import PredictorFiles, inspect_predictors
 from muster.traits.plan.trait_table import TraitRow, read_trait_table
 from muster.traits.predicting.engine import EngineChoice, choose_prediction_engine, load_model
-from muster.traits.product_there import ProductThere, look_at_product
+from muster.traits.product.existing import ProductThere, look_at_product
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ import pytest
 
 from muster.jobs.planning.workflow import WORKFLOWS
 from muster.traits.band_names import recognise_bands
-from muster.traits.product_there import held_bands
+from muster.traits.product.existing import held_bands
 from tests.unit.pins.golden_files import check_literal
 
 USER = "is the name of users' files and tables, which a later run looks for"

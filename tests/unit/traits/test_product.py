@@ -21,7 +21,7 @@ from muster.model.step import StepContext
 from muster.raster.grid import Band, Grid
 from muster.raster.write.cog import CogFormat, write_cog
 from muster.traits.bundle.bundle import read_bundle
-from muster.traits.product import build_final_product_trait
+from muster.traits.product.build import build_final_product_trait
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from rasterio.transform import Affine
 from muster.errors import InvalidInput
 from muster.raster.grid import Band, Grid
 from muster.raster.write.cog import CogFormat, write_cog
-from muster.traits.quicklook import draw_quicklook, read_pictures
+from muster.traits.product.quicklook import draw_quicklook, read_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,9 +26,15 @@ from referencing.jsonschema import DRAFT7
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.raster.grid import Band, Grid
 from muster.raster.write.cog import CogFormat, write_cog
-from muster.traits.product import FINGERPRINTS_TAG, build_final_product_trait
-from muster.traits.stac import INTERVAL_TAG, TRAIT_SET_TAG, ProductFacts, make_item, write_item
-from muster.traits.stac_collection import decode_href, read_items, render_stac
+from muster.traits.product.build import FINGERPRINTS_TAG, build_final_product_trait
+from muster.traits.product.stac import (
+    INTERVAL_TAG,
+    TRAIT_SET_TAG,
+    ProductFacts,
+    make_item,
+    write_item,
+)
+from muster.traits.product.stac_collection import decode_href, read_items, render_stac
 
 if TYPE_CHECKING:
     from collections.abc import Callable

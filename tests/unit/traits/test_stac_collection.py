@@ -17,8 +17,8 @@ from referencing.jsonschema import DRAFT7
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
-from muster.traits import stac_collection
-from muster.traits.stac_collection import (
+from muster.traits.product import stac_collection
+from muster.traits.product.stac_collection import (
     decode_href,
     encode_href,
     item_name,
@@ -354,7 +354,7 @@ def test_an_item_is_read_and_what_is_none_is_refused(folder: str) -> None:
 
 def test_needs_no_compute_library() -> None:
     code = (
-        "import sys, muster.traits.stac_collection as module\n"
+        "import sys, muster.traits.product.stac_collection as module\n"
         "heavy = {'numpy', 'rasterio', 'pyproj', 'pystac', 'scipy', 'matplotlib', 'lightgbm'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )

@@ -16,7 +16,7 @@ from muster.raster.grid import Band
 from muster.traits.aoa.aoa import calculate_aoa_trait
 from muster.traits.predicting.cov import calculate_cov_trait
 from muster.traits.predicting.predict import predict_trait
-from muster.traits.product import build_final_product_trait
+from muster.traits.product.build import build_final_product_trait
 from muster.traits.stage import StageRaster, write_stage
 from tests.unit.traits.conftest import NAMES
 

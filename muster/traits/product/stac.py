@@ -26,7 +26,7 @@ from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.grid import Grid
 from muster.storage.files import os_errors_at
 from muster.traits.params import InferParams
-from muster.traits.stac_collection import (
+from muster.traits.product.stac_collection import (
     COLLECTION_NAME,
     PRODUCT_TYPE,
     QUICKLOOK_TYPE,
@@ -110,7 +110,7 @@ def make_item(product: Path, quicklook: Path | None, about: ProductFacts) -> dic
     Parameters
     ----------
     product : Path
-        A COG as :mod:`muster.traits.product` writes it; only its header is looked at, and all of
+        A COG as :mod:`muster.traits.product.build` writes it; only its header is looked at, and all of
         it hashed.
     quicklook : Path or None
         Its picture, a PNG.

@@ -26,16 +26,16 @@ from muster.raster.write.integrity import check_output_folder
 from muster.raster.write.packing import INT16_NODATA, Packing, plan_packing
 from muster.traits.band_names import BAND_ORDER
 from muster.traits.bundle.bundle import Bundle, read_bundle
-from muster.traits.product_bands import Former, ProductBand, open_bands
-from muster.traits.product_there import (
+from muster.traits.product.existing import (
     FINGERPRINTS_TAG,
     LABEL_TAGS,
     MADE_FROM_TAG,
     OLDER,
     TAGS_SHA256_TAG,
 )
-from muster.traits.quicklook import draw_quicklook
-from muster.traits.stac import ProductFacts, make_item, write_item
+from muster.traits.product.product_bands import Former, ProductBand, open_bands
+from muster.traits.product.quicklook import draw_quicklook
+from muster.traits.product.stac import ProductFacts, make_item, write_item
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

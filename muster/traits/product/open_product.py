@@ -19,7 +19,7 @@ from muster.raster.compare.difference import WindowValues
 from muster.raster.gdal import open_raster
 from muster.raster.grid import Grid, Window
 from muster.traits.band_names import BandName, ProductBands, recognise_bands
-from muster.traits.product_there import FINGERPRINTS_TAG
+from muster.traits.product.existing import FINGERPRINTS_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

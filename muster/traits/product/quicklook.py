@@ -11,7 +11,7 @@ from muster.raster.band_values import LONGEST_SIDE_PX, Extent, extent_of, read_d
 from muster.raster.gdal import open_raster
 from muster.raster.panels import Category, Picture, draw_panels, save_figure
 from muster.raster.write.integrity import check_output_folder
-from muster.traits.open_product import UNREADABLE
+from muster.traits.product.open_product import UNREADABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ def draw_quicklook(product: Path, quicklook: Path, title: str) -> None:
     Parameters
     ----------
     product : Path
-        A product as :mod:`muster.traits.product` writes it.
+        A product as :mod:`muster.traits.product.build` writes it.
     quicklook : Path
         The PNG; the same product gives the same bytes.
     title : str

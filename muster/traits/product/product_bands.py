@@ -1,7 +1,7 @@
 """Where the bands of a product come from: stage rasters, or the product that is there already.
 
 A band that the former product holds is taken over number by number, so that it stays the same to
-the bit.  What is stored in another way is read as :mod:`muster.traits.open_product` reads it, which
+the bit.  What is stored in another way is read as :mod:`muster.traits.product.open_product` reads it, which
 turns the masks of the older kind round: they say 1 for outside.
 """
 
@@ -19,8 +19,8 @@ from muster.raster.gdal import GDAL_ERRORS, explain_read_error, open_raster
 from muster.raster.grid import Band, Grid, Window, check_same_grid
 from muster.raster.write.packing import CLASS_PACKING, COV_PACKING, INT16_NODATA, Packing
 from muster.traits.band_names import BAND_ORDER, BandName
-from muster.traits.open_product import OpenProduct, open_product
-from muster.traits.product_there import OLDER, held_bands
+from muster.traits.product.existing import OLDER, held_bands
+from muster.traits.product.open_product import OpenProduct, open_product
 from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION, FINGERPRINT_TAG
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.grid import Grid
 from muster.raster.write.integrity import check_whole
 from muster.traits.band_names import BandName, ProductBands, recognise_bands
-from muster.traits.stac_collection import read_item
+from muster.traits.product.stac_collection import read_item
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -207,7 +207,7 @@ def make_collection(
     Parameters
     ----------
     items : mapping of str to mapping
-        File name → item, as :func:`muster.traits.stac.make_item` makes them; at least one.
+        File name → item, as :func:`muster.traits.product.stac.make_item` makes them; at least one.
     title, description : str, optional
         By default they name the trait sets.
     license_id : str

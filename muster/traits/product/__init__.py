@@ -1,0 +1,1 @@
+"""The map of a trait: its bands, its file, its catalogue."""
