@@ -57,7 +57,12 @@ def import_(**options: Any) -> None:
     """Make a bundle of LightGBM models that were trained elsewhere."""
     from muster.traits.bundle.location import locate_bundle
     from muster.traits.bundle.transform import TargetTransform
-    from muster.traits.import_models import ModelFiles, TrainingColumns, TraitLabel, import_models
+    from muster.traits.training.import_models import (
+        ModelFiles,
+        TrainingColumns,
+        TraitLabel,
+        import_models,
+    )
 
     facts = import_models(
         locate_bundle(options["output"], options["trait"]),
@@ -142,9 +147,9 @@ def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None
     """Train a model bundle for each trait, from a table of plots."""
     from muster.model.step import StepContext
     from muster.traits.plan.trait_table import read_trait_table
-    from muster.traits.plot_predictors import PredictorSource
-    from muster.traits.plots import Coordinates
-    from muster.traits.train import TrainSettings, train_traits
+    from muster.traits.training.plot_predictors import PredictorSource
+    from muster.traits.training.plots import Coordinates
+    from muster.traits.training.train import TrainSettings, train_traits
 
     wanted = [*named, *more]
     rows = read_trait_table(options["trait_table"]) if options["trait_table"] else {}

@@ -156,7 +156,7 @@ def read_bands(predictors: Sequence[str]) -> tuple[str, ...]:
     """
     # The one look at rasters outside a step: here a person waits, and wants to hear of a broken
     # file now, not in a minute.
-    from muster.traits.sample import list_predictors
+    from muster.traits.training.sample import list_predictors
 
     return list_predictors(predictors)
 

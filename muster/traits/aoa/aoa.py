@@ -29,9 +29,9 @@ from muster.traits.aoa.neighbours import (
     single_threaded_blas,
     summarise_pairs,
 )
+from muster.traits.band_raster import AOA_DESCRIPTION, StageRaster, write_stage
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.bundle.training_table import NEVER_HELD_OUT, read_training_table
-from muster.traits.stage import AOA_DESCRIPTION, StageRaster, write_stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -318,7 +318,7 @@ def calculate_aoa_trait(
     Returns
     -------
     dict
-        As :func:`muster.traits.stage.write_stage`, and ``threshold``,
+        As :func:`muster.traits.band_raster.write_stage`, and ``threshold``,
         ``mean_training_distance``, ``plots``, ``pixels_inside``, ``engine``.
 
     Raises

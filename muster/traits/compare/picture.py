@@ -16,10 +16,10 @@ from muster.raster.gdal import gdal_environment
 from muster.raster.panels import Category, Picture, draw_panels, save_figure
 from muster.raster.windows import plan_memory
 from muster.raster.write.integrity import check_output_folder
+from muster.traits.band_raster import AOA_DESCRIPTION, COV_DESCRIPTION
 from muster.traits.compare.compare import common_bands, open_pair
 from muster.traits.product.open_product import UNREADABLE
 from muster.traits.product.quicklook import APPLICABILITY
-from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION
 
 if TYPE_CHECKING:
     from pathlib import Path

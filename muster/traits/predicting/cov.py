@@ -15,10 +15,10 @@ import numpy as np
 from muster.errors import ConfigError, InvalidInput
 from muster.model.step import StepContext
 from muster.raster.grid import Band
+from muster.traits.band_raster import COV_DESCRIPTION, StageRaster, write_stage
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.engine_names import PredictionEngine  # noqa: TC001
 from muster.traits.predicting.engine import load_model
-from muster.traits.stage import COV_DESCRIPTION, StageRaster, write_stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,7 @@ def calculate_cov_trait(
     Returns
     -------
     dict
-        As :func:`muster.traits.stage.write_stage`, and ``folds`` and ``engine``.
+        As :func:`muster.traits.band_raster.write_stage`, and ``folds`` and ``engine``.
 
     Raises
     ------

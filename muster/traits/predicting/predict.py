@@ -9,10 +9,10 @@ import numpy as np
 
 from muster.model.step import StepContext
 from muster.raster.grid import Band
+from muster.traits.band_raster import StageRaster, write_stage
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.engine_names import PredictionEngine  # noqa: TC001
 from muster.traits.predicting.engine import load_model
-from muster.traits.stage import StageRaster, write_stage
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -50,7 +50,7 @@ def predict_trait(
     Returns
     -------
     dict
-        As :func:`muster.traits.stage.write_stage`, and ``engine``.
+        As :func:`muster.traits.band_raster.write_stage`, and ``engine``.
 
     Raises
     ------

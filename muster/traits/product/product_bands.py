@@ -19,9 +19,9 @@ from muster.raster.gdal import GDAL_ERRORS, explain_read_error, open_raster
 from muster.raster.grid import Band, Grid, Window, check_same_grid
 from muster.raster.write.packing import CLASS_PACKING, COV_PACKING, INT16_NODATA, Packing
 from muster.traits.band_names import BAND_ORDER, BandName
+from muster.traits.band_raster import AOA_DESCRIPTION, COV_DESCRIPTION, FINGERPRINT_TAG
 from muster.traits.product.existing import OLDER, held_bands
 from muster.traits.product.open_product import OpenProduct, open_product
-from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION, FINGERPRINT_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

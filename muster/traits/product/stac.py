@@ -25,6 +25,7 @@ from muster.raster.footprint import Footprint, find_footprint
 from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.grid import Grid
 from muster.storage.files import os_errors_at
+from muster.traits.band_raster import AOA_DESCRIPTION, COV_DESCRIPTION
 from muster.traits.params import InferParams
 from muster.traits.product.stac_collection import (
     COLLECTION_NAME,
@@ -34,7 +35,6 @@ from muster.traits.product.stac_collection import (
     make_id,
     render_stac,
 )
-from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,8 @@ import pytest
 import rasterio
 
 from muster.store import runs
-from muster.traits.plot_predictors import PredictorSource
-from muster.traits.train import TrainSettings, train_traits
+from muster.traits.training.plot_predictors import PredictorSource
+from muster.traits.training.train import TrainSettings, train_traits
 
 if TYPE_CHECKING:
     from tests.integration.airflow.conftest import Muster

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from muster.traits.band_names import recognise_bands
-from muster.traits.stage import AOA_DESCRIPTION, COV_DESCRIPTION
+from muster.traits.band_raster import AOA_DESCRIPTION, COV_DESCRIPTION
 
 OURS = ("X50 prediction", COV_DESCRIPTION, AOA_DESCRIPTION)
 OLDER = ("X50 (mean)", "Coefficient of Variation", "Area of Applicability mask")

@@ -16,7 +16,12 @@ from muster.traits.aoa.aoa import fit_aoa
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.bundle.training_table import read_training_table
 from muster.traits.bundle.transform import TargetTransform
-from muster.traits.import_models import ModelFiles, TrainingColumns, TraitLabel, import_models
+from muster.traits.training.import_models import (
+    ModelFiles,
+    TrainingColumns,
+    TraitLabel,
+    import_models,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

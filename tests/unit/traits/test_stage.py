@@ -14,10 +14,10 @@ from muster.errors import InvalidInput
 from muster.model.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.aoa.aoa import calculate_aoa_trait
+from muster.traits.band_raster import StageRaster, write_stage
 from muster.traits.predicting.cov import calculate_cov_trait
 from muster.traits.predicting.predict import predict_trait
 from muster.traits.product.build import build_final_product_trait
-from muster.traits.stage import StageRaster, write_stage
 from tests.unit.traits.conftest import NAMES
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from rasterio.transform import Affine
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.model.step import StepContext
 from muster.traits.aoa.aoa import fit_aoa
-from muster.traits.blocks import assign_blocks, assign_folds, choose_block_size
 from muster.traits.bundle.bundle import Bundle, read_bundle
 from muster.traits.bundle.training_table import read_training_table
-from muster.traits.importance import measure_importance
-from muster.traits.plot_predictors import PredictorSource
-from muster.traits.plots import Coordinates
 from muster.traits.predicting.boosting import open_booster
-from muster.traits.train import TrainSettings, measure_errors, train_traits
+from muster.traits.training.blocks import assign_blocks, assign_folds, choose_block_size
+from muster.traits.training.importance import measure_importance
+from muster.traits.training.plot_predictors import PredictorSource
+from muster.traits.training.plots import Coordinates
+from muster.traits.training.train import TrainSettings, measure_errors, train_traits
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference" / "splot_chile"
 QUICK = {"num_iterations": 30, "num_leaves": 7}

@@ -17,16 +17,16 @@ from muster import storage
 from muster.errors import ConfigError, InvalidInput, MusterError
 from muster.frozen import Frozen
 from muster.model.step import StepContext
-from muster.traits.blocks import assign_blocks, assign_folds, choose_block_size
 from muster.traits.bundle.bundle import BundleContents, write_bundle
 from muster.traits.bundle.location import locate_bundle
 from muster.traits.bundle.manifest import MANIFEST_NAME
 from muster.traits.bundle.training_table import TrainingTable
 from muster.traits.bundle.transform import Kind, fit_transform
-from muster.traits.importance import IMPORTANCE_METHOD, measure_importance
-from muster.traits.plot_predictors import PlotPredictors, PredictorSource, take_predictors
-from muster.traits.plots import Coordinates, PlotTable, read_plots
 from muster.traits.predicting.boosting import choose_parameters, fit_booster, open_booster
+from muster.traits.training.blocks import assign_blocks, assign_folds, choose_block_size
+from muster.traits.training.importance import IMPORTANCE_METHOD, measure_importance
+from muster.traits.training.plot_predictors import PlotPredictors, PredictorSource, take_predictors
+from muster.traits.training.plots import Coordinates, PlotTable, read_plots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

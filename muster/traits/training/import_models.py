@@ -19,10 +19,10 @@ from muster.traits.bundle.bundle import BundleContents, write_bundle
 from muster.traits.bundle.manifest import lightgbm_feature_name, read_feature_names
 from muster.traits.bundle.training_table import TrainingTable
 from muster.traits.bundle.transform import NO_TRANSFORM, TargetTransform
-from muster.traits.importance import IMPORTANCE_METHOD, measure_importance, read_importance
-from muster.traits.plots import PlotTable, read_plots
 from muster.traits.predicting.boosting import check_model_text, open_booster
-from muster.traits.train import measure_errors
+from muster.traits.training.importance import IMPORTANCE_METHOD, measure_importance, read_importance
+from muster.traits.training.plots import PlotTable, read_plots
+from muster.traits.training.train import measure_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

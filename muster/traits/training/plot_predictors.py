@@ -13,8 +13,8 @@ import numpy as np
 
 from muster import storage
 from muster.errors import ConfigError
-from muster.traits.plots import Coordinates, PlotTable, read_coordinates
-from muster.traits.sample import list_predictors, sample_predictors
+from muster.traits.training.plots import Coordinates, PlotTable, read_coordinates
+from muster.traits.training.sample import list_predictors, sample_predictors
 
 if TYPE_CHECKING:
     from muster.model.step import StepContext

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.errors import InvalidInput
-from muster.traits.plots import read_plots
+from muster.traits.training.plots import read_plots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""From plots to a bundle."""
