@@ -1,1 +1,1 @@
-"""From parameters to frozen batches: inspection, plan, what it costs, and what a batch is frozen with."""
+"""From parameters to frozen batches: inspection, plan, costs, resources."""

@@ -1,7 +1,7 @@
 """The process that a step function really runs in; the runner watches it from outside.
 
-``python -m muster.jobs.running.child TASK`` reads one JSON task, runs the step, and leaves one JSON report
-beside it.  It ends with the exit code of the error's class, so that a report that was never
+``python -m muster.jobs.running.child TASK`` reads one JSON task, runs the step, and leaves one JSON
+report beside it.  It ends with the exit code of the error's class, so that a report that was never
 written (a crash, a kill) is told from one that was.
 """
 

@@ -50,7 +50,8 @@ def draw_raster_comparison(
     Raises
     ------
     InvalidInput, MissingInput, Transient
-        As :func:`muster.raster.compare.rasters.compare_rasters`, and when the PNG cannot be written.
+        As :func:`muster.raster.compare.rasters.compare_rasters`, and when the PNG cannot be
+        written.
     """
     check_output_folder(picture)
     with (

@@ -1,1 +1,1 @@
-"""Writing rasters: layout, encoding, cloud-optimised GeoTIFF, and the proof that a file is whole."""
+"""Writing rasters: layout, encoding, cloud-optimised GeoTIFF, and integrity."""

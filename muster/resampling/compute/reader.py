@@ -94,8 +94,8 @@ class StripReader:
     source : Source
         What is read.
     cols : tuple of int
-        First column and the one behind the last, counted as :class:`muster.resampling.compute.axes.Axis`
-        counts them.
+        First column and the one behind the last, counted as
+        :class:`muster.resampling.compute.axes.Axis` counts them.
     capacity_rows : int
         How many rows the strip holds.
     period : int or None

@@ -2,9 +2,9 @@
 
 GDAL chooses a kernel's width and its view of the source anew for each piece that it is given, so
 pieces that follow from a memory budget would show in the result.  Here they follow from the grids
-alone (:mod:`muster.resampling.compute.warp_plan`); the transformation is exact for every cell, the kernel's
-width is one for the whole target, and each piece sees all the source pixels around it, so that no
-seam is left and any budget gives the same bytes.
+alone (:mod:`muster.resampling.compute.warp_plan`); the transformation is exact for every cell, the
+kernel's width is one for the whole target, and each piece sees all the source pixels around it, so
+that no seam is left and any budget gives the same bytes.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class WarpStream:
     def windows(
         self, wanted: Container[Window] | None = None
     ) -> Iterator[tuple[Window, np.ndarray[Any, Any]]]:
-        """Yield windows with their values, as :class:`muster.resampling.compute.stream.SeparableStream`."""
+        """Yield windows with their values, as ``SeparableStream`` does."""
         threads = self.work.threads
         with (
             gdal_environment(1, self.work.cache_mib),

@@ -137,8 +137,8 @@ def open_merge_load(
     lock_wait_s : float
         How long to wait for another process that loads the same.
     again : bool
-        Whether to load a table that is there already, as :func:`muster.resampling.stores.load.open_load`
-        does.
+        Whether to load a table that is there already, as
+        :func:`muster.resampling.stores.load.open_load` does.
 
     Raises
     ------

@@ -51,7 +51,8 @@ def draw_comparison(a: str, b: str, picture: Path) -> None:
     Raises
     ------
     InvalidInput, MissingInput, Transient
-        As :func:`muster.traits.compare.compare.compare_products`, and when the PNG cannot be written.
+        As :func:`muster.traits.compare.compare.compare_products`, and when the PNG cannot be
+        written.
     """
     check_output_folder(picture)
     with gdal_environment(1, plan_memory(None).cache_mib), open_pair(a, b) as pair:

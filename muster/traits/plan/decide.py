@@ -1,7 +1,7 @@
 """What a trait needs: for each band and the product a decision and its reason, and nothing else.
 
-Pure: what is there was looked at before (:mod:`muster.traits.plan.inspect`).  A band is kept where it
-lies, as a stage raster or in the product; any band that is made ends in a new product, and a
+Pure: what is there was looked at before (:mod:`muster.traits.plan.inspect`).  A band is kept where
+it lies, as a stage raster or in the product; any band that is made ends in a new product, and a
 product never holds bands of different models side by side.
 """
 

@@ -1,8 +1,8 @@
 """Where the bands of a product come from: stage rasters, or the product that is there already.
 
 A band that the former product holds is taken over number by number, so that it stays the same to
-the bit.  What is stored in another way is read as :mod:`muster.traits.product.open_product` reads it, which
-turns the masks of the older kind round: they say 1 for outside.
+the bit.  What is stored in another way is read as :mod:`muster.traits.product.open_product` reads
+it, which turns the masks of the older kind round: they say 1 for outside.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ def make_item(product: Path, quicklook: Path | None, about: ProductFacts) -> dic
     Parameters
     ----------
     product : Path
-        A COG as :mod:`muster.traits.product.build` writes it; only its header is looked at, and all of
-        it hashed.
+        A COG as :mod:`muster.traits.product.build` writes it; only its header is looked at, and all
+        of it hashed.
     quicklook : Path or None
         Its picture, a PNG.
     about : ProductFacts

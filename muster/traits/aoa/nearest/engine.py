@@ -49,7 +49,8 @@ class Neighbours(ABC):
         Returns
         -------
         ndarray, (query,), float64
-            As :func:`muster.traits.aoa.nearest.distance.distances` gives it, exactly 0 for a duplicate.
+            As :func:`muster.traits.aoa.nearest.distance.distances` gives it, exactly 0 for a
+            duplicate.
         """
         return self._answer(queries, None)[0]
 
