@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from muster import storage
 from muster.backends import Backends
-from muster.jobs.overtaken import renew_where_overtaken
+from muster.jobs.runs.follow_run import renew_where_overtaken
 from muster.jobs.supervision.batch_end import BatchEnd, read_end
 from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.outcome import Outcome

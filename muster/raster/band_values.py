@@ -5,12 +5,12 @@ By windows for the numbers, decimated for the eye.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rasterio.enums import Resampling
 
-from muster.raster.compare.difference import WindowValues
 from muster.raster.gdal import GDAL_ERRORS, explain_read_error
 from muster.raster.nodata import find_valid, stored_nodata
 
@@ -22,6 +22,25 @@ LONGEST_SIDE_PX = 640
 
 Extent = tuple[float, float, float, float]
 """(left, right, bottom, top) in the CRS's units."""
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class WindowValues:
+    """One band of one raster in one window.
+
+    Attributes
+    ----------
+    values : ndarray, (row, col), float64
+        Scale and offset applied; anything where there is no value.
+    valid : ndarray, (row, col), bool
+        Where there are values.
+    """
+
+    values: FloatArray
+    valid: BoolArray
 
 
 def read_window(

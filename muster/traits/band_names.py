@@ -104,3 +104,10 @@ def _recognise_kind(
         return None
     bands = {name: numbers[name] for name in BAND_ORDER if name in numbers}
     return ProductBands(kind, trait, bands, _OUTSIDE[kind], statistic)
+
+
+def item_name(trait: str) -> str:
+    """Name the file of a trait's item: ``<trait>.json``, but never that of the collection."""
+    if re.fullmatch(r"collection(\.item)*", trait, re.IGNORECASE):
+        trait += ".item"
+    return f"{trait}.json"

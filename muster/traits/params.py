@@ -26,9 +26,9 @@ from muster.jobs.planning.params import (
     location_with,
 )
 from muster.locations import beside, fill_location
+from muster.traits.band_names import item_name
 from muster.traits.bundle.location import locate_bundle
 from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
-from muster.traits.product.stac_collection import item_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,8 +24,8 @@ from muster.report.render import render_report
 from muster.report.sums import list_engines
 from muster.report.write import Report, work_report_uri
 from muster.store import runs
+from muster.traits.band_names import item_name
 from muster.traits.params import InferParams
-from muster.traits.product.stac_collection import item_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

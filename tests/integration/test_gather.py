@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster.backends import Backends
-from muster.jobs.overtaken import renew_where_overtaken
 from muster.jobs.planning import workflow
 from muster.jobs.planning.freeze import Group
 from muster.jobs.planning.workflow import Workflow
 from muster.jobs.runs import detached
 from muster.jobs.runs.detached import Submitted, submit_detached
-from muster.jobs.runs.follow_run import RunFollower
+from muster.jobs.runs.follow_run import RunFollower, renew_where_overtaken
 from muster.jobs.runs.verdict import sort_statuses
 from muster.store import batches, claims, runs
 from tests.batches import add_steps_to_path, make_batch

@@ -13,6 +13,7 @@ import logging
 import mimetypes
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +33,6 @@ from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError
 from muster.jobs.running.child import THREAD_VARIABLES
 from muster.jobs.running.publish_progress import PUBLISH_INTERVAL_S, ProgressPublisher
 from muster.jobs.running.watch import Ended, Watch
-from muster.jobs.scratch import scratch_folder, scratch_prefix
 from muster.log import make_formatter
 from muster.model.attempt import Artifact, Order, Result
 from muster.model.fence import read_batch_file, read_order
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SCRATCH_PREFIX = "muster-scratch-"
 MEDIA_TYPES = {
     ".tif": "image/tiff",
     ".json": "application/json",
@@ -296,6 +297,33 @@ def _with_report(ended: Ended, report: Path, step: str) -> Ended:
     ended.message = said.get("message", ended.message)
     ended.outcome = said.get("outcome") or ended.outcome
     return ended
+
+
+def scratch_prefix() -> str:
+    """Return what the names of this process's scratch folders begin with.
+
+    Nodes of a cluster may share the disk: a process is known by its host and its pid.
+    """
+    return f"{SCRATCH_PREFIX}{storage.writer_name()}-"
+
+
+def scratch_folder(batch: Batch) -> Path:
+    """Give the folder for scratch folders, freed of what killed runners left there.
+
+    It lies with the pool, on the disk that is meant for work: the system's temporary folder is
+    often memory.
+    """
+    pool = storage.local_path(batch.pool_uri)
+    folder = Path(tempfile.gettempdir()) if pool is None else pool / "scratch"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage.explain_os_error(error, folder) from error
+    for former in folder.glob(f"{SCRATCH_PREFIX}*-*-*"):
+        host, pid, *_ = former.name.removeprefix(SCRATCH_PREFIX).split("-")
+        if storage.is_writer_alive(f"{host}-{pid}") is False:
+            shutil.rmtree(former, ignore_errors=True)
+    return folder
 
 
 def host_name() -> str:

@@ -13,9 +13,10 @@ import time
 from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.jobs.supervision.batch_end import read_end
 from muster.jobs.supervision.supervisor import Supervisor
-from muster.store import claims
+from muster.store import claims, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from muster.jobs.planning.freeze import Group
     from muster.jobs.planning.workflow import Workflow
     from muster.jobs.supervision.batch_end import BatchEnd
+    from muster.model.batch import Batch
     from muster.store.database import Database
 
     Told = Callable[[str, str, str], None]
@@ -145,6 +147,26 @@ class RunFollower:
             if end.over or time.monotonic() > deadline:
                 return end
             await asyncio.sleep(TAKEN_OVER_POLL_S)
+
+
+def renew_where_overtaken(db: Database, batch: Batch) -> bool:
+    """Start a new generation of a batch where one that it comes after has done well since.
+
+    A cleared task keeps what has succeeded; that a map lacks a band, or a table a dataset, which
+    has been made since, only the order of the workflow's steps tells.
+
+    Parameters
+    ----------
+    batch : Batch
+        Of a run that is planned; nothing happens to one of a run of no workflow.
+    """
+    workflow = WORKFLOWS.get(runs.read_run(db, batch.run).workflow)
+    if workflow is None:
+        return False
+    groups = runs.read_groups(db, batch.run)
+    group = next((name for name, steps in groups.items() if batch.id in steps.values()), "")
+    before, needed = workflow.batches_before(group, batch.step, groups)
+    return bool(before) and claims.renew_overtaken(db, batch.id, before, needed)
 
 
 def _first(errors: ExceptionGroup[Exception]) -> Exception:

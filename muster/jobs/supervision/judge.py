@@ -1,23 +1,33 @@
-"""What a look at a submission means for its attempts: a pure judgement, recorded by who asked."""
+"""Judge a submission's attempts from one observation, their results and our own cancellations.
+
+The judgement is pure; the supervisor records it.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from muster.jobs.endings import make_ending
+from pydantic import ValidationError
+
+from muster import storage
+from muster.errors import InvalidInput, MissingInput, one_line
 from muster.jobs.supervision.decide_outcome import decide_outcome
 from muster.jobs.supervision.waves import open_attempts
+from muster.model.attempt import Result
 from muster.model.outcome import ALIVE, TERMINATED, Outcome, Sighting
-from muster.store.records import AttemptState
+from muster.store.records import AttemptState, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.model.attempt import Result
+    from muster.model.batch import Batch
     from muster.model.outcome import Observation
-    from muster.store.records import BatchRecord, Ending, Submission
+    from muster.store.records import Attempt, BatchRecord, Submission
+
+log = logging.getLogger(__name__)
 
 END_TOLD_S = 60.0
 """A scheduler that has not noticed the end of an attempt so long after its result never may."""
@@ -113,3 +123,66 @@ def _has_long_ended(record: BatchRecord, result: Result | None, grace_s: float) 
         return False
     ended_at = result.started_at + timedelta(seconds=result.seconds)
     return (record.now - ended_at).total_seconds() > max(grace_s, END_TOLD_S)
+
+
+def read_results(
+    batch: Batch, key: str, attempts: Mapping[int, Attempt]
+) -> dict[int, Result | None]:
+    """Read the results of a submission's attempts, by element index."""
+    return {i: read_result(batch, key, i, attempt) for i, attempt in attempts.items()}
+
+
+def read_result(batch: Batch, key: str, index: int, attempt: Attempt) -> Result | None:
+    """Read the result of this very submission and attempt; None where there is none."""
+    uri = batch.result_uri(index, attempt.number)
+    try:
+        result = Result.model_validate_json(storage.read_bytes(uri))
+    except MissingInput:
+        return None
+    except (InvalidInput, ValidationError) as error:
+        log.error("not a result, so none: %s", one_line(f"{uri}: {error}"))  # noqa: TRY400
+        return None
+    if result.submission != key or result.attempt != attempt.number:
+        return None
+    return result
+
+
+def make_ending(
+    attempt: Attempt, outcome: Outcome, look: Observation, result: Result | None
+) -> Ending:
+    """Put together what is known of how an attempt ended."""
+    if result is None:
+        return Ending(
+            attempt_id=attempt.id,
+            outcome=outcome,
+            exit_code=look.exit_code,
+            signal=look.signal,
+            host=look.host,
+            seconds=look.seconds,
+            started_at=look.started_at,
+            message=f"no result; the backend says {look.sighting.value}",
+        )
+
+    return Ending(
+        attempt_id=attempt.id,
+        outcome=outcome,
+        exit_code=result.exit_code,
+        signal=result.signal,
+        host=result.host,
+        seconds=result.seconds,
+        max_rss_mib=result.max_rss_mib,
+        error_class=result.error_class,
+        message=result.message,
+        facts=result.facts,
+        started_at=result.started_at,
+        artifacts=result.artifacts if outcome is Outcome.SUCCEEDED else (),
+    )
+
+
+def tell_ending(name: str, ending: Ending) -> None:
+    """Log how an attempt ended, in one line."""
+    took = f" after {ending.seconds:.1f} s" if ending.seconds is not None else ""
+    peak = f", peak {ending.max_rss_mib:.0f} MiB" if ending.max_rss_mib is not None else ""
+    why = f": {ending.message}" if ending.message else ""
+    level = logging.INFO if ending.outcome is Outcome.SUCCEEDED else logging.WARNING
+    log.log(level, "%s %s%s%s%s", name, ending.outcome.value, took, peak, why)

@@ -16,11 +16,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from muster.errors import InvalidInput, Transient
-from muster.jobs.endings import read_results, tell_ending
 from muster.jobs.supervision.batch_end import BatchEnd, end_of
 from muster.jobs.supervision.follow_logs import LogFollower
 from muster.jobs.supervision.follow_progress import READ_INTERVAL_S, ProgressFollower
-from muster.jobs.supervision.judge import judge_attempts
+from muster.jobs.supervision.judge import judge_attempts, read_results, tell_ending
 from muster.jobs.supervision.retry import BackOff
 from muster.jobs.supervision.retry_transient import patiently
 from muster.jobs.supervision.waves import (

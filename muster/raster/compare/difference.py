@@ -8,35 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from muster.raster.compare.quantiles import QuantileSearch
 
 if TYPE_CHECKING:
+    from muster.raster.band_values import BoolArray, FloatArray, WindowValues
     from muster.raster.grid import Window
 
 PROBABILITIES = (0.05, 0.5, 0.95)
-
-_FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-_BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
-
-
-@dataclass(frozen=True)
-class WindowValues:
-    """One band of one raster in one window.
-
-    Attributes
-    ----------
-    values : ndarray, (row, col), float64
-        Scale and offset applied; anything where there is no value.
-    valid : ndarray, (row, col), bool
-        Where there are values.
-    """
-
-    values: _FloatArray
-    valid: _BoolArray
 
 
 @dataclass(frozen=True)
@@ -62,9 +44,9 @@ class Coverage:
     def __init__(self) -> None:
         self.valid_in_both = self.only_a = self.only_b = 0
 
-    def add(self, a: WindowValues, b: WindowValues) -> _BoolArray:
+    def add(self, a: WindowValues, b: WindowValues) -> BoolArray:
         """Take a window in, and return where both have values."""
-        both: _BoolArray = a.valid & b.valid
+        both: BoolArray = a.valid & b.valid
         count = int(np.count_nonzero(both))
         self.valid_in_both += count
         self.only_a += int(np.count_nonzero(a.valid)) - count
@@ -203,7 +185,7 @@ class _Moments:
         self._least = [math.inf, math.inf]
         self._greatest = [-math.inf, -math.inf]
 
-    def add(self, a: _FloatArray, b: _FloatArray) -> None:
+    def add(self, a: FloatArray, b: FloatArray) -> None:
         for index, values in enumerate((a, b)):
             self._least[index] = min(self._least[index], float(values.min()))
             self._greatest[index] = max(self._greatest[index], float(values.max()))

@@ -25,7 +25,7 @@ from muster.raster.windows import MIB, plan_memory, plan_windows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muster.raster.compare.difference import WindowValues
+    from muster.raster.band_values import WindowValues
     from muster.raster.grid import Window
 
 _PIXEL_BYTES = 128

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.errors import InvalidInput
-from muster.raster.band_values import read_window
-from muster.raster.compare.difference import WindowValues
+from muster.raster.band_values import WindowValues, read_window
 from muster.raster.gdal import open_raster
 from muster.raster.grid import Grid, Window
 from muster.traits.band_names import BandName, ProductBands, recognise_bands

@@ -38,13 +38,6 @@ _ROUNDS = 5
 _SUMMARIES = ("proj:code", "muster:trait", "muster:trait_set", "muster:unit", "muster:version")
 
 
-def item_name(trait: str) -> str:
-    """Name the file of a trait's item: ``<trait>.json``, but never that of the collection."""
-    if re.fullmatch(r"collection(\.item)*", trait, re.IGNORECASE):
-        trait += ".item"
-    return f"{trait}.json"
-
-
 def make_id(*parts: str) -> str:
     """Make a STAC id of names: safe in a path and a URL, and another one for other names."""
     text = "-".join(parts)

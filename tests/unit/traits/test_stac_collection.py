@@ -17,11 +17,11 @@ from referencing.jsonschema import DRAFT7
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
+from muster.traits.band_names import item_name
 from muster.traits.product import stac_collection
 from muster.traits.product.stac_collection import (
     decode_href,
     encode_href,
-    item_name,
     join_boxes,
     make_collection,
     read_item,
