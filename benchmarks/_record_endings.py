@@ -11,7 +11,7 @@ from muster.model.attempt import Artifact
 from muster.model.outcome import Outcome
 from muster.model.resources import Resources
 from muster.store import batches, claims
-from muster.store.records import Ending
+from muster.store.records import AttemptEnd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ SPARE = "spare"
 
 
 def measure_records(db: Database, ids: Sequence[str], repeat: int) -> dict[str, Any]:
-    """Record the ends of batches by record_endings, and of others by an UPDATE an element."""
+    """Record the ends of batches by record_ends, and of others by an UPDATE an element."""
     rates: dict[str, list[float]] = {"states": [], "with_artifacts": [], "one_by_one": []}
     waiting = iter(ids)
     for _ in range(repeat):
@@ -49,8 +49,8 @@ def _record(db: Database, batch_id: str, how: str) -> float:
     submission, _ = batches.intend_submission(db, claim, wanted)
     batches.record_submitted(db, claim, submission, SPARE)
     attempts = [a for e in batches.read_batch(db, claim).elements for a in e.attempts]
-    endings = [
-        Ending(
+    ends = [
+        AttemptEnd(
             a.id, Outcome.SUCCEEDED, exit_code=0, host="node01", seconds=60.0, max_rss_mib=512.0,
             facts={"galaxies": 1000}, artifacts=_artifacts(a.id) if how == "with_artifacts" else (),
         )
@@ -58,18 +58,18 @@ def _record(db: Database, batch_id: str, how: str) -> float:
     ]  # fmt: skip
     started_s = time.perf_counter()
     if how == "one_by_one":  # less than we do: no claim, no artifact, no element
-        for ending in endings:
+        for end in ends:
             with db.transaction() as cursor:
                 cursor.execute(
                     "UPDATE attempt SET state = 'ended', ended_at = now(), outcome = %s,"
                     " exit_code = %s, host = %s, seconds = %s, max_rss_mib = %s, facts = %s"
                     " WHERE id = %s",
-                    (ending.outcome.value, ending.exit_code, ending.host, ending.seconds,
-                     ending.max_rss_mib, json.dumps(ending.facts), ending.attempt_id),
+                    (end.outcome.value, end.exit_code, end.host, end.seconds,
+                     end.max_rss_mib, json.dumps(end.facts), end.attempt_id),
                 )  # fmt: skip
     else:
-        batches.record_endings(db, claim, endings)
-    return len(endings) / (time.perf_counter() - started_s)
+        batches.record_ends(db, claim, ends)
+    return len(ends) / (time.perf_counter() - started_s)
 
 
 def _artifacts(attempt: int) -> tuple[Artifact, ...]:

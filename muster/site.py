@@ -18,11 +18,11 @@ from muster.config import KeepS, SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, MissingInput
 from muster.frozen import Frozen
 from muster.model.resources import Caps, Resources
-from muster.model.slurm_place import (
+from muster.model.slurm_target import (
     DEFAULT_CLUSTER,
     Cluster,
     ClusterTable,
-    SlurmPlace,
+    SlurmTarget,
     SlurmWords,
     Text,
     Variables,
@@ -107,13 +107,13 @@ class SlurmPool(_Slots, SlurmWords):
         words = [f"{n} {getattr(self, n)}" for n in ("cluster", "partition") if getattr(self, n)]
         return ", ".join(["slurm pool", *words])
 
-    def place(self, site: Site) -> SlurmPlace:
+    def target(self, site: Site) -> SlurmTarget:
         """Say what a batch of this pool is frozen with."""
         own = {n: getattr(self, n) for n in ("python", "prelude", "container", "environment")}
         cluster = site.find_cluster(self).model_copy(
             update={name: value for name, value in own.items() if value is not None}
         )
-        return SlurmPlace(
+        return SlurmTarget(
             **{name: getattr(self, name) for name in SlurmWords.model_fields},
             cluster=cluster,
             work_root=site.work_uri if cluster.work is not None else None,

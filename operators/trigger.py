@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from muster.backends import Backends
 from muster.errors import ClaimLost
 from muster.jobs.supervision.batch_end import BatchEnd, read_end
-from muster.jobs.supervision.retry_transient import patiently
+from muster.jobs.supervision.retry_transient import retry_while_transient
 from muster.jobs.supervision.supervisor import Supervisor
 from muster.store.database import Database
 
@@ -97,7 +97,9 @@ class BatchTrigger(BaseTrigger):
     async def _watch(self, db: Database) -> BatchEnd:
         """Wait until whoever has taken the batch over has ended it."""
         while True:
-            end = await patiently(lambda: asyncio.to_thread(read_end, db, self.batch_id))
+            end = await retry_while_transient(
+                lambda: asyncio.to_thread(read_end, db, self.batch_id)
+            )
             if end.over:
                 return end
             await asyncio.sleep(WATCH_INTERVAL_S)
@@ -123,7 +125,7 @@ class BatchTrigger(BaseTrigger):
                 if not told:
                     self.log.info("%s goes on: its task is to run again", self.batch_id)
                     told = True
-                await patiently(supervisor.look)
+                await retry_while_transient(supervisor.look)
                 await asyncio.sleep(WATCH_INTERVAL_S)
             await supervisor.cancel("kill")
         except ClaimLost:

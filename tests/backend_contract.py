@@ -13,9 +13,9 @@ import pytest
 
 from muster import storage
 from muster.jobs.running.runner import Running, run_elements
-from muster.model.attempt import Order, Result
-from muster.model.fence import write_orders
-from muster.model.outcome import ALIVE, Observation, Sighting
+from muster.model.attempt import Fence, Result
+from muster.model.fence import write_fences
+from muster.model.outcome import ALIVE, JobState, Observation
 from muster.model.wave import Wave
 from tests.batches import add_steps_to_path, make_batch
 
@@ -47,7 +47,7 @@ class BackendContract:
         """Count what really runs under a submission key, behind the backend's back."""
         raise NotImplementedError
 
-    def set_fence(self, batch: Batch, index: int, order: Order) -> None:
+    def set_fence(self, batch: Batch, index: int, order: Fence) -> None:
         """Make another attempt the current one, where the job looks."""
         storage.write_text(batch.fence_uri(index), order.model_dump_json())
 
@@ -61,7 +61,7 @@ class BackendContract:
         batch = self.place(make_batch(folder, inputs, slots=self.slots, **options))
         key = f"{batch.id}.w1.{uuid.uuid4().hex[:8]}"
         wave = Wave(batch, key, dict.fromkeys(range(len(inputs)), 1), batch.resources)
-        write_orders(wave)
+        write_fences(wave)
         return wave
 
     def run(self, scenario: Callable[[Backend], Coroutine[Any, Any, Any]]) -> Any:
@@ -80,18 +80,18 @@ class BackendContract:
     ) -> dict[int, Observation]:
         while True:
             seen = dict(await backend.observe(wave, reference))
-            if not any(o.sighting in ALIVE | {Sighting.UNKNOWN} for o in seen.values()):
+            if not any(o.state in ALIVE | {JobState.UNKNOWN} for o in seen.values()):
                 return seen
-            await backend.news()
+            await backend.wait_for_change()
 
     async def until_running(self, backend: Backend, wave: Wave, reference: str) -> None:
         while True:
             seen = await backend.observe(wave, reference)
-            if all(o.sighting is Sighting.RUNNING for o in seen.values()) and self.count_jobs(
+            if all(o.state is JobState.RUNNING for o in seen.values()) and self.count_jobs(
                 wave.key
             ):
                 return
-            await backend.news()
+            await backend.wait_for_change()
 
     @staticmethod
     def result(batch: Batch, index: int = 0) -> Result:
@@ -110,7 +110,7 @@ class BackendContract:
             return await self.until_ended(backend, wave, await backend.submit(wave))
 
         seen = self.run(scenario)
-        assert [seen[i].sighting for i in range(3)] == [Sighting.COMPLETED] * 3
+        assert [seen[i].state for i in range(3)] == [JobState.COMPLETED] * 3
         for index in range(3):
             result = self.result(wave.batch, index)
             assert (result.submission, result.index) == (wave.key, index)
@@ -130,7 +130,7 @@ class BackendContract:
             return await self.until_ended(backend, wave, await backend.submit(wave))
 
         seen = self.run(scenario)[0]
-        assert (seen.sighting, seen.exit_code) == (Sighting.FAILED, code)
+        assert (seen.state, seen.exit_code) == (JobState.FAILED, code)
 
     def test_another_process_finds_what_runs_and_sees_it_end(self, tmp_path: Path) -> None:
         wave = self.wave(tmp_path, [{"text": "a", "seconds": 5.0}])
@@ -166,7 +166,7 @@ class BackendContract:
             return await self.until_ended(backend, wave, reference)
 
         seen = self.run(scenario)
-        assert all(o.sighting is not Sighting.COMPLETED for o in seen.values())
+        assert all(o.state is not JobState.COMPLETED for o in seen.values())
         assert self.result(wave.batch).outcome == "terminated"
         assert not list((tmp_path / "products").iterdir()), "nothing may be published"
 
@@ -195,7 +195,7 @@ class BackendContract:
             await self.until_running(backend, other, references[1])
             await backend.cancel(doomed, references[0])
             seen = await self.until_ended(backend, other, references[1])
-            assert seen[0].sighting is Sighting.COMPLETED
+            assert seen[0].state is JobState.COMPLETED
 
         self.run(scenario)
 
@@ -206,7 +206,7 @@ class BackendContract:
     def test_what_nobody_knows_is_gone(self, tmp_path: Path) -> None:
         wave = self.wave(tmp_path, [{"text": "a"}])
         seen = self.run(lambda backend: self.until_ended(backend, wave, "reference of old"))
-        assert seen[0].sighting is Sighting.GONE
+        assert seen[0].state is JobState.GONE
 
     def test_the_log_is_read_by_offset_without_gap_or_double(self, tmp_path: Path) -> None:
         ledger = str(tmp_path / "ledger")
@@ -218,9 +218,9 @@ class BackendContract:
             while True:
                 seen = await backend.observe(wave, reference)
                 parts += await backend.read_log(wave.batch, 0, 1, len(parts))
-                if seen[0].sighting not in ALIVE | {Sighting.UNKNOWN}:
+                if seen[0].state not in ALIVE | {JobState.UNKNOWN}:
                     break
-                await backend.news()
+                await backend.wait_for_change()
             parts += await backend.read_log(wave.batch, 0, 1, len(parts))
             return parts, await backend.read_log(wave.batch, 0, 1, 0)
 
@@ -236,7 +236,7 @@ class BackendContract:
         async def scenario(backend: Backend) -> dict[int, Observation]:
             return await self.until_ended(backend, wave, await backend.submit(wave))
 
-        assert self.run(scenario)[0].sighting is Sighting.COMPLETED
+        assert self.run(scenario)[0].state is JobState.COMPLETED
         assert storage.read_text(self.result(wave.batch).artifacts[0].uri) == hostile
         assert not marker.exists()
 
@@ -249,7 +249,7 @@ class BackendContract:
             reference = await backend.submit(wave)
             while not ledger.exists():
                 await asyncio.sleep(0.05)
-            newer = Order(submission="another", attempt=2, resources=wave.resources)
+            newer = Fence(submission="another", attempt=2, resources=wave.resources)
             self.set_fence(wave.batch, 0, newer)
             await self.until_ended(backend, wave, reference)
 

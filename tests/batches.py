@@ -11,7 +11,7 @@ from muster.model.resources import Caps, Resources
 from muster.store import runs
 
 if TYPE_CHECKING:
-    from muster.model.slurm_place import SlurmPlace
+    from muster.model.slurm_target import SlurmTarget
     from muster.store.database import Database
 
 STEPS_FOLDER = Path(__file__).parent / "steps"
@@ -34,7 +34,7 @@ def make_batch(
     caps: Caps | None = None,
     slots: int = 2,
     deadline_s: int | None = None,
-    slurm: SlurmPlace | None = None,
+    slurm: SlurmTarget | None = None,
 ) -> Batch:
     return Batch(
         id=f"run.{name}",

@@ -15,7 +15,7 @@ from muster.model.plan import Decision, Plan, PlannedElement
 from muster.model.resources import Resources
 from muster.site import Site
 from muster.store import batches, claims, runs
-from muster.store.records import Ending, RunState
+from muster.store.records import AttemptEnd, RunState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,8 +109,8 @@ class Bench:
         batches.intend_submission(self.db, claim, wave)
         if outcome is not None:
             (element,) = batches.read_elements(self.db, batch.id)
-            batches.record_endings(
-                self.db, claim, [Ending(element.attempts[0].id, Outcome(outcome))]
+            batches.record_ends(
+                self.db, claim, [AttemptEnd(element.attempts[0].id, Outcome(outcome))]
             )
         self.forget_signs_of_life(run)
 

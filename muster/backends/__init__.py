@@ -40,14 +40,14 @@ class Backends:
         if batch.backend == "slurm" and batch.slurm is not None:
             from muster.backends.slurm.backend import open_slurm
 
-            place = batch.slurm
+            target = batch.slurm
             # what differs from pool to pool is no matter of how the cluster is spoken to
-            told = place.cluster.model_dump_json(
+            told = target.cluster.model_dump_json(
                 exclude={"python", "prelude", "container", "environment"}
             )
-            name = f"slurm {told} {place.work_root}"
+            name = f"slurm {told} {target.work_root}"
             if name not in self._open:
-                self._open[name] = open_slurm(self._db, place)
+                self._open[name] = open_slurm(self._db, target)
             return self._open[name]
         raise ConfigError(
             "this version has no such backend", got=batch.backend, expected="local or slurm"

@@ -27,7 +27,7 @@ class Backend(Protocol):
         ...
 
     @property
-    def trouble(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """What does not answer, although the rest does and work goes on."""
         ...
 
@@ -35,15 +35,15 @@ class Backend(Protocol):
         """Let go of connections and the like; what runs goes on where it outlives this process."""
         ...
 
-    async def news(self) -> None:
+    async def wait_for_change(self) -> None:
         """Return when another look may show something new."""
         ...
 
-    async def room(self, batch: Batch) -> int | None:
+    async def free_slots(self, batch: Batch) -> int | None:
         """Say how many elements one more wave of a batch may have now; None without a limit."""
         ...
 
-    async def turn(self) -> None:
+    async def acquire_submit_slot(self) -> None:
         """Return when one more submission may be made."""
         ...
 

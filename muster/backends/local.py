@@ -27,7 +27,7 @@ from muster.backends.attempt_log import CHUNK_BYTES, local_work_path, read_log_f
 from muster.backends.slots import SlotFolder
 from muster.errors import MusterError, Transient
 from muster.model.environment import PARENT_VARIABLE, store_variables
-from muster.model.outcome import Observation, Sighting
+from muster.model.outcome import JobState, Observation
 from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class LocalBackend:
     """
 
     result_grace_s = 0.0
-    trouble: str | None = None
+    degraded_reason: str | None = None
 
     def __init__(self, store_url: str | None = None) -> None:
         self._store_url = store_url
@@ -83,15 +83,15 @@ class LocalBackend:
     async def close(self) -> None:
         """Hold on to what runs: it dies with this process anyway."""
 
-    async def news(self) -> None:
+    async def wait_for_change(self) -> None:
         """Wait a moment: processes of this machine are looked at for nothing."""
         await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def room(self, batch: Batch) -> int | None:
+    async def free_slots(self, batch: Batch) -> int | None:
         """Set no limit: what finds no slot waits here."""
         return None
 
-    async def turn(self) -> None:
+    async def acquire_submit_slot(self) -> None:
         """Set no pace."""
 
     async def find(self, wave: Wave) -> str | None:
@@ -121,9 +121,9 @@ class LocalBackend:
             if job is not None:
                 seen[index] = self._observe_job(job)
             elif index in running:
-                seen[index] = Observation(Sighting.RUNNING, host=platform.node())
+                seen[index] = Observation(JobState.RUNNING, host=platform.node())
             else:
-                seen[index] = Observation(Sighting.GONE)
+                seen[index] = Observation(JobState.GONE)
         return seen
 
     async def cancel(self, wave: Wave, reference: str | None) -> None:
@@ -150,17 +150,17 @@ class LocalBackend:
     def _observe_job(self, job: _Job) -> Observation:
         host = platform.node()
         if job.refused_with is not None:
-            return Observation(Sighting.FAILED, exit_code=job.refused_with, host=host)
+            return Observation(JobState.FAILED, exit_code=job.refused_with, host=host)
         if job.process is None:
-            return Observation(Sighting.CANCELLED if job.cancelled else Sighting.WAITING)
+            return Observation(JobState.CANCELLED if job.cancelled else JobState.WAITING)
         code = job.process.poll()
         if code is None:
-            return Observation(Sighting.RUNNING, host=host)
+            return Observation(JobState.RUNNING, host=host)
         if code == 0:
-            return Observation(Sighting.COMPLETED, exit_code=0, host=host)
+            return Observation(JobState.COMPLETED, exit_code=0, host=host)
         if code < 0:
-            return Observation(Sighting.FAILED, signal=-code, host=host)
-        return Observation(Sighting.FAILED, exit_code=code, host=host)
+            return Observation(JobState.FAILED, signal=-code, host=host)
+        return Observation(JobState.FAILED, exit_code=code, host=host)
 
     def _is_running(self, wave: Wave) -> bool:
         for index in wave.attempts:

@@ -177,7 +177,7 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
     type=click.FloatRange(min=0),
     default=600.0,
     show_default=True,
-    help="Seconds without a sign of life from a supervisor.",
+    help="Seconds without a heartbeat from a supervisor.",
 )
 @json_option
 def reconcile(silent_for_s: float, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from muster.model.batch import Batch, Element
 
 if TYPE_CHECKING:
     from muster.model.resources import Resources
-    from muster.model.slurm_place import SlurmPlace
+    from muster.model.slurm_target import SlurmTarget
     from muster.site import Pool, Site
 
 LONGEST_SKEW_S = 30.0
@@ -20,7 +20,7 @@ LONGEST_SKEW_S = 30.0
 
 
 def make_probe(
-    site: Site, name: str, pool: Pool, resources: Resources, slurm: SlurmPlace | None = None
+    site: Site, name: str, pool: Pool, resources: Resources, slurm: SlurmTarget | None = None
 ) -> Batch:
     """Make a batch of one small element, as a plan would freeze it."""
     folder = storage.join(site.work_uri, "doctor", uuid.uuid4().hex)

@@ -13,8 +13,8 @@ from muster.doctor.check import Check
 from muster.doctor.probe import check_software, make_probe, read_report
 from muster.errors import MusterError
 from muster.model.attempt import Result
-from muster.model.fence import write_orders
-from muster.model.outcome import ALIVE, Outcome, Sighting
+from muster.model.fence import write_fences
+from muster.model.outcome import ALIVE, JobState, Outcome
 from muster.model.resources import Resources
 from muster.model.wave import Wave
 from muster.site import SlurmPool
@@ -140,15 +140,15 @@ async def _run_probe(db: Database, batch: Batch, patience_s: float) -> Result | 
     backends = Backends(db)
     backend = backends.open(batch)
     wave = Wave(batch, f"{batch.id}.w1", {0: 1}, batch.resources)
-    await asyncio.to_thread(write_orders, wave)
+    await asyncio.to_thread(write_fences, wave)
     reference = await backend.submit(wave)
     deadline = time.monotonic() + patience_s
     try:
         while time.monotonic() < deadline:
             seen = (await backend.observe(wave, reference))[0]
-            if seen.sighting not in ALIVE and seen.sighting is not Sighting.UNKNOWN:
+            if seen.state not in ALIVE and seen.state is not JobState.UNKNOWN:
                 break
-            await backend.news()
+            await backend.wait_for_change()
     finally:
         await backend.cancel(wave, reference)
         await backends.close()

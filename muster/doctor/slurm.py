@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from muster.backends.slurm.limits import Limits
     from muster.doctor.slurm_inventory import Nodes, Partition, Trial
     from muster.model.batch import Batch
-    from muster.model.slurm_place import Cluster
+    from muster.model.slurm_target import Cluster
     from muster.site import Site, SlurmPool
     from muster.store.database import Database
 
@@ -77,7 +77,7 @@ class ClusterExaminer:
         first = next(iter(pools.values()))
         self._cluster = site.find_cluster(first)
         self._label = f"cluster {self._cluster.name}"
-        self._transport, self._files = open_transport(first.place(site))
+        self._transport, self._files = open_transport(first.target(site))
         self._partitions: dict[str, Partition] = {}
         self._nodes: list[Nodes] = []
 
@@ -225,7 +225,7 @@ class ClusterExaminer:
             if placement.pool != name:
                 continue
             asked = Asked.of(step, placement.resources, pool.caps, pool.pack)
-            batch = make_probe(self._site, name, pool, asked.resources, pool.place(self._site))
+            batch = make_probe(self._site, name, pool, asked.resources, pool.target(self._site))
             problems = slurm_findings.check_time(label, asked, partitions)
             trial = await self._try(batch)
             if trial.refusal is not None:
@@ -246,7 +246,7 @@ class ClusterExaminer:
         )
         memory_mib = min(PROBE_MEMORY_MIB, pool.max_memory or PROBE_MEMORY_MIB)
         resources = Resources(gpus=int(wants_gpu), memory_mib=memory_mib, time_limit_s=PROBE_TIME_S)
-        return make_probe(self._site, name, pool, resources, pool.place(self._site))
+        return make_probe(self._site, name, pool, resources, pool.target(self._site))
 
     async def _try(self, batch: Batch) -> Trial:
         """Ask what Slurm would do with a batch's job, without submitting it."""

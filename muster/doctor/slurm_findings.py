@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from muster.backends.slurm.parse import JobRow
     from muster.doctor.slurm_inventory import Nodes, Partition
     from muster.model.resources import Caps, Resources
-    from muster.model.slurm_place import Cluster
+    from muster.model.slurm_target import Cluster
     from muster.site import SlurmPool
 
 _SCRIPT = re.compile(r"^\S*/slurm_script: line \d+: ")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from muster import storage
 from muster.backends.attempt_log import local_work_path
 from muster.backends.slurm.backend import submission_folder
-from muster.backends.slurm.parse import is_alive, is_stuck, sight
+from muster.backends.slurm.parse import is_alive, is_stuck, observe_row
 from muster.doctor.slurm_findings import explain_end, explain_wait
 from muster.errors import MusterError, Transient
 from muster.model.attempt import Result
-from muster.model.fence import write_orders
-from muster.model.outcome import Sighting
+from muster.model.fence import write_fences
+from muster.model.outcome import JobState
 
 if TYPE_CHECKING:
     from muster.backends.remote.transport import WorkFiles
@@ -101,8 +101,8 @@ class ProbeJob:
             When it could not be submitted, or perhaps not be cancelled.
         """
         wave = self._wave
-        await asyncio.to_thread(write_orders, wave)
-        await self._backend.turn()
+        await asyncio.to_thread(write_fences, wave)
+        await self._backend.acquire_submit_slot()
         self._submitted_s = time.monotonic()
         try:
             await self._backend.submit(wave)
@@ -135,7 +135,7 @@ class ProbeJob:
             now = time.monotonic()
             if row is None or not is_alive(row):
                 return await self._await_result(row)
-            if sight(row).sighting is Sighting.WAITING:
+            if observe_row(row).state is JobState.WAITING:
                 ends_by = None
                 if is_stuck(row) or now > waits_until:
                     start = _say_start(start_s)

@@ -78,7 +78,7 @@ class Progress(Frozen):
         return None if self.left_s is None else self.at + timedelta(seconds=self.left_s)
 
 
-class Order(Frozen):
+class Fence(Frozen):
     """What the fence file of an element says: which attempt is the current one, and what it has."""
 
     submission: str

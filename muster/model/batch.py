@@ -16,7 +16,7 @@ from pydantic import Field
 from muster import storage
 from muster.frozen import Frozen
 from muster.model.resources import Caps, Resources
-from muster.model.slurm_place import SlurmPlace
+from muster.model.slurm_target import SlurmTarget
 
 
 class Element(Frozen):
@@ -67,7 +67,7 @@ class Batch(Frozen):
         Folder that all batches of the pool share: a local pool's slots are locked there.
     seed : int
         Seed of everything random.
-    slurm : SlurmPlace or None
+    slurm : SlurmTarget or None
         With the backend ``slurm``: the pool in Slurm's words, and how its cluster is reached.
     deadline_s : int or None
         How long a generation may take in all, in seconds.
@@ -93,7 +93,7 @@ class Batch(Frozen):
     work_uri: str
     pool_uri: str
     seed: int = 0
-    slurm: SlurmPlace | None = None
+    slurm: SlurmTarget | None = None
     deadline_s: int | None = None
     environment: dict[str, str] = {}
     looks: bool = False

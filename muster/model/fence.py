@@ -12,27 +12,27 @@ from pydantic import ValidationError
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
-from muster.model.attempt import Order
+from muster.model.attempt import Fence
 from muster.model.batch import Batch
 
 if TYPE_CHECKING:
     from muster.model.wave import Wave
 
 
-def write_orders(wave: Wave) -> None:
+def write_fences(wave: Wave) -> None:
     """Write the batch's file once, and make a wave's attempts the current ones."""
     if not storage.exists(wave.batch.uri):
         storage.write_text(wave.batch.uri, wave.batch.to_json())
     for index, number in wave.attempts.items():
-        order = Order(submission=wave.key, attempt=number, resources=wave.resources)
-        storage.write_text(wave.batch.fence_uri(index), order.model_dump_json())
+        fence = Fence(submission=wave.key, attempt=number, resources=wave.resources)
+        storage.write_text(wave.batch.fence_uri(index), fence.model_dump_json())
 
 
-def read_order(batch: Batch, index: int) -> Order | None:
+def read_fence(batch: Batch, index: int) -> Fence | None:
     """Read which attempt of an element is the current one; None where there is none."""
     uri = batch.fence_uri(index)
     try:
-        return Order.model_validate_json(storage.read_bytes(uri))
+        return Fence.model_validate_json(storage.read_bytes(uri))
     except MissingInput:
         return None
     except ValidationError as error:

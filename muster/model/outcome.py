@@ -44,7 +44,7 @@ EXIT_TERMINATED = 128 + signals.SIGTERM
 _NO_FAILURE = {Outcome.SUCCEEDED: os.EX_OK, Outcome.SUPERSEDED: os.EX_OK}
 
 
-class Sighting(StrEnum):
+class JobState(StrEnum):
     """What a backend says of a job, in no scheduler's own words."""
 
     WAITING = "waiting"
@@ -61,7 +61,7 @@ class Sighting(StrEnum):
     UNKNOWN = "unknown"  # a source did not answer
 
 
-ALIVE = frozenset({Sighting.WAITING, Sighting.RUNNING})
+ALIVE = frozenset({JobState.WAITING, JobState.RUNNING})
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Observation:
 
     Attributes
     ----------
-    sighting : Sighting
+    state : JobState
         What the backend says.
     exit_code, signal : int or None
         How the process ended, where the backend knows.
@@ -82,7 +82,7 @@ class Observation:
         How long it ran, where it has ended and the backend knows.
     """
 
-    sighting: Sighting
+    state: JobState
     exit_code: int | None = None
     signal: int | None = None
     host: str | None = None

@@ -18,11 +18,11 @@ from muster.model.resources import Resources
 from muster.store.claims import holding, no_such_batch, one_row
 from muster.store.records import (
     Attempt,
+    AttemptEnd,
     AttemptState,
     BatchRecord,
     Claim,
     ElementRecord,
-    Ending,
     Submission,
 )
 
@@ -100,7 +100,7 @@ def read_spec(db: Database, batch_id: str) -> Batch:
 
 
 def read_batch(db: Database, claim: Claim) -> BatchRecord:
-    """Read everything a supervisor decides by, and leave a sign of life.
+    """Read everything a supervisor decides by, and record a heartbeat.
 
     Raises
     ------
@@ -135,14 +135,14 @@ def read_elements(db: Database, batch_id: str) -> tuple[ElementRecord, ...]:
         return _read_elements(cursor, batch_id)
 
 
-def read_silence_s(db: Database, batch_id: str) -> float | None:
-    """Read for how many seconds a batch's supervisor has given no sign of life."""
+def read_heartbeat_age_s(db: Database, batch_id: str) -> float | None:
+    """Return the age of the supervisor's last heartbeat, in seconds."""
     with db.transaction() as cursor:
         cursor.execute(
             "SELECT extract(epoch FROM now() - heartbeat_at) FROM batch WHERE id = %s", (batch_id,)
         )
-        (silent_s,) = one_row(cursor)
-    return None if silent_s is None else float(silent_s)
+        (heartbeat_age_s,) = one_row(cursor)
+    return None if heartbeat_age_s is None else float(heartbeat_age_s)
 
 
 def intend_submission(
@@ -245,20 +245,20 @@ def record_missing(db: Database, claim: Claim, attempt_ids: Sequence[int]) -> No
         )
 
 
-def record_endings(db: Database, claim: Claim, endings: Sequence[Ending]) -> None:
+def record_ends(db: Database, claim: Claim, ends: Sequence[AttemptEnd]) -> None:
     """Record how attempts ended, what they made, and what that makes of their elements.
 
     A submission whose attempts have all ended is ended with them.
     """
-    if not endings:
+    if not ends:
         return
     with holding(db, claim) as cursor:
         # One text of all of them: a parameter a value costs more than the rest.
-        cursor.execute(_END_ATTEMPTS, (_json_text([_ending_row(e) for e in endings]),))
+        cursor.execute(_END_ATTEMPTS, (_json_text([_end_row(e) for e in ends]),))
         ids = {row[0] for row in cursor.fetchall()}
         artifacts = [
             {"attempt_id": e.attempt_id, **vars(a)}
-            for e in endings
+            for e in ends
             if e.attempt_id in ids
             for a in e.artifacts
         ]
@@ -279,8 +279,8 @@ def record_refused(db: Database, claim: Claim, submission_id: int, message: str)
             "SELECT id FROM attempt WHERE submission_id = %s AND state <> 'ended'",
             (submission_id,),
         )
-        refused = [Ending(row[0], Outcome.INVALID_INPUT, message=message) for row in cursor]
-    record_endings(db, claim, refused)
+        refused = [AttemptEnd(row[0], Outcome.INVALID_INPUT, message=message) for row in cursor]
+    record_ends(db, claim, refused)
 
 
 def record_cancelled(db: Database, claim: Claim) -> None:
@@ -337,20 +337,20 @@ def _read_frozen(cursor: Cursor, batch_id: str, fingerprint: str) -> Batch:
     return batch
 
 
-def _ending_row(ending: Ending) -> dict[str, Any]:
-    """Say by name what is recorded of an ending, as _END_ATTEMPTS reads it."""
+def _end_row(end: AttemptEnd) -> dict[str, Any]:
+    """Say by name what is recorded of an end, as _END_ATTEMPTS reads it."""
     return {
-        "id": ending.attempt_id,
-        "outcome": ending.outcome.value,
-        "exit_code": ending.exit_code,
-        "signal": ending.signal,
-        "host": ending.host,
-        "seconds": _finite(ending.seconds),
-        "max_rss_mib": _finite(ending.max_rss_mib),
-        "error_class": ending.error_class,
-        "message": ending.message,
-        "facts": ending.facts or {},
-        "started_at": ending.started_at and ending.started_at.isoformat(),
+        "id": end.attempt_id,
+        "outcome": end.outcome.value,
+        "exit_code": end.exit_code,
+        "signal": end.signal,
+        "host": end.host,
+        "seconds": _finite(end.seconds),
+        "max_rss_mib": _finite(end.max_rss_mib),
+        "error_class": end.error_class,
+        "message": end.message,
+        "facts": end.facts or {},
+        "started_at": end.started_at and end.started_at.isoformat(),
     }
 
 

@@ -62,7 +62,7 @@ _OVERTAKEN = """
 """
 
 FOLLOWED_S = 120.0
-"""Who has given a sign of life so lately follows a batch."""
+"""A batch with a heartbeat younger than this is followed."""
 
 _EVENT = """
     INSERT INTO event (run_id, batch_id, kind, message)
@@ -213,7 +213,7 @@ def find_detached(db: Database, run_id: str | None = None) -> list[str]:
 
 
 def is_followed(db: Database, run_id: str) -> bool:
-    """Tell whether somebody has lately given a sign of life for something open of a run."""
+    """Tell whether a supervisor with a recent heartbeat follows something open of a run."""
     with db.transaction() as cursor:
         cursor.execute(
             "SELECT EXISTS (SELECT 1 FROM batch b WHERE b.run_id = %s"
@@ -224,8 +224,8 @@ def is_followed(db: Database, run_id: str) -> bool:
         return bool(one_row(cursor)[0])
 
 
-def leave_sign(db: Database, claim: Claim) -> None:
-    """Leave a sign of life.
+def record_heartbeat(db: Database, claim: Claim) -> None:
+    """Record a heartbeat.
 
     Raises
     ------

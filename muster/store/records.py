@@ -124,7 +124,7 @@ class BatchRecord:
 
 
 @dataclass(frozen=True)
-class Ending:
+class AttemptEnd:
     """How an attempt ended, ready to be recorded."""
 
     attempt_id: int

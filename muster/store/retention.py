@@ -34,7 +34,7 @@ _LOCK_WAIT = "5s"
 REMOVED = "retention"
 """Kind of the event that says that a run's work folder was removed."""
 
-# A task that is cleared gives a run that has ended a sign of life before its verdict does.
+# A task that is cleared gives a run that has ended a heartbeat before its verdict does.
 _RUNS = """
     SELECT r.id, r.state, r.work_uri,
            greatest(r.created_at, r.planned_at, r.ended_at,
@@ -111,7 +111,7 @@ class RunUse:
     state : RunState
         As recorded.
     active_at : datetime
-        Its end, or a later sign of life.
+        Its end, or a later heartbeat.
     has_open : bool
         Whether anything that it submitted has not ended.
     """

@@ -5,7 +5,7 @@ reading, computing and writing overlap, and never more than the step's own threa
 
 The three steps differ in what they compute from a pixel's predictors and in nothing else, so the
 reading of windows, the skipping of empty ones, the writing and the reporting are done once, here.
-A stage raster is a tiled GeoTIFF in float64 with NaN for nodata; blocks without any value are left
+A band raster is a tiled GeoTIFF in float64 with NaN for nodata; blocks without any value are left
 out of it.
 """
 
@@ -49,8 +49,8 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
-class StageRaster:
-    """What a stage raster is to be.
+class BandRaster:
+    """What a band raster is to be.
 
     Attributes
     ----------
@@ -70,8 +70,8 @@ class StageRaster:
     work_values: int = 0
 
 
-def write_stage(
-    stage: StageRaster,
+def write_band_raster(
+    stage: BandRaster,
     compute: Callable[[FloatArray], FloatArray],
     predictors: Sequence[str],
     names: Sequence[str],
@@ -79,11 +79,11 @@ def write_stage(
     window_px: int | None = None,
     context: StepContext,
 ) -> dict[str, Any]:
-    """Compute a stage raster from predictors, each window read once.
+    """Compute a band raster from predictors, each window read once.
 
     Parameters
     ----------
-    stage : StageRaster
+    stage : BandRaster
         What to write.
     compute : callable
         From predictor values, (pixel, predictor), float64, without gaps, to (band, pixel), float64;
@@ -166,7 +166,7 @@ def write_stage(
 
 
 class _Work:
-    """The windows of a stage raster, and what threads have made of them."""
+    """The windows of a band raster, and what threads have made of them."""
 
     def __init__(
         self,

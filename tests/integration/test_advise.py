@@ -16,7 +16,7 @@ from muster.model.resources import Caps, Resources
 from muster.site import read_site
 from muster.store import batches, claims, runs
 from muster.store.history import PlacedStep, Took, read_placed, read_took
-from muster.store.records import Ending
+from muster.store.records import AttemptEnd
 from tests.batches import make_batch
 
 if TYPE_CHECKING:
@@ -59,11 +59,11 @@ def end(
     attempts = [e.attempts[-1].id for e in batches.read_batch(db, claim).elements[: len(outcomes)]]
     batches.record_running(db, claim, dict.fromkeys(attempts, "node"))
     ended = [
-        Ending(attempt, outcome, seconds=60.0 * (i + 1), max_rss_mib=peak_mib)
+        AttemptEnd(attempt, outcome, seconds=60.0 * (i + 1), max_rss_mib=peak_mib)
         for i, (attempt, outcome) in enumerate(zip(attempts, outcomes, strict=True))
         if outcome is not None
     ]
-    batches.record_endings(db, claim, ended)
+    batches.record_ends(db, claim, ended)
 
 
 def close(db: Database) -> None:

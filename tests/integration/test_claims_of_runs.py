@@ -10,7 +10,7 @@ from muster.jobs.runs.verdict import give_verdict
 from muster.model.outcome import Outcome
 from muster.model.resources import Resources
 from muster.store import batches, claims, runs
-from muster.store.records import Claim, Ending, RunState
+from muster.store.records import AttemptEnd, Claim, RunState
 from tests.batches import make_batch
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def submit(db: Database, batch_id: str) -> tuple[Claim, int]:
 def attempt(db: Database, batch_id: str, outcome: Outcome) -> None:
     claim, attempt_id = submit(db, batch_id)
     batches.record_running(db, claim, {attempt_id: "node"})
-    batches.record_endings(db, claim, [Ending(attempt_id, outcome)])
+    batches.record_ends(db, claim, [AttemptEnd(attempt_id, outcome)])
 
 
 def test_what_somebody_follows_is_not_looked_at_by_others(
@@ -53,7 +53,7 @@ def test_what_somebody_follows_is_not_looked_at_by_others(
     assert claims.find_detached(db, "run") == [two[0]]
     assert not claims.is_followed(db, "run")
     assert claims.find_unattended(db, 0.0) == [], "it is meant to run without anybody"
-    claims.leave_sign(db, claim)
+    claims.record_heartbeat(db, claim)
     assert claims.find_detached(db) == []
     assert claims.is_followed(db, "run")
 

@@ -17,7 +17,7 @@ from muster.report.read import read_story
 from muster.report.write import write_report
 from muster.store import batches, claims, runs
 from muster.store.history import read_tried
-from muster.store.records import Ending, RunState
+from muster.store.records import AttemptEnd, RunState
 from tests.batches import make_batch
 from tests.documents import parse_document
 
@@ -65,8 +65,8 @@ def end(db: Database, *outcomes: Outcome) -> None:
         batches.record_submitted(db, claim, wave, "ref")
         attempt = batches.read_batch(db, claim).elements[0].attempts[-1].id
         batches.record_running(db, claim, {attempt: "node"})
-        ending = Ending(attempt, outcome, seconds=30.0, max_rss_mib=50.0, facts={"pixels": 7})
-        batches.record_endings(db, claim, [ending])
+        end = AttemptEnd(attempt, outcome, seconds=30.0, max_rss_mib=50.0, facts={"pixels": 7})
+        batches.record_ends(db, claim, [end])
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_verdict_that_is_given_again_writes_it_again(planned: Database, tmp_pa
     (element,) = batches.read_batch(planned, claim).elements
     batches.intend_submission(planned, claim, {element.id: (2, Resources(), "/log")})
     attempt = batches.read_batch(planned, claim).elements[0].attempts[-1].id
-    batches.record_endings(planned, claim, [Ending(attempt, Outcome.SUCCEEDED)])
+    batches.record_ends(planned, claim, [AttemptEnd(attempt, Outcome.SUCCEEDED)])
     assert give_verdict(planned, RUN).good
     document = parse_document(report.read_text("utf-8"))
     assert "1 of 1 succeeded" in document.text

@@ -14,7 +14,7 @@ from muster.model.plan import Decision, PlannedElement
 from muster.model.resources import Resources
 from muster.store import batches, claims, runs
 from muster.store.database import Database
-from muster.store.records import Claim, Ending, RunState
+from muster.store.records import AttemptEnd, Claim, RunState
 from muster.store.schema import migrate, read_versions
 from tests.batches import make_batch, store_batch
 
@@ -40,14 +40,14 @@ def intend(db: Database, claim: Claim) -> tuple[int, list[int]]:
 
 def test_an_attempt_that_ended_stays_as_it_ended(db: Database, claim: Claim) -> None:
     _, attempts = intend(db, claim)
-    batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)])
+    batches.record_ends(db, claim, [AttemptEnd(attempts[0], Outcome.SUCCEEDED)])
     for change in ("state = 'running', outcome = NULL, ended_at = NULL", "outcome = 'lost'"):
         with (
             pytest.raises(IllegalTransition, match="has ended as succeeded"),
             db.transaction() as c,
         ):
             c.execute(f"UPDATE attempt SET {change} WHERE id = %s", (attempts[0],))
-    batches.record_endings(db, claim, [Ending(attempts[0], Outcome.LOST)])
+    batches.record_ends(db, claim, [AttemptEnd(attempts[0], Outcome.LOST)])
     element = batches.read_batch(db, claim).elements[0]
     assert (element.state, element.attempts[0].outcome) == ("succeeded", Outcome.SUCCEEDED)
 
@@ -58,8 +58,8 @@ def test_an_attempt_that_ended_stays_as_it_ended(db: Database, claim: Claim) -> 
 )
 def test_any_text_of_a_job_is_recorded(db: Database, claim: Claim, said: str, kept: str) -> None:
     _, attempts = intend(db, claim)
-    ending = Ending(attempts[0], Outcome.SOFTWARE_ERROR, message=said, facts={"said": said})
-    batches.record_endings(db, claim, [ending])
+    end = AttemptEnd(attempts[0], Outcome.SOFTWARE_ERROR, message=said, facts={"said": said})
+    batches.record_ends(db, claim, [end])
     with db.transaction() as cursor:
         cursor.execute("SELECT message, facts ->> 'said' FROM attempt WHERE state = 'ended'")
         assert cursor.fetchall() == [(kept or said, kept or said)]
@@ -67,8 +67,8 @@ def test_any_text_of_a_job_is_recorded(db: Database, claim: Claim, said: str, ke
 
 def test_a_number_that_is_none_keeps_no_end_from_the_record(db: Database, claim: Claim) -> None:
     _, attempts = intend(db, claim)
-    ending = Ending(attempts[0], Outcome.SUCCEEDED, seconds=float("nan"), max_rss_mib=1.5)
-    batches.record_endings(db, claim, [ending])
+    end = AttemptEnd(attempts[0], Outcome.SUCCEEDED, seconds=float("nan"), max_rss_mib=1.5)
+    batches.record_ends(db, claim, [end])
     with db.transaction() as cursor:
         cursor.execute("SELECT seconds, max_rss_mib FROM attempt WHERE state = 'ended'")
         assert cursor.fetchall() == [(None, 1.5)]
@@ -97,7 +97,7 @@ def test_only_the_newest_claim_writes(db: Database, claim: Claim) -> None:
     claims.take_claim(db, claim.batch_id)
     for write in (
         lambda: batches.record_submitted(db, claim, submission, "ref"),
-        lambda: batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)]),
+        lambda: batches.record_ends(db, claim, [AttemptEnd(attempts[0], Outcome.SUCCEEDED)]),
         lambda: batches.record_cancelled(db, claim),
         lambda: claims.request_cancel(db, claim, "kill"),
         lambda: batches.read_batch(db, claim),
@@ -121,9 +121,9 @@ def test_one_open_submission_a_batch_and_wave(db: Database, claim: Claim) -> Non
 
 def test_a_submission_ends_with_its_last_attempt(db: Database, claim: Claim) -> None:
     _, attempts = intend(db, claim)
-    batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)])
+    batches.record_ends(db, claim, [AttemptEnd(attempts[0], Outcome.SUCCEEDED)])
     assert batches.read_batch(db, claim).submissions
-    batches.record_endings(db, claim, [Ending(attempts[1], Outcome.TRANSIENT)])
+    batches.record_ends(db, claim, [AttemptEnd(attempts[1], Outcome.TRANSIENT)])
     assert not batches.read_batch(db, claim).submissions
 
 
@@ -158,7 +158,7 @@ def test_what_was_ended_on_purpose_stays_ended(db: Database, claim: Claim, by: s
 
 def test_a_new_generation_keeps_what_succeeded_and_what_runs(db: Database, claim: Claim) -> None:
     _, attempts = intend(db, claim)
-    batches.record_endings(db, claim, [Ending(attempts[0], Outcome.SUCCEEDED)])
+    batches.record_ends(db, claim, [AttemptEnd(attempts[0], Outcome.SUCCEEDED)])
     fresh = claims.take_claim(db, claim.batch_id, fresh=True)
     record = batches.read_batch(db, fresh)
     assert [e.state for e in record.elements] == ["succeeded", "running"]
@@ -169,8 +169,8 @@ def test_a_plan_made_again_changes_nothing_that_is_the_same(
     db: Database, claim: Claim, tmp_path: Path
 ) -> None:
     _, attempts = intend(db, claim)
-    endings = [Ending(a, Outcome.SUCCEEDED) for a in attempts]
-    batches.record_endings(db, claim, endings)
+    ends = [AttemptEnd(a, Outcome.SUCCEEDED) for a in attempts]
+    batches.record_ends(db, claim, ends)
     store_batch(db, make_batch(tmp_path, [{"text": "a"}, {"text": "b"}]))
     assert {e.state for e in batches.read_elements(db, claim.batch_id)} == {"succeeded"}
     store_batch(db, make_batch(tmp_path, [{"text": "a"}, {"text": "other"}]))
@@ -182,7 +182,7 @@ def test_what_a_new_inspection_wants_again_runs_again(
 ) -> None:
     """Somebody deleted the file of an element that had succeeded, and cleared the run."""
     _, attempts = intend(db, claim)
-    batches.record_endings(db, claim, [Ending(a, Outcome.SUCCEEDED) for a in attempts])
+    batches.record_ends(db, claim, [AttemptEnd(a, Outcome.SUCCEEDED) for a in attempts])
     batch = make_batch(tmp_path, [{"text": "a"}, {"text": "b"}])
     runs.create_batches(db, [("group", batch)], again=True)
     record = batches.read_batch(db, claims.take_claim(db, claim.batch_id))
@@ -206,8 +206,8 @@ def test_a_plan_made_again_may_have_fewer_elements(db: Database, tmp_path: Path)
 
 def test_a_nul_in_a_message_is_recorded_without_it(db: Database, claim: Claim) -> None:
     _, attempts = intend(db, claim)
-    ending = Ending(attempts[0], Outcome.TRANSIENT, message="a b", facts={"x": "nul \x00 in it"})
-    batches.record_endings(db, claim, [ending])
+    end = AttemptEnd(attempts[0], Outcome.TRANSIENT, message="a b", facts={"x": "nul \x00 in it"})
+    batches.record_ends(db, claim, [end])
     assert batches.read_batch(db, claim).elements[0].state == "transient"
 
 
@@ -278,7 +278,7 @@ def test_every_foreign_key_is_indexed(db: Database) -> None:
 def test_a_run_that_nobody_goes_on_with_is_ended(db: Database, claim: Claim) -> None:
     _, attempts = intend(db, claim)
     assert runs.end_abandoned(db, 0) == [], "something of it is open"
-    batches.record_endings(db, claim, [Ending(a, Outcome.TRANSIENT) for a in attempts])
+    batches.record_ends(db, claim, [AttemptEnd(a, Outcome.TRANSIENT) for a in attempts])
     assert runs.end_abandoned(db, 3600) == []
     assert runs.end_abandoned(db, 0) == ["run"]
     assert runs.read_run(db, "run").state == RunState.CANCELLED

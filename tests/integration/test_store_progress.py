@@ -17,7 +17,7 @@ from muster.model.resources import Resources
 from muster.store import batches, claims, runs, schema
 from muster.store.database import Database
 from muster.store.progress import record_progress
-from muster.store.records import Claim, Ending
+from muster.store.records import AttemptEnd, Claim
 from tests.batches import make_batch, store_batch
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def test_what_ended_has_no_eta_and_stays_as_it_ended(
 ) -> None:
     said = {attempt: word(0.5, left_s=60.0) for attempt in attempts}
     record_progress(db, claim, said)
-    endings = [Ending(attempts[0], Outcome.SUCCEEDED), Ending(attempts[1], Outcome.TRANSIENT)]
-    batches.record_endings(db, claim, endings)
+    ends = [AttemptEnd(attempts[0], Outcome.SUCCEEDED), AttemptEnd(attempts[1], Outcome.TRANSIENT)]
+    batches.record_ends(db, claim, ends)
     record_progress(db, claim, {attempt: word(0.9, 60, left_s=9.0) for attempt in attempts})
     assert [(e.progress, e.eta_at) for e in status(db)] == [(1.0, None), (0.5, None)]
 

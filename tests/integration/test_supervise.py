@@ -19,7 +19,7 @@ from muster.backends.local import LocalBackend
 from muster.errors import ClaimLost
 from muster.jobs.supervision.retry import BackOff
 from muster.jobs.supervision.supervisor import Supervisor
-from muster.model.fence import write_orders
+from muster.model.fence import write_fences
 from muster.model.resources import Caps, Resources
 from muster.model.wave import Wave
 from muster.store import batches, claims
@@ -366,7 +366,7 @@ def test_what_was_submitted_and_not_recorded_is_found_again(db: Database, tmp_pa
         intended = {element.id: (1, Resources(), batch.log_uri(0, 1))}
         _, key = batches.intend_submission(db, replaced, intended)
         wave = Wave(batch, key, {0: 1}, Resources())
-        write_orders(wave)
+        write_fences(wave)
         await backend.submit(wave)
         claim = claims.take_claim(db, batch.id)
         return await Supervisor(db, backend, claim, back_off=QUICK).run()

@@ -201,13 +201,13 @@ class Desk:
         return Path(self.status(run)["run"]["facts"]["report"])
 
     def stage(self, trait: str, task: str, interval: str = "static") -> Path:
-        """The one stage raster of a trait and task."""
+        """The one band raster of a trait and task."""
         folder = self.bands / "default" / interval / trait
         (path,) = [p for p in folder.iterdir() if p.name.startswith(f"{task}-")]
         return path
 
     def stages(self) -> dict[str, int]:
-        """Every stage raster that is there, with its mtime in ns."""
+        """Every band raster that is there, with its mtime in ns."""
         return {
             f"{path.parent.name}/{path.name.partition('-')[0]}": path.stat().st_mtime_ns
             for path in self.bands.rglob("*.tif")
@@ -226,7 +226,7 @@ class Desk:
         return sorted([*self.folder.rglob("*.part"), *self.folder.rglob(".*.part")])
 
     def borrow_bands(self, other: Desk, *traits: str) -> None:
-        """Take another installation's stage rasters over."""
+        """Take another installation's band rasters over."""
         for trait in traits:
             part = Path("default") / "static" / trait
             shutil.copytree(other.bands / part, self.bands / part)

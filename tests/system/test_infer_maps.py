@@ -132,7 +132,7 @@ def test_one_task_at_a_time_ends_in_the_product_of_one_full_run(desk: Desk, mapp
         assert desk.states(ran.run_id)["leaf_area"] == states
         bands.append(len(read_bands(desk.maps / "leaf_area.tif")))
         assert desk.stages().items() >= made.items()
-        # What the product holds needs no stage raster any more.
+        # What the product holds needs no band raster any more.
         shutil.rmtree(desk.bands)
         made = {}
     assert bands == [2, 3]

@@ -26,9 +26,9 @@ from muster.backends.slurm.render import (
 )
 from muster.model.attempt import Result
 from muster.model.batch import Batch, Element
-from muster.model.fence import write_orders
+from muster.model.fence import write_fences
 from muster.model.resources import Resources
-from muster.model.slurm_place import SlurmPlace
+from muster.model.slurm_target import SlurmTarget
 from muster.model.wave import Wave
 from tests.scripted_cluster import ScaledClock, Script, ScriptedCluster
 from tests.scripted_slurm import STATUS_COMMANDS, Latency, ScriptedSlurm
@@ -71,12 +71,12 @@ def queue(slurm: ScriptedSlurm) -> str:
 def submit(slurm: ScriptedSlurm, folder: Path, count: int = 4) -> tuple[Wave, Answer]:
     """Submit a wave as the backend does."""
     batch = Batch(
-        id="run.b", run="run", step="test.write", backend="slurm", slurm=SlurmPlace(), pool="cpu",
+        id="run.b", run="run", step="test.write", backend="slurm", slurm=SlurmTarget(), pool="cpu",
         slots=count, elements=tuple(Element(index=i, name=f"e{i}") for i in range(count)),
         work_uri=str(folder), pool_uri=str(folder),
     )  # fmt: skip
     wave = Wave(batch, "run.b.w1.0", dict.fromkeys(range(count), 1), Resources(memory_mib=10))
-    write_orders(wave)
+    write_fences(wave)
     (folder / "job.sh").write_text(render_script(wave, slots=count))
     (folder / "elements").write_text(render_elements(wave.order, 1))
     (folder / "environment").write_text(render_environment(job_variables(wave, str)))

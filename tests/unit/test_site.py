@@ -9,7 +9,7 @@ import pytest
 from muster.config import parse_keep_s, parse_size_mib, parse_time_s, render_keep
 from muster.errors import ConfigError, MissingInput
 from muster.model.resources import Caps, Resources
-from muster.model.slurm_place import Cluster, SlurmPlace
+from muster.model.slurm_target import Cluster, SlurmTarget
 from muster.model.step import STEPS
 from muster.site import SITES_FOLDER, SlurmPool, read_site, render_pools
 
@@ -99,8 +99,8 @@ def test_a_pool_says_where_its_batches_run_in_slurms_words(tmp_path: Path) -> No
     site = read_site(write(tmp_path, SLURM))
     pool = site.pools["slurm"]
     assert isinstance(pool, SlurmPool)
-    place = pool.place(site)
-    assert place == SlurmPlace(
+    place = pool.target(site)
+    assert place == SlurmTarget(
         partition="genoa",
         gres="gpu:l40s",
         pack=3,
@@ -112,14 +112,14 @@ def test_a_pool_says_where_its_batches_run_in_slurms_words(tmp_path: Path) -> No
             python="py3",
         ),
     )
-    assert SlurmPlace.model_validate_json(place.model_dump_json()) == place
+    assert SlurmTarget.model_validate_json(place.model_dump_json()) == place
 
 
 def test_what_a_pool_says_of_its_jobs_takes_the_clusters_place(tmp_path: Path) -> None:
     site = read_site(write(tmp_path, SLURM))
     pool = site.pools["login"]
     assert isinstance(pool, SlurmPool)
-    place = pool.place(site)
+    place = pool.target(site)
     assert place.options == {"nice": 5, "overcommit": True, "image": "docker:a/b:1"}
     assert place.cluster.prelude == ()
     assert place.cluster.container == ("apptainer", "exec", "/images/muster.sif")
@@ -133,12 +133,12 @@ def test_slurm_as_it_is_found_here_needs_no_cluster_in_the_file(tmp_path: Path) 
     site = read_site(write(tmp_path, text))
     pool = site.pools["slurm"]
     assert isinstance(pool, SlurmPool)
-    assert pool.place(site).cluster.name == "other"
+    assert pool.target(site).cluster.name == "other"
     bare = GOOD.replace('backend = "local"', 'backend = "slurm"')
     site = read_site(write(tmp_path, bare))
     pool = site.pools["local"]
     assert isinstance(pool, SlurmPool)
-    assert pool.place(site) == SlurmPlace(cluster=Cluster(name="slurm"))
+    assert pool.target(site) == SlurmTarget(cluster=Cluster(name="slurm"))
 
 
 def test_batches_travel_where_the_cluster_has_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ def test_batches_travel_where_the_cluster_has_a_folder_of_its_own(tmp_path: Path
     site = read_site(write(tmp_path, SLURM.replace("[clusters.near]", there)))
     pool = site.pools["slurm"]
     assert isinstance(pool, SlurmPool)
-    assert pool.place(site).work_root == "/scratch/work"
-    assert pool.place(site).cluster.work == "/there"
+    assert pool.target(site).work_root == "/scratch/work"
+    assert pool.target(site).cluster.work == "/there"
 
 
 SLURM_KEYS = (
@@ -236,7 +236,7 @@ def test_every_site_that_comes_with_muster_places_every_step_of_a_workflow(name:
             assert placement.memory is not None
             assert placement.time is not None
             if isinstance(pool, SlurmPool):
-                assert pool.place(site).partition or pool.place(site).constraint
+                assert pool.target(site).partition or pool.target(site).constraint
 
 
 @pytest.mark.parametrize("name", ["genoa", "laptop", "perlmutter", "slurm"])

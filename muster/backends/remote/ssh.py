@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import asyncssh
 
-    from muster.model.slurm_place import Cluster
+    from muster.model.slurm_target import Cluster
 
 SHELL = "exec /bin/sh"
 SESSIONS = 6
@@ -132,7 +132,7 @@ class SshCommands:
     cluster : Cluster
         Where.
     keepalive_s : float
-        How often a silent peer is asked for a sign of life; it is given up after three times that.
+        How often a silent peer is asked for an answer; it is given up after three times that.
     back_off_s : float
         How long it is waited, about, before a second attempt to connect; doubled for each further.
     connect_s : float

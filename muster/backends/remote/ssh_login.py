@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import asyncssh
 
-    from muster.model.slurm_place import Cluster
+    from muster.model.slurm_target import Cluster
 
 GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 MISSED_KEEPALIVES = 2
@@ -63,7 +63,7 @@ async def log_in(
     cluster : Cluster
         Which; what it leaves open, ``~/.ssh/config`` and the defaults of OpenSSH say.
     keepalive_s : float
-        How often a silent peer is asked for a sign of life, in seconds.
+        How often a silent peer is asked for an answer, in seconds.
     timeout_s : float
         How long it may take.
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from muster import storage
 from muster.backends.attempt_log import CHUNK_BYTES, local_work_path, read_log_file
 from muster.backends.slurm.client import ClusterFull, CommandClient
-from muster.backends.slurm.governor import Governor
-from muster.backends.slurm.parse import is_alive, is_refusal, is_stuck, sight
+from muster.backends.slurm.parse import is_alive, is_refusal, is_stuck, observe_row
 from muster.backends.slurm.poller import ClusterPoller
 from muster.backends.slurm.render import (
     STARTED_FILE,
@@ -22,9 +21,10 @@ from muster.backends.slurm.render import (
     render_environment,
     render_script,
 )
+from muster.backends.slurm.submit_limiter import SubmitLimiter
 from muster.errors import ConfigError, InvalidInput, Transient
 from muster.model.environment import store_variables
-from muster.model.outcome import Observation, Sighting
+from muster.model.outcome import JobState, Observation
 from muster.storage import os_errors_at
 from muster.store import clusters
 from muster.store.clusters import OpenJob
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from muster.backends.remote.transport import Transport, WorkFiles
     from muster.backends.slurm.client import SlurmClient
     from muster.backends.slurm.parse import JobRow
-    from muster.backends.slurm.seen import Seen
+    from muster.backends.slurm.queue_snapshot import QueueSnapshot
     from muster.model.batch import Batch
-    from muster.model.slurm_place import Cluster, SlurmPlace
+    from muster.model.slurm_target import Cluster, SlurmTarget
     from muster.model.wave import Wave
     from muster.store.database import Database
 
@@ -54,31 +54,31 @@ END_POLL_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 log = logging.getLogger(__name__)
 
 
-def open_slurm(db: Database, place: SlurmPlace) -> SlurmBackend:
+def open_slurm(db: Database, target: SlurmTarget) -> SlurmBackend:
     """Open the cluster of a batch, the way it was frozen with."""
-    transport, files = open_transport(place)
-    client = CommandClient(transport, db, place.cluster.name, place.account)
-    return SlurmBackend(db, place.cluster, client, files, transport)
+    transport, files = open_transport(target)
+    client = CommandClient(transport, db, target.cluster.name, target.account)
+    return SlurmBackend(db, target.cluster, client, files, transport)
 
 
-def open_transport(place: SlurmPlace) -> tuple[Transport, WorkFiles]:
+def open_transport(target: SlurmTarget) -> tuple[Transport, WorkFiles]:
     """Open the way of a batch to its cluster, and of its files there and back."""
     from muster.backends.remote.transport import SharedFiles
 
-    if place.cluster.transport == "local":
+    if target.cluster.transport == "local":
         from muster.backends.remote.local_commands import LocalCommands
 
         return LocalCommands(), SharedFiles()
     from muster.backends.remote.ssh import SshCommands
 
-    commands = SshCommands(place.cluster)
-    if place.cluster.work is None:
+    commands = SshCommands(target.cluster)
+    if target.cluster.work is None:
         return commands, SharedFiles()
     from muster.backends.remote.mirror import MirroredFiles
 
-    if place.work_root is None:
+    if target.work_root is None:
         raise ConfigError("the batch does not say which work directory is mirrored")
-    return commands, MirroredFiles(commands, place.work_root, place.cluster.work)
+    return commands, MirroredFiles(commands, target.work_root, target.cluster.work)
 
 
 class SlurmBackend:
@@ -114,38 +114,38 @@ class SlurmBackend:
         self._client = client
         self._files = files
         self._transport = transport
-        self._governor = Governor(db, cluster, client)
-        self._poller = ClusterPoller(db, cluster, client, self._governor, files)
+        self._limiter = SubmitLimiter(db, cluster, client)
+        self._poller = ClusterPoller(db, cluster, client, self._limiter, files)
         self._untaken: set[str] = set()  # keys that Slurm has surely not taken
         self._asked_at: dict[str, datetime] = {}
         self._stuck: set[int] = set()
         self._known = False
 
     @property
-    def trouble(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """What does not answer, although the queue does."""
-        return self._poller.trouble
+        return self._poller.degraded_reason
 
     async def close(self) -> None:
         """Look no more, and close the connection; jobs go on."""
         await self._poller.close()
         await self._transport.close()
 
-    async def news(self) -> None:
+    async def wait_for_change(self) -> None:
         """Return when the cluster was looked at again."""
-        await self._poller.news()
+        await self._poller.wait_for_change()
 
-    async def room(self, batch: Batch) -> int:
+    async def free_slots(self, batch: Batch) -> int:
         """Say how many elements one more job array may have now."""
         await self._know_cluster()
         seen = self._poller.seen
-        tasks = await self._governor.room(seen.queued if seen else 0, self._poller.looked_s)
+        tasks = await self._limiter.free_slots(seen.queued if seen else 0, self._poller.looked_s)
         return tasks * _pack(batch)
 
-    async def turn(self) -> None:
+    async def acquire_submit_slot(self) -> None:
         """Wait for this submission's place in the row of all processes."""
         await self._know_cluster()
-        await self._governor.turn()
+        await self._limiter.acquire_submit_slot()
 
     async def find(self, wave: Wave) -> str | None:
         """Look for the wave's key wherever it may have left a trace; twice, as all may lag."""
@@ -166,7 +166,7 @@ class SlurmBackend:
     async def submit(self, wave: Wave) -> str:
         """Submit the wave by one sbatch."""
         await self._know_cluster()
-        if self._governor.full:
+        if self._limiter.full:
             self._untaken.add(wave.key)
             raise ClusterFull("Slurm took no more jobs a while ago", where=self.cluster.name)
         self._untaken.discard(wave.key)
@@ -178,7 +178,7 @@ class SlurmBackend:
         try:
             job_id = await self._client.submit(there, f"{there}/job.sh")
         except ClusterFull:
-            self._governor.note_full()
+            self._limiter.note_full()
             self._untaken.add(wave.key)
             raise
         except InvalidInput as error:
@@ -187,7 +187,7 @@ class SlurmBackend:
             # With all nodes excluded nothing could run: rather again on one that has failed.
             log.warning("submitting without excluded nodes: %s", error)
             return await self.submit(replace(wave, excluded_hosts=()))
-        self._governor.count(_task_count(wave))
+        self._limiter.count(_task_count(wave))
         return str(job_id)
 
     async def observe(self, wave: Wave, reference: str) -> Mapping[int, Observation]:
@@ -210,7 +210,7 @@ class SlurmBackend:
                             got=self._poller.silent)  # fmt: skip
         seen = self._poller.seen
         if seen is None or seen.at <= since:
-            return dict.fromkeys(wave.attempts, Observation(Sighting.UNKNOWN))
+            return dict.fromkeys(wave.attempts, Observation(JobState.UNKNOWN))
         rows = {index: seen.row(wave.key, reference, tasks[index]) for index in wave.attempts}
         for row in rows.values():
             if row is not None and is_stuck(row):
@@ -218,7 +218,7 @@ class SlurmBackend:
         late: dict[int, Observation] = {}
         if not self._poller.has_come(batch_folder):
             rows = await asyncio.to_thread(_leave_out_late, wave, rows)
-            late = dict.fromkeys(set(wave.attempts) - set(rows), Observation(Sighting.UNKNOWN))
+            late = dict.fromkeys(set(wave.attempts) - set(rows), Observation(JobState.UNKNOWN))
         gone = {tasks[index] for index, row in rows.items() if row is None}
         gone_as = await asyncio.to_thread(self._explain_gone, seen, wave, reference, gone)
         return late | {
@@ -255,20 +255,20 @@ class SlurmBackend:
 
     @staticmethod
     def _explain_gone(
-        seen: Seen, wave: Wave, reference: str, tasks: set[int]
-    ) -> dict[int, Sighting]:
+        seen: QueueSnapshot, wave: Wave, reference: str, tasks: set[int]
+    ) -> dict[int, JobState]:
         """Say of tasks that nobody knows why that is so.
 
         Of a task that is cancelled while it waits Slurm keeps nothing.  Where the rest of its array
         is known, and it has not begun, nothing else can have become of it.
         """
         if wave.key in seen.unanswered:
-            return dict.fromkeys(tasks, Sighting.UNKNOWN)
+            return dict.fromkeys(tasks, JobState.UNKNOWN)
         if not seen.knows(wave.key, reference):
-            return dict.fromkeys(tasks, Sighting.GONE)
+            return dict.fromkeys(tasks, JobState.GONE)
         folder = submission_folder(wave)
         begun = {task for task in tasks if (folder / f"{STARTED_FILE}.{task}").exists()}
-        return {task: Sighting.GONE if task in begun else Sighting.CANCELLED for task in tasks}
+        return {task: JobState.GONE if task in begun else JobState.CANCELLED for task in tasks}
 
     def _warn_of_stuck(self, row: JobRow) -> None:
         if row.job_id not in self._stuck:
@@ -295,7 +295,7 @@ class SlurmBackend:
         rows = await self._client.read_queue(wave.key)
         if any(_fits(row, wave) for row in rows) or wave.intended_at is None:
             return rows
-        limits = await self._governor.limits()
+        limits = await self._limiter.limits()
         if limits.accounting:
             return await self._client.read_accounting(name=wave.key, since=wave.intended_at)
         if limits.job_completions:
@@ -359,7 +359,7 @@ def _observe(row: JobRow) -> Observation:
     seconds = None
     if row.started_at is not None and row.ended_at is not None:
         seconds = max(0.0, (row.ended_at - row.started_at).total_seconds())
-    return replace(sight(row), started_at=row.started_at, seconds=seconds)
+    return replace(observe_row(row), started_at=row.started_at, seconds=seconds)
 
 
 def _task_count(wave: Wave) -> int:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from muster.errors import SoftwareError
-from muster.model.outcome import Observation, Sighting
+from muster.model.outcome import JobState, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,21 +61,21 @@ _RUNNING = {
     "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT",
     "UPDATE_DB",
 }  # fmt: skip
-_SIGHTINGS = {
-    **dict.fromkeys(_WAITING, Sighting.WAITING),
-    **dict.fromkeys(_RUNNING, Sighting.RUNNING),
-    "COMPLETED": Sighting.COMPLETED,
-    "FAILED": Sighting.FAILED,
-    "TIMEOUT": Sighting.TIMED_OUT,
-    "DEADLINE": Sighting.TIMED_OUT,
-    "OUT_OF_MEMORY": Sighting.OUT_OF_MEMORY,
-    "NODE_FAIL": Sighting.NODE_FAILED,
-    "BOOT_FAIL": Sighting.NODE_FAILED,
-    "LAUNCH_FAILED": Sighting.NODE_FAILED,
-    "RECONFIG_FAIL": Sighting.NODE_FAILED,
-    "PREEMPTED": Sighting.PREEMPTED,
-    "CANCELLED": Sighting.CANCELLED,
-    "REVOKED": Sighting.CANCELLED,  # another cluster of a federation has it: a retry is a twin
+_JOB_STATES = {
+    **dict.fromkeys(_WAITING, JobState.WAITING),
+    **dict.fromkeys(_RUNNING, JobState.RUNNING),
+    "COMPLETED": JobState.COMPLETED,
+    "FAILED": JobState.FAILED,
+    "TIMEOUT": JobState.TIMED_OUT,
+    "DEADLINE": JobState.TIMED_OUT,
+    "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,
+    "NODE_FAIL": JobState.NODE_FAILED,
+    "BOOT_FAIL": JobState.NODE_FAILED,
+    "LAUNCH_FAILED": JobState.NODE_FAILED,
+    "RECONFIG_FAIL": JobState.NODE_FAILED,
+    "PREEMPTED": JobState.PREEMPTED,
+    "CANCELLED": JobState.CANCELLED,
+    "REVOKED": JobState.CANCELLED,  # another cluster of a federation has it: a retry is a twin
 }
 LOST_FOLDER_SIGNAL = 53
 """No signal, but slurmd's word that it could not open the output in the submission's folder."""
@@ -219,17 +219,17 @@ def parse_job_id(text: str) -> int:
     return int(match[1])
 
 
-def sight(row: JobRow) -> Observation:
+def observe_row(row: JobRow) -> Observation:
     """Say in no scheduler's own words how a job is."""
-    sighting = _SIGHTINGS.get(row.state, Sighting.UNKNOWN)
+    state = _JOB_STATES.get(row.state, JobState.UNKNOWN)
     code, signal = row.exit_code, row.signal
-    if is_orphaned(row) and sighting is Sighting.CANCELLED:
-        sighting = Sighting.ORPHANED
-    if sighting is Sighting.FAILED and signal == LOST_FOLDER_SIGNAL:
-        sighting = Sighting.NODE_FAILED  # the node does not see the folder: another one may
+    if is_orphaned(row) and state is JobState.CANCELLED:
+        state = JobState.ORPHANED
+    if state is JobState.FAILED and signal == LOST_FOLDER_SIGNAL:
+        state = JobState.NODE_FAILED  # the node does not see the folder: another one may
     if is_refusal(row):
         code, signal = os.EX_DATAERR, None  # Slurm shows a status that no process ended with
-    return Observation(sighting, exit_code=code, signal=signal, host=row.node)
+    return Observation(state, exit_code=code, signal=signal, host=row.node)
 
 
 def is_alive(row: JobRow) -> bool:

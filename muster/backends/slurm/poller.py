@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from muster.backends.remote.transport import NotAllCame
-from muster.backends.slurm.seen import Seen, pack_seen, unpack_seen
+from muster.backends.slurm.queue_snapshot import QueueSnapshot, pack_snapshot, unpack_snapshot
 from muster.errors import StoreUnavailable, Transient
 from muster.store import clusters
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from muster.backends.remote.transport import WorkFiles
     from muster.backends.slurm.client import SlurmClient
-    from muster.backends.slurm.governor import Governor
     from muster.backends.slurm.parse import JobRow
-    from muster.model.slurm_place import Cluster
+    from muster.backends.slurm.submit_limiter import SubmitLimiter
+    from muster.model.slurm_target import Cluster
     from muster.store.clusters import Look, OpenJob
     from muster.store.database import Database
 
@@ -63,20 +63,20 @@ class ClusterPoller:
         Which cluster, and how often it may be looked at.
     client : SlurmClient
         What asks it.
-    governor : Governor
+    limiter : SubmitLimiter
         What knows which sources there are.
     files : WorkFiles
         Brings results back, where the cluster does not share the work directory.
 
     Attributes
     ----------
-    seen : Seen or None
+    seen : QueueSnapshot or None
         What the newest look has seen.
     looked_s : float
         When that look began, by the monotonic clock.
     silent : str or None
         Why the newest look was not answered.
-    trouble : str or None
+    degraded_reason : str or None
         What did not answer, although the queue did.
     """
 
@@ -85,17 +85,17 @@ class ClusterPoller:
         db: Database,
         cluster: Cluster,
         client: SlurmClient,
-        governor: Governor,
+        limiter: SubmitLimiter,
         files: WorkFiles,
     ) -> None:
-        self.seen: Seen | None = None
+        self.seen: QueueSnapshot | None = None
         self.looked_s = 0.0
         self.silent: str | None = None
-        self.trouble: str | None = None
+        self.degraded_reason: str | None = None
         self._db = db
         self._cluster = cluster
         self._client = client
-        self._governor = governor
+        self._limiter = limiter
         self._files = files
         self._asked: dict[str, _Asked] = {}
         self._come: frozenset[str] = frozenset()
@@ -108,7 +108,7 @@ class ClusterPoller:
         self._others_due_s = 0.0
         self._known = False
 
-    async def news(self) -> None:
+    async def wait_for_change(self) -> None:
         """Return when the cluster was looked at again, or could not be."""
         self._want()
         self._waiting += 1
@@ -210,12 +210,12 @@ class ClusterPoller:
             log.warning("cluster %s does not answer: %s", self._cluster.name, error)
         return wait_s * random.uniform(0.75, 1.25)
 
-    def _succeed(self, seen: Seen, trouble: str | None) -> None:
+    def _succeed(self, seen: QueueSnapshot, trouble: str | None) -> None:
         if self._failures:
             log.info("cluster %s answers again", self._cluster.name)
         self._failures = 0
         self.silent = None
-        self.trouble = trouble
+        self.degraded_reason = trouble
         self.seen = seen
 
     async def _learn(self, look: Look) -> None:
@@ -224,7 +224,7 @@ class ClusterPoller:
         if found is None:
             return
         at, packed = found
-        seen = await asyncio.to_thread(unpack_seen, at, packed)
+        seen = await asyncio.to_thread(unpack_snapshot, at, packed)
         late = await self._collect()
         # What this process submitted since the look began is not in it.
         self.looked_s = time.monotonic() - max(0.0, (look.now - at).total_seconds())
@@ -236,14 +236,14 @@ class ClusterPoller:
         at = await asyncio.to_thread(clusters.record_asked, self._db, self._cluster.name)
         queue = await self._client.read_queue()
         wanted = await self._find_wanted()
-        seen = Seen.of_rows(at, queue)
+        seen = QueueSnapshot.of_rows(at, queue)
         missing = [job for job in wanted if not seen.has(job)]
         others: list[JobRow] = []
         unanswered: frozenset[str] = frozenset()
         trouble: str | None = None
         self._took_s = time.monotonic() - started_s
         if missing and started_s < self._others_due_s:
-            unanswered, trouble = frozenset(job.key for job in missing), self.trouble
+            unanswered, trouble = frozenset(job.key for job in missing), self.degraded_reason
         elif missing:
             asked_s = time.monotonic()
             try:
@@ -256,8 +256,8 @@ class ClusterPoller:
                 silent_s = FLOOR * (time.monotonic() - asked_s)
                 self._others_due_s = time.monotonic() + min(silent_s, LONGEST_BACK_OFF_S)
         trouble = await self._collect() or trouble
-        seen = Seen.of_rows(at, queue, others, unanswered)
-        packed = await asyncio.to_thread(pack_seen, seen, {job.key for job in wanted})
+        seen = QueueSnapshot.of_rows(at, queue, others, unanswered)
+        packed = await asyncio.to_thread(pack_snapshot, seen, {job.key for job in wanted})
         await asyncio.to_thread(clusters.record_seen, self._db, self._cluster.name, at, packed)
         self.looked_s = started_s
         self._succeed(seen, trouble)
@@ -273,7 +273,7 @@ class ClusterPoller:
 
     async def _ask_others(self, missing: Sequence[OpenJob]) -> list[JobRow]:
         """Ask the accounting for what the queue no longer knows; else the log of ended jobs."""
-        limits = await self._governor.limits()
+        limits = await self._limiter.limits()
         ids = [job.reference for job in missing if job.reference.isdecimal()]
         if limits.accounting and ids:
             since = min(job.submitted_at for job in missing)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from muster.config import render_time
 from muster.errors import InvalidInput, one_line
-from muster.model.slurm_place import check_variables
+from muster.model.slurm_target import check_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from muster.model.resources import Caps, Resources
-    from muster.model.slurm_place import SlurmPlace
+    from muster.model.slurm_target import SlurmTarget
     from muster.model.wave import Wave
 
 ENVIRONMENT_FILE = "environment"
@@ -83,15 +83,15 @@ def render_script(wave: Wave, *, slots: int) -> str:
     InvalidInput
         When the batch has no place on Slurm, or a word of the wave's own is none of Slurm's.
     """
-    place = _place(wave)
+    target = _target_of(wave)
     lines = ["#!/bin/bash -l"]
     words = f"Muster: {wave.batch.step}, batch {wave.batch.id}, submission {wave.key}"
     lines.append(f"# {one_line(words)}")
     lines += [f"#SBATCH {option}" for option in render_options(wave, slots=slots)]
     lines += ["", _BEGIN]
-    if place.cluster.prelude:
-        lines += [*place.cluster.prelude, ""]
-    command = ["exec", *map(shlex.quote, place.cluster.container), _COMMAND]
+    if target.cluster.prelude:
+        lines += [*target.cluster.prelude, ""]
+    command = ["exec", *map(shlex.quote, target.cluster.container), _COMMAND]
     return "\n".join([*lines, " ".join(command), ""])
 
 
@@ -99,7 +99,7 @@ def render_options(wave: Wave, *, slots: int) -> list[str]:
     """Render what the script tells sbatch, as arguments of sbatch; else as render_script."""
     return [
         f"--{name}" if value is None else f"--{name}={value}"
-        for name, value in _directives(wave, _place(wave), slots)
+        for name, value in _directives(wave, _target_of(wave), slots)
     ]
 
 
@@ -147,7 +147,7 @@ def job_variables(wave: Wave, there: Callable[[str], str]) -> dict[str, str]:
     InvalidInput
         When the batch has no place on Slurm.
     """
-    cluster = _place(wave).cluster
+    cluster = _target_of(wave).cluster
     return {
         "PYTHONUNBUFFERED": "1",
         **cluster.environment,
@@ -160,7 +160,7 @@ def job_variables(wave: Wave, there: Callable[[str], str]) -> dict[str, str]:
     }
 
 
-def _place(wave: Wave) -> SlurmPlace:
+def _target_of(wave: Wave) -> SlurmTarget:
     if wave.batch.slurm is None:
         raise InvalidInput(
             "the batch was frozen without a place on Slurm",
@@ -171,18 +171,18 @@ def _place(wave: Wave) -> SlurmPlace:
     return wave.batch.slurm
 
 
-def _directives(wave: Wave, place: SlurmPlace, slots: int) -> Iterator[tuple[str, str | None]]:
+def _directives(wave: Wave, target: SlurmTarget, slots: int) -> Iterator[tuple[str, str | None]]:
     """List sbatch's options in their order; None stands for an option without a value."""
     key = _checked(_KEY, wave.key, "submission key")
-    tasks = plan_tasks(wave.attempts, place.pack)
+    tasks = plan_tasks(wave.attempts, target.pack)
     yield "job-name", key
     yield "comment", key
     yield "no-requeue", None
     for name in ("partition", "account", "qos", "constraint", "reservation"):
-        value = getattr(place, name)
+        value = getattr(target, name)
         if value is not None:
             yield name, value
-    yield from _sizes(wave, place, max(map(len, tasks), default=0))
+    yield from _sizes(wave, target, max(map(len, tasks), default=0))
     if len(tasks) > 1:
         yield "array", f"0-{len(tasks) - 1}" + (f"%{slots}" if slots < len(tasks) else "")
     if wave.excluded_hosts:
@@ -194,21 +194,21 @@ def _directives(wave: Wave, place: SlurmPlace, slots: int) -> Iterator[tuple[str
     yield "output", "%a.out" if len(tasks) > 1 else "job.out"
     yield "open-mode", "append"
     yield "export", "ALL"  # of who submits, whose environment is bare: see local_commands
-    for name, option in sorted(place.options.items()):
+    for name, option in sorted(target.options.items()):
         yield name, None if option is True else str(option)
 
 
-def _sizes(wave: Wave, place: SlurmPlace, longest: int) -> Iterator[tuple[str, str | None]]:
+def _sizes(wave: Wave, target: SlurmTarget, longest: int) -> Iterator[tuple[str, str | None]]:
     """List what an array task asks for; `longest` is the most elements that one runs."""
     wants = wave.resources
-    gres = _gres(place.gres, wants.gpus)
+    gres = _gres(target.gres, wants.gpus)
     if gres:
         yield "gres", gres
-    if place.nodes is not None:
-        yield "nodes", str(place.nodes)
-    if place.ntasks is not None:
-        yield "ntasks", str(place.ntasks)
-    if place.exclusive:
+    if target.nodes is not None:
+        yield "nodes", str(target.nodes)
+    if target.ntasks is not None:
+        yield "ntasks", str(target.ntasks)
+    if target.exclusive:
         yield "exclusive", None
     yield "cpus-per-task", str(wants.cpus)
     if wants.memory_mib is not None:

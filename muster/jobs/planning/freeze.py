@@ -163,7 +163,7 @@ def freeze_batch(
         elements=tuple(elements),
         work_uri=storage.join(work_uri, "batches", f"{step}.{safe_name(group)}"),
         pool_uri=storage.join(site.work_uri, "pools", placement.pool),
-        slurm=pool.place(site) if isinstance(pool, SlurmPool) else None,
+        slurm=pool.target(site) if isinstance(pool, SlurmPool) else None,
         deadline_s=placement.deadline,
     )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from muster.model.attempt import Order
+    from muster.model.attempt import Fence
     from muster.model.batch import Batch
 
 PUBLISH_INTERVAL_S = 10.0
@@ -37,7 +37,7 @@ class ProgressPublisher:
 
     Parameters
     ----------
-    batch, index, order
+    batch, index, fence
         Whose progress it is: the file is named by the element and the attempt.
     said : Path
         The local file that the step's process writes.
@@ -45,12 +45,12 @@ class ProgressPublisher:
         How often it is published at most, in seconds; the first word goes out at once.
     """
 
-    def __init__(self, batch: Batch, index: int, order: Order, said: Path, every_s: float) -> None:
-        self._uri = batch.progress_uri(index, order.attempt)
+    def __init__(self, batch: Batch, index: int, fence: Fence, said: Path, every_s: float) -> None:
+        self._uri = batch.progress_uri(index, fence.attempt)
         self._names = {
-            "submission": order.submission,
+            "submission": fence.submission,
             "index": index,
-            "attempt": order.attempt,
+            "attempt": fence.attempt,
         }
         self._said = said
         self._every_s = every_s

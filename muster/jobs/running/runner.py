@@ -34,8 +34,8 @@ from muster.jobs.running.child import THREAD_VARIABLES
 from muster.jobs.running.publish_progress import PUBLISH_INTERVAL_S, ProgressPublisher
 from muster.jobs.running.watch import Ended, Watch
 from muster.log import make_formatter
-from muster.model.attempt import Artifact, Order, Result
-from muster.model.fence import read_batch_file, read_order
+from muster.model.attempt import Artifact, Fence, Result
+from muster.model.fence import read_batch_file, read_fence
 from muster.model.outcome import TERMINATED, Outcome, exit_code_of
 
 if TYPE_CHECKING:
@@ -118,31 +118,31 @@ class ElementRunner:
 
     def run(self) -> int:
         """Run the element to its end and return the exit code that tells how it ended."""
-        order = read_order(self.batch, self.element.index)
-        if order is None or order.submission != self.how.submission:
+        fence = read_fence(self.batch, self.element.index)
+        if fence is None or fence.submission != self.how.submission:
             log.warning("superseded before the start: %s", self.element.name)
             return os.EX_OK
-        former = self._read_former(order)
+        former = self._read_former(fence)
         if former is not None:  # a controller that has crashed may start a job again, id and all
             log.warning("%s has run already: %s", self.element.name, former.outcome)
             return exit_code_of(former.outcome)
-        with self._own_log(order):
-            return self._run_and_tell(order)
+        with self._own_log(fence):
+            return self._run_and_tell(fence)
 
-    def _read_former(self, order: Order) -> Result | None:
+    def _read_former(self, fence: Fence) -> Result | None:
         """Read the result of this very attempt, where it has one; being told to stop is none."""
-        uri = self.batch.result_uri(self.element.index, order.attempt)
+        uri = self.batch.result_uri(self.element.index, fence.attempt)
         try:
             result = Result.model_validate_json(storage.read_bytes(uri))
         except (MissingInput, ValidationError):
             return None
-        same = result.submission == order.submission and result.outcome != TERMINATED
+        same = result.submission == fence.submission and result.outcome != TERMINATED
         return result if same else None
 
     @contextmanager
-    def _own_log(self, order: Order) -> Iterator[None]:
+    def _own_log(self, fence: Fence) -> Iterator[None]:
         """Let what the element says go into its own log, where that is wanted."""
-        path = storage.local_path(self.batch.log_uri(self.element.index, order.attempt))
+        path = storage.local_path(self.batch.log_uri(self.element.index, fence.attempt))
         if not self.how.own_logs or path is None:
             yield
             return
@@ -158,7 +158,7 @@ class ElementRunner:
             self._output = file.fileno()
             yield
 
-    def _run_and_tell(self, order: Order) -> int:
+    def _run_and_tell(self, fence: Fence) -> int:
         """Run the element, write its result, and say how it ended."""
         started = datetime.now(UTC)
         clock = time.monotonic()
@@ -166,14 +166,14 @@ class ElementRunner:
             prefix=scratch_prefix(), dir=scratch_folder(self.batch)
         ) as scratch:
             try:
-                ended = self._run(order, Path(scratch))
+                ended = self._run(fence, Path(scratch))
             except MusterError as error:
                 self._log.error("%s", error)
                 ended = Ended.of_error(error)
         result = Result(
-            submission=order.submission,
+            submission=fence.submission,
             index=self.element.index,
-            attempt=order.attempt,
+            attempt=fence.attempt,
             outcome=TERMINATED if ended.outcome == TERMINATED else Outcome(ended.outcome),
             exit_code=ended.exit_code,
             signal=ended.signal,
@@ -187,12 +187,12 @@ class ElementRunner:
             error_class=ended.error_class,
             message=ended.message,
         )
-        uri = self.batch.result_uri(self.element.index, order.attempt)
+        uri = self.batch.result_uri(self.element.index, fence.attempt)
         storage.write_bytes(uri, result.model_dump_json(indent=1).encode())
         self._log.info("%s: %s in %.1f s", self.element.name, result.outcome, result.seconds)
         return exit_code_of(ended.outcome)
 
-    def _run(self, order: Order, scratch: Path) -> Ended:
+    def _run(self, fence: Fence, scratch: Path) -> Ended:
         if self._stopping:
             return Ended(TERMINATED, message="told to stop before the start")
         # Another run may write the same file now: only this element's own leftovers are swept.
@@ -203,7 +203,7 @@ class ElementRunner:
                 storage.sweep(uri, owner)
                 staged[name] = storage.stage(uri, scratch, owner)
                 stack.callback(staged[name].discard)
-            ended = self._run_child(order, scratch, {n: s.path for n, s in staged.items()})
+            ended = self._run_child(fence, scratch, {n: s.path for n, s in staged.items()})
             if ended.outcome != Outcome.SUCCEEDED:
                 return ended
             for name, output in staged.items():
@@ -214,13 +214,13 @@ class ElementRunner:
                         got=name,
                     )
             ended.artifacts = tuple(
-                self._publish(name, output, order) for name, output in staged.items()
+                self._publish(name, output, fence) for name, output in staged.items()
             )
             return ended
 
-    def _publish(self, name: str, output: storage.Staged, order: Order) -> Artifact:
+    def _publish(self, name: str, output: storage.Staged, fence: Fence) -> Artifact:
         uri = self.element.outputs[name]
-        published = output.publish(lambda: self._check_current(order))
+        published = output.publish(lambda: self._check_current(fence))
         suffix = Path(uri).suffix.lower()
         media_type = MEDIA_TYPES.get(suffix) or mimetypes.guess_type(uri)[0]
         return Artifact(
@@ -231,16 +231,16 @@ class ElementRunner:
             media_type=media_type or "application/octet-stream",
         )
 
-    def _check_current(self, order: Order) -> None:
+    def _check_current(self, fence: Fence) -> None:
         """Refuse to publish for an attempt that is no longer the current one."""
-        if read_order(self.batch, self.element.index) != order:
+        if read_fence(self.batch, self.element.index) != fence:
             raise Superseded("a newer attempt has taken over", where=self.element.name)
 
-    def _run_child(self, order: Order, scratch: Path, outputs: dict[str, Path]) -> Ended:
+    def _run_child(self, fence: Fence, scratch: Path, outputs: dict[str, Path]) -> Ended:
         task, report, said = (scratch / f"{n}.json" for n in ("task", "report", "progress"))
         work = scratch / "scratch"
         work.mkdir()
-        threads = order.resources.cpus
+        threads = fence.resources.cpus
         task.write_text(
             json.dumps(
                 {
@@ -251,7 +251,7 @@ class ElementRunner:
                     "inputs": self.element.inputs,
                     "outputs": {name: str(path) for name, path in outputs.items()},
                     "threads": threads,
-                    "memory_mib": order.resources.memory_mib,
+                    "memory_mib": fence.resources.memory_mib,
                     "seed": self.batch.seed,
                     "scratch": str(work),
                 }
@@ -263,7 +263,7 @@ class ElementRunner:
             **{variable: str(threads) for variable in THREAD_VARIABLES},
             **self.batch.environment,
             "MUSTER_INDEX": str(self.element.index),
-            "MUSTER_ATTEMPT": str(order.attempt),
+            "MUSTER_ATTEMPT": str(fence.attempt),
             "MUSTER_ROLE": "step",
         }
         process = subprocess.Popen(
@@ -274,9 +274,9 @@ class ElementRunner:
             stderr=None if self._output is None else subprocess.STDOUT,
             start_new_session=True,
         )
-        watch = Watch(process, order)
+        watch = Watch(process, fence)
         with ProgressPublisher(
-            self.batch, self.element.index, order, said, self.how.progress_every_s
+            self.batch, self.element.index, fence, said, self.how.progress_every_s
         ):
             ended = watch.until_end(lambda: self._stopping)
         ended.max_rss_mib = round(watch.peak_rss_mib, 1)
@@ -345,8 +345,8 @@ def run_elements(batch_uri: str, indexes: list[int] | None, how: Running) -> int
     """
     batch = read_batch_file(batch_uri)
     if indexes is None:
-        orders = {e.index: read_order(batch, e.index) for e in batch.elements}
-        indexes = [i for i, order in orders.items() if order and order.submission == how.submission]
+        fences = {e.index: read_fence(batch, e.index) for e in batch.elements}
+        indexes = [i for i, fence in fences.items() if fence and fence.submission == how.submission]
     runners = [ElementRunner(batch, index, how) for index in indexes]
 
     def stop(*_: object) -> None:
@@ -366,4 +366,4 @@ def run_elements(batch_uri: str, indexes: list[int] | None, how: Running) -> int
     return max(codes, default=os.EX_OK)
 
 
-__all__ = ["ElementRunner", "Running", "read_batch_file", "read_order", "run_elements"]
+__all__ = ["ElementRunner", "Running", "read_batch_file", "read_fence", "run_elements"]

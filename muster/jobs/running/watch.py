@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from muster.errors import MusterError
-    from muster.model.attempt import Artifact, Order
+    from muster.model.attempt import Artifact, Fence
 
 POLL_S = 0.1
 MEMORY_POLL_S = 0.5
@@ -49,9 +49,9 @@ class Ended:
 class Watch:
     """Watches an element's process: its memory, its time, and the wish to stop it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], order: Order) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], fence: Fence) -> None:
         self.process = process
-        self.limits = order.resources
+        self.limits = fence.resources
         self.peak_rss_mib = 0.0
         self._started = time.monotonic()
         self._measured = self._started

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost, ConfigError, Transient
 from muster.jobs.runs.verdict import give_verdict
-from muster.jobs.supervision.retry_transient import patiently
+from muster.jobs.supervision.retry_transient import retry_while_transient
 from muster.jobs.supervision.supervisor import Supervisor
 from muster.jobs.supervision.waves import find_due
 from muster.store import batches, claims, runs
@@ -124,7 +124,7 @@ async def look_at_detached(db: Database, backends: Backends, run_id: str | None 
         supervisor = await Supervisor.take_over(db, batch_id, backends)
         try:
             await supervisor.look()  # to say what is wanted of the cluster: all are looked at once
-            await supervisor.backend.news()
+            await supervisor.backend.wait_for_change()
             await supervisor.look()
             await asyncio.to_thread(claims.detach, db, supervisor.claim)
         except ClaimLost as error:
@@ -170,7 +170,7 @@ async def _submit_batch(
         intended = await supervisor.intend(record, due[0], after)
         if intended is None:
             log.info("%s of %s: the cluster takes no more jobs now", step, group.name)
-            await supervisor.backend.news()
+            await supervisor.backend.wait_for_change()
             continue
         await _bring(supervisor, *intended)
     await asyncio.to_thread(claims.detach, db, supervisor.claim)  # and nobody follows it now
@@ -202,4 +202,4 @@ async def _bring(supervisor: Supervisor, submission_id: int, wave: Wave) -> None
             known = False
             raise
 
-    await patiently(act)
+    await retry_while_transient(act)

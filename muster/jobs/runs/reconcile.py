@@ -47,7 +47,7 @@ def reconcile(db: Database, silent_for_s: float = SILENT_FOR_S) -> Reconciled:
     Parameters
     ----------
     silent_for_s : float
-        Seconds without a sign of life.
+        Seconds without a heartbeat.
     """
     ends = asyncio.run(reconcile_unattended(db, silent_for_s))
     return Reconciled(tuple(ends), tuple(runs.end_abandoned(db, silent_for_s)))
@@ -61,7 +61,7 @@ async def reconcile_unattended(db: Database, silent_for_s: float) -> list[BatchE
     Parameters
     ----------
     silent_for_s : float
-        Seconds without a sign of life.
+        Seconds without a heartbeat.
     """
     backends = Backends(db)
     at_once = asyncio.Semaphore(MOST_AT_ONCE)

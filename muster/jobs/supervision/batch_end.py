@@ -38,17 +38,17 @@ LONGEST_SILENCE_S = 150.0
 class BatchEnd:
     """How a batch stands when nothing of it is left to be run.
 
-    ``silent_s`` is since when nobody has given a sign of life, for who did not supervise it.
+    ``heartbeat_age_s`` is the age of the last heartbeat, for callers that do not supervise it.
     """
 
     batch_id: str
     elements: tuple[ElementEnd, ...]
-    silent_s: float | None = None
+    heartbeat_age_s: float | None = None
 
     @property
     def over(self) -> bool:
         """Whether nobody goes on with it: an element between two attempts has ended, too."""
-        silent = self.silent_s is None or self.silent_s > LONGEST_SILENCE_S
+        silent = self.heartbeat_age_s is None or self.heartbeat_age_s > LONGEST_SILENCE_S
         return self.settled and (self.succeeded or silent)
 
     @property
@@ -79,7 +79,7 @@ class BatchEnd:
 def read_end(db: Database, batch_id: str) -> BatchEnd:
     """Read how a batch stands, for who did not supervise it."""
     end = end_of(batch_id, batches.read_elements(db, batch_id))
-    return replace(end, silent_s=batches.read_silence_s(db, batch_id))
+    return replace(end, heartbeat_age_s=batches.read_heartbeat_age_s(db, batch_id))
 
 
 def end_of(batch_id: str, elements: Sequence[ElementRecord]) -> BatchEnd:

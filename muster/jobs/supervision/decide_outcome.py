@@ -13,9 +13,9 @@ from muster.model.outcome import (
     ALIVE,
     EXIT_CODES,
     TERMINATED,
+    JobState,
     Observation,
     Outcome,
-    Sighting,
     outcome_of_signal,
 )
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 CANCELLED_GRACE_S = 10.0
 """How long a result is waited for of what was cancelled: most of it never began."""
 
-_SAID_BY_SCHEDULER: dict[Sighting, Outcome] = {
-    Sighting.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
-    Sighting.TIMED_OUT: Outcome.TIMED_OUT,
-    Sighting.NODE_FAILED: Outcome.NODE_FAILED,
-    Sighting.PREEMPTED: Outcome.PREEMPTED,
-    Sighting.CANCELLED: Outcome.CANCELLED,
-    Sighting.ORPHANED: Outcome.MISSING_INPUT,
+_SAID_BY_SCHEDULER: dict[JobState, Outcome] = {
+    JobState.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
+    JobState.TIMED_OUT: Outcome.TIMED_OUT,
+    JobState.NODE_FAILED: Outcome.NODE_FAILED,
+    JobState.PREEMPTED: Outcome.PREEMPTED,
+    JobState.CANCELLED: Outcome.CANCELLED,
+    JobState.ORPHANED: Outcome.MISSING_INPUT,
 }
 
 
@@ -60,7 +60,7 @@ def decide_outcome(
     """
     if result is not None and result.outcome != TERMINATED:
         return Outcome(result.outcome)
-    if seen.sighting in ALIVE or seen.sighting is Sighting.UNKNOWN:
+    if seen.state in ALIVE or seen.state is JobState.UNKNOWN:
         return None
     if cancelled_by_us:
         grace_s = min(grace_s, CANCELLED_GRACE_S)
@@ -68,9 +68,9 @@ def decide_outcome(
         return None  # its result may still be on its way
     if cancelled_by_us:
         return Outcome.CANCELLED
-    if seen.sighting in _SAID_BY_SCHEDULER:
-        return _SAID_BY_SCHEDULER[seen.sighting]
-    if seen.sighting is Sighting.FAILED:
+    if seen.state in _SAID_BY_SCHEDULER:
+        return _SAID_BY_SCHEDULER[seen.state]
+    if seen.state is JobState.FAILED:
         if result is not None:  # told to stop, by somebody who left no reason
             return Outcome.TRANSIENT
         return _outcome_of_exit(seen)

@@ -17,8 +17,8 @@ from muster.errors import InvalidInput, MissingInput, one_line
 from muster.jobs.supervision.decide_outcome import decide_outcome
 from muster.jobs.supervision.waves import open_attempts
 from muster.model.attempt import Result
-from muster.model.outcome import ALIVE, TERMINATED, Outcome, Sighting
-from muster.store.records import AttemptState, Ending
+from muster.model.outcome import ALIVE, TERMINATED, JobState, Outcome
+from muster.store.records import AttemptEnd, AttemptState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,19 +45,19 @@ class Findings:
         Attempts that seemed to be gone and are not.
     missing : list of int
         Attempts that have ended or gone without a result so far.
-    endings : list of Ending
+    ends : list of AttemptEnd
         How attempts have ended.
     """
 
     running: dict[int, str | None] = field(default_factory=dict)
     back: list[int] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
-    endings: list[Ending] = field(default_factory=list)
+    ends: list[AttemptEnd] = field(default_factory=list)
 
     @property
     def any(self) -> bool:
         """Whether anything is to be recorded."""
-        return bool(self.running or self.back or self.missing or self.endings)
+        return bool(self.running or self.back or self.missing or self.ends)
 
 
 def judge_attempts(
@@ -86,8 +86,8 @@ def judge_attempts(
     fingerprint: str | None = None  # of the whole batch, so once at most
     for index, attempt in open_attempts(record, submission).items():
         look, result = looks[index], results.get(index)
-        if look.sighting in ALIVE and not _has_long_ended(record, result, grace_s):
-            if look.sighting is Sighting.RUNNING and attempt.state is not AttemptState.RUNNING:
+        if look.state in ALIVE and not _has_long_ended(record, result, grace_s):
+            if look.state is JobState.RUNNING and attempt.state is not AttemptState.RUNNING:
                 found.running[attempt.id] = look.host
             if attempt.missing_since is not None:
                 found.back.append(attempt.id)
@@ -105,11 +105,11 @@ def judge_attempts(
             if submission.fingerprint != fingerprint:
                 outcome = Outcome.SUPERSEDED  # the batch was planned anew while it ran
         if outcome is not None:
-            ending = make_ending(attempt, outcome, look, result)
+            end = make_attempt_end(attempt, outcome, look, result)
             if outcome is Outcome.CANCELLED and over is not None:
-                ending = replace(ending, outcome=over[0], message=over[1])
-            found.endings.append(ending)
-        elif look.sighting is not Sighting.UNKNOWN:
+                end = replace(end, outcome=over[0], message=over[1])
+            found.ends.append(end)
+        elif look.state is not JobState.UNKNOWN:
             found.missing.append(attempt.id)
     return found
 
@@ -147,12 +147,12 @@ def read_result(batch: Batch, key: str, index: int, attempt: Attempt) -> Result 
     return result
 
 
-def make_ending(
+def make_attempt_end(
     attempt: Attempt, outcome: Outcome, look: Observation, result: Result | None
-) -> Ending:
+) -> AttemptEnd:
     """Put together what is known of how an attempt ended."""
     if result is None:
-        return Ending(
+        return AttemptEnd(
             attempt_id=attempt.id,
             outcome=outcome,
             exit_code=look.exit_code,
@@ -160,10 +160,10 @@ def make_ending(
             host=look.host,
             seconds=look.seconds,
             started_at=look.started_at,
-            message=f"no result; the backend says {look.sighting.value}",
+            message=f"no result; the backend says {look.state.value}",
         )
 
-    return Ending(
+    return AttemptEnd(
         attempt_id=attempt.id,
         outcome=outcome,
         exit_code=result.exit_code,
@@ -179,10 +179,10 @@ def make_ending(
     )
 
 
-def tell_ending(name: str, ending: Ending) -> None:
+def log_end(name: str, end: AttemptEnd) -> None:
     """Log how an attempt ended, in one line."""
-    took = f" after {ending.seconds:.1f} s" if ending.seconds is not None else ""
-    peak = f", peak {ending.max_rss_mib:.0f} MiB" if ending.max_rss_mib is not None else ""
-    why = f": {ending.message}" if ending.message else ""
-    level = logging.INFO if ending.outcome is Outcome.SUCCEEDED else logging.WARNING
-    log.log(level, "%s %s%s%s%s", name, ending.outcome.value, took, peak, why)
+    took = f" after {end.seconds:.1f} s" if end.seconds is not None else ""
+    peak = f", peak {end.max_rss_mib:.0f} MiB" if end.max_rss_mib is not None else ""
+    why = f": {end.message}" if end.message else ""
+    level = logging.INFO if end.outcome is Outcome.SUCCEEDED else logging.WARNING
+    log.log(level, "%s %s%s%s%s", name, end.outcome.value, took, peak, why)

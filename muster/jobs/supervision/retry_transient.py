@@ -19,7 +19,7 @@ T = TypeVar("T")
 LONGEST_WAIT_S = 30.0
 
 
-async def patiently(
+async def retry_while_transient(
     act: Callable[[], Awaitable[T]],
     tell: Callable[[Transient], Awaitable[None]] | None = None,
 ) -> T:

@@ -19,9 +19,9 @@ from muster.errors import InvalidInput, Transient
 from muster.jobs.supervision.batch_end import BatchEnd, end_of
 from muster.jobs.supervision.follow_logs import LogFollower
 from muster.jobs.supervision.follow_progress import READ_INTERVAL_S, ProgressFollower
-from muster.jobs.supervision.judge import judge_attempts, read_results, tell_ending
+from muster.jobs.supervision.judge import judge_attempts, log_end, read_results
 from muster.jobs.supervision.retry import BackOff
-from muster.jobs.supervision.retry_transient import patiently
+from muster.jobs.supervision.retry_transient import retry_while_transient
 from muster.jobs.supervision.waves import (
     find_due,
     name_elements,
@@ -29,11 +29,11 @@ from muster.jobs.supervision.waves import (
     open_attempts,
     wave_of,
 )
-from muster.model.fence import write_orders
-from muster.model.outcome import Observation, Outcome, Sighting
+from muster.model.fence import write_fences
+from muster.model.outcome import JobState, Observation, Outcome
 from muster.model.wave import Wave
 from muster.store import batches, claims
-from muster.store.records import Ending
+from muster.store.records import AttemptEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -125,7 +125,7 @@ class Supervisor:
             )
             return claim, await asyncio.to_thread(batches.read_spec, db, batch_id)
 
-        claim, batch = await patiently(take)
+        claim, batch = await retry_while_transient(take)
         return cls(db, backends.open(batch), claim, tell_logs=tell_logs)
 
     async def run(self) -> BatchEnd:
@@ -137,12 +137,12 @@ class Supervisor:
             When somebody else has taken the batch over; nothing was cancelled.
         """
         while True:
-            end = await patiently(self._pass, self._tell_degraded)
+            end = await retry_while_transient(self._pass, self._tell_degraded)
             if end is not None:
                 return end
-            with contextlib.suppress(TimeoutError):  # a sign of life now and then
+            with contextlib.suppress(TimeoutError):  # a heartbeat now and then
                 async with asyncio.timeout(SIGN_OF_LIFE_S):
-                    await self.backend.news()
+                    await self.backend.wait_for_change()
 
     async def cancel(self, by: str) -> BatchEnd:
         """End everything the batch has open, verified and recorded.
@@ -159,7 +159,7 @@ class Supervisor:
         ClaimLost
             When this supervisor no longer has the say; nothing was cancelled then.
         """
-        await patiently(lambda: self._store(claims.request_cancel, by))
+        await retry_while_transient(lambda: self._store(claims.request_cancel, by))
         return await self.run()
 
     async def look(self) -> None:
@@ -174,8 +174,8 @@ class Supervisor:
         """
         record = await self._store(batches.read_batch)
         await self._follow_all(record)
-        if record.degraded != self.backend.trouble:
-            await self._store(batches.record_degraded, self.backend.trouble)
+        if record.degraded != self.backend.degraded_reason:
+            await self._store(batches.record_degraded, self.backend.degraded_reason)
 
     async def _tell_degraded(self, error: Transient) -> None:
         """Show in the store what the batch waits for; where that does not answer, nobody sees."""
@@ -190,8 +190,8 @@ class Supervisor:
         if record.submissions and await self._follow_all(record):
             record = await self._store(batches.read_batch)
         end = await self._submit_or_end(record)
-        if record.degraded != self.backend.trouble:
-            await self._store(batches.record_degraded, self.backend.trouble)
+        if record.degraded != self.backend.degraded_reason:
+            await self._store(batches.record_degraded, self.backend.degraded_reason)
         if self._logs is not None:
             await self._logs.follow(record, at_the_end=end is not None)
         if end is None:
@@ -240,12 +240,12 @@ class Supervisor:
             return
         # Should it arrive, its fences must not name it any more.
         nobody = replace(wave, key=f"{wave.key}.given-up")
-        await self._in_thread(write_orders, nobody)
+        await self._in_thread(write_fences, nobody)
         outcome = Outcome.CANCELLED if submission.cancelled else Outcome.SUPERSEDED
         message = f"intended as {submission.key}, and never submitted"
         attempts = open_attempts(record, submission).values()
         await self._store(
-            batches.record_endings, [Ending(a.id, outcome, message=message) for a in attempts]
+            batches.record_ends, [AttemptEnd(a.id, outcome, message=message) for a in attempts]
         )
 
     async def _record(
@@ -255,8 +255,8 @@ class Supervisor:
         attempts: Mapping[int, Attempt],
         seen: Mapping[int, Observation],
     ) -> bool:
-        looks = {i: seen.get(i, Observation(Sighting.UNKNOWN)) for i in attempts}
-        begun = {i: a for i, a in attempts.items() if looks[i].sighting is not Sighting.WAITING}
+        looks = {i: seen.get(i, Observation(JobState.UNKNOWN)) for i in attempts}
+        begun = {i: a for i, a in attempts.items() if looks[i].state is not JobState.WAITING}
         results = await self._in_thread(read_results, record.batch, submission.key, begun)
         found = judge_attempts(
             record,
@@ -269,10 +269,10 @@ class Supervisor:
         await self._store(batches.record_running, found.running)
         await self._store(batches.record_seen, found.back)
         await self._store(batches.record_missing, found.missing)
-        await self._store(batches.record_endings, found.endings)
+        await self._store(batches.record_ends, found.ends)
         names = {a.id: e.name for e in record.elements for a in e.attempts}
-        for ending in found.endings:
-            tell_ending(f"{record.batch.step} {names[ending.attempt_id]}", ending)
+        for end in found.ends:
+            log_end(f"{record.batch.step} {names[end.attempt_id]}", end)
         return found.any
 
     async def _cancel_open(self, record: BatchRecord) -> BatchRecord:
@@ -333,7 +333,7 @@ class Supervisor:
             The submission's id and what is to be handed over; None where there is no room.
         """
         batch = record.batch
-        elements = due.elements[: await self.backend.room(batch)]
+        elements = due.elements[: await self.backend.free_slots(batch)]
         if not elements:
             return None
         numbers = {e.index: next_number(e) for e in elements}
@@ -358,7 +358,7 @@ class Supervisor:
             When somebody else has taken the batch over.
         """
         try:
-            await self._in_thread(write_orders, wave)
+            await self._in_thread(write_fences, wave)
             await self._wait_for_turn()
             await self._store(claims.check_claim)  # the turn may have taken its time to come
             reference = await self.backend.submit(wave)
@@ -373,10 +373,10 @@ class Supervisor:
 
     async def _wait_for_turn(self) -> None:
         """Wait until this wave may be submitted, and tell meanwhile that somebody is there."""
-        turn = asyncio.ensure_future(self.backend.turn())
+        turn = asyncio.ensure_future(self.backend.acquire_submit_slot())
         try:
             while not (await asyncio.wait({turn}, timeout=SIGN_OF_LIFE_S))[0]:
-                await self._store(claims.leave_sign)
+                await self._store(claims.record_heartbeat)
         finally:
             turn.cancel()
         await turn

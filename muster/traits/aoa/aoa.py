@@ -29,7 +29,7 @@ from muster.traits.aoa.neighbours import (
     single_threaded_blas,
     summarise_pairs,
 )
-from muster.traits.band_raster import AOA_DESCRIPTION, StageRaster, write_stage
+from muster.traits.band_raster import AOA_DESCRIPTION, BandRaster, write_band_raster
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.bundle.training_table import NEVER_HELD_OUT, read_training_table
 
@@ -301,7 +301,7 @@ def calculate_aoa_trait(
     predictors : list of str
         URIs of the predictor rasters, matched to the model by band name.
     aoa : Path
-        The stage raster to write: dissimilarity index, area of applicability (1 inside, 0
+        The band raster to write: dissimilarity index, area of applicability (1 inside, 0
         outside), and the local point density where asked for; nodata where any predictor is.
     local_point_density : bool
         Whether to count the plots near each pixel as well.
@@ -318,7 +318,7 @@ def calculate_aoa_trait(
     Returns
     -------
     dict
-        As :func:`muster.traits.band_raster.write_stage`, and ``threshold``,
+        As :func:`muster.traits.band_raster.write_band_raster`, and ``threshold``,
         ``mean_training_distance``, ``plots``, ``pixels_inside``, ``engine``.
 
     Raises
@@ -362,9 +362,9 @@ def calculate_aoa_trait(
     if local_point_density:
         bands.append(Band("local point density", unit="plots"))
     used = int(np.count_nonzero(area.weights > 0))
-    stage = StageRaster(aoa, tuple(bands), fingerprint, work_values=3 * used + 8)
+    stage = BandRaster(aoa, tuple(bands), fingerprint, work_values=3 * used + 8)
     with single_threaded_blas():
-        facts = write_stage(
+        facts = write_band_raster(
             stage, compute, predictors, model.predictors, window_px=window_px, context=context
         )
     return {

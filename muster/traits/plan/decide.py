@@ -1,7 +1,7 @@
 """What a trait needs: for each band and the product a decision and its reason, and nothing else.
 
 Pure: what is there was looked at before (:mod:`muster.traits.plan.inspect`).  A band is kept where
-it lies, as a stage raster or in the product; any band that is made ends in a new product, and a
+it lies, as a band raster or in the product; any band that is made ends in a new product, and a
 product never holds bands of different models side by side.
 """
 
@@ -37,7 +37,7 @@ class BandFound:
     fingerprint : Fingerprint
         Of everything that it is made from.
     uri : str
-        Where its stage raster lies or goes; the name holds the fingerprint.
+        Where its band raster lies or goes; the name holds the fingerprint.
     there : bool
         Whether that is there.
     choice : EngineChoice

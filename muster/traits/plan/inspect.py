@@ -68,7 +68,7 @@ def inspect_traits(
     params : dict
         As :class:`muster.traits.params.InferParams`.
     bands : str
-        Folder of the stage rasters of all runs.
+        Folder of the band rasters of all runs.
     plan : Path
         Where plan.json is written.
     gpus : dict of str to int, optional
@@ -136,7 +136,7 @@ class _Inspection:
     table : mapping of str to TraitRow
         What is known of the traits; empty without a table.
     bands : str
-        Folder of the stage rasters of all runs.
+        Folder of the band rasters of all runs.
     gpus : mapping of str to int
         Step → GPUs that its placement has.
     scratch : Path

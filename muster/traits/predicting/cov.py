@@ -15,7 +15,7 @@ import numpy as np
 from muster.errors import ConfigError, InvalidInput
 from muster.model.step import StepContext
 from muster.raster.grid import Band
-from muster.traits.band_raster import COV_DESCRIPTION, StageRaster, write_stage
+from muster.traits.band_raster import COV_DESCRIPTION, BandRaster, write_band_raster
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.engine_names import PredictionEngine  # noqa: TC001
 from muster.traits.predicting.engine import load_model
@@ -77,7 +77,7 @@ def calculate_cov_trait(
     predictors : list of str
         URIs of the predictor rasters, matched to the model by band name.
     cov : Path
-        The stage raster to write: one band, a ratio; nodata where any predictor is nodata or the
+        The band raster to write: one band, a ratio; nodata where any predictor is nodata or the
         mean is too near to zero.
     epsilon : float
         Least size of a mean, in the trait's unit; greater than zero.
@@ -93,7 +93,7 @@ def calculate_cov_trait(
     Returns
     -------
     dict
-        As :func:`muster.traits.band_raster.write_stage`, and ``folds`` and ``engine``.
+        As :func:`muster.traits.band_raster.write_band_raster`, and ``folds`` and ``engine``.
 
     Raises
     ------
@@ -126,8 +126,8 @@ def calculate_cov_trait(
         predictions = [model.transform.inverse(predict(values)) for predict in models]
         return coefficient_of_variation(predictions, epsilon)[np.newaxis]
 
-    stage = StageRaster(cov, (Band(COV_DESCRIPTION, unit="1"),), fingerprint, folds + 4)
-    facts = write_stage(
+    stage = BandRaster(cov, (Band(COV_DESCRIPTION, unit="1"),), fingerprint, folds + 4)
+    facts = write_band_raster(
         stage, compute, predictors, model.predictors, window_px=window_px, context=context
     )
     return {**facts, "folds": folds, "engine": engine}

@@ -9,7 +9,7 @@ import numpy as np
 
 from muster.model.step import StepContext
 from muster.raster.grid import Band
-from muster.traits.band_raster import StageRaster, write_stage
+from muster.traits.band_raster import BandRaster, write_band_raster
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.engine_names import PredictionEngine  # noqa: TC001
 from muster.traits.predicting.engine import load_model
@@ -36,7 +36,7 @@ def predict_trait(
     predictors : list of str
         URIs of the predictor rasters, matched to the model by band name.
     prediction : Path
-        The stage raster to write: one band, in the trait's unit; nodata where any predictor is
+        The band raster to write: one band, in the trait's unit; nodata where any predictor is
         nodata, and where the target's transform has no value to go back to.
     engine : {"quantised", "lightgbm"}
         What evaluates the model; the values do not depend on it.
@@ -50,7 +50,7 @@ def predict_trait(
     Returns
     -------
     dict
-        As :func:`muster.traits.band_raster.write_stage`, and ``engine``.
+        As :func:`muster.traits.band_raster.write_band_raster`, and ``engine``.
 
     Raises
     ------
@@ -69,8 +69,8 @@ def predict_trait(
         return model.transform.inverse(predict(values))[np.newaxis]
 
     band = Band(f"{model.trait} prediction", unit=model.unit)
-    stage = StageRaster(prediction, (band,), fingerprint, work_values=2)
-    facts = write_stage(
+    stage = BandRaster(prediction, (band,), fingerprint, work_values=2)
+    facts = write_band_raster(
         stage, compute, predictors, model.predictors, window_px=window_px, context=context
     )
     return {**facts, "engine": engine}

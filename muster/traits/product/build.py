@@ -1,8 +1,8 @@
 """Step traits.build: the one file a trait that people use, a picture of it, and its STAC item.
 
-The product holds what its stage rasters hold, a quarter as large: a cloud-optimised GeoTIFF in
+The product holds what its band rasters hold, a quarter as large: a cloud-optimised GeoTIFF in
 int16 whose bands say what they are, in which unit, and how to read them, and whose tags say what
-it was made from.  A band without a stage raster is taken over from the product that is there.
+it was made from.  A band without a band raster is taken over from the product that is there.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def build_final_product_trait(
     bundle : str
         URI of the model bundle.
     bands : dict of str to str
-        "prediction", "cov", "aoa" → URI of the stage raster.  One that is not there is left out of
+        "prediction", "cov", "aoa" → URI of the band raster.  One that is not there is left out of
         the product, but the prediction must be.
     product : Path
         The COG to write: int16, −32768 for nodata, scale and offset a band.
@@ -76,7 +76,7 @@ def build_final_product_trait(
         The STAC item to write.
     former : dict, optional
         ``product``, the URI of a product that may be there already; ``held``, band → fingerprint:
-        bands that are taken over from it as they are where there is no stage raster; and
+        bands that are taken over from it as they are where there is no band raster; and
         ``needed``, bands without which nothing is built.
     label : dict, optional
         ``unit``, ``description`` and ``try_id`` of the trait, in the place of the bundle's;

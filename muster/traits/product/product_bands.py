@@ -1,4 +1,4 @@
-"""Where the bands of a product come from: stage rasters, or the product that is there already.
+"""Where the bands of a product come from: band rasters, or the product that is there already.
 
 A band that the former product holds is taken over number by number, so that it stays the same to
 the bit.  What is stored in another way is read as :mod:`muster.traits.product.open_product` reads
@@ -62,7 +62,7 @@ class ProductBand:
     copied : bool
         Whether the stored numbers are taken as they are.
     former : OpenProduct or None
-        The product that it is taken over from; None for a stage raster.
+        The product that it is taken over from; None for a band raster.
     """
 
     name: BandName
@@ -131,9 +131,9 @@ def open_bands(
     trait, unit : str
         Of the product.
     stages : mapping of str to str
-        "prediction", "cov", "aoa" → URI of the stage raster; preferred where it is there.
+        "prediction", "cov", "aoa" → URI of the band raster; preferred where it is there.
     former : Former or None
-        Where bands are taken from that have no stage raster.
+        Where bands are taken from that have no band raster.
 
     Yields
     ------
@@ -155,7 +155,7 @@ def open_bands(
             uri = stages.get(name)
             if uri is not None and storage.exists(uri):
                 dataset = files.enter_context(open_raster(uri))
-                found[name] = _stage_band(name, uri, dataset, _describe(name, trait, unit))
+                found[name] = _raster_band(name, uri, dataset, _describe(name, trait, unit))
         if former is not None and set(former.held) - set(found) and storage.exists(former.product):
             product = files.enter_context(open_product(former.product))
             for band in _former_bands(former, product, trait, unit):
@@ -164,7 +164,7 @@ def open_bands(
             raise MissingInput(
                 "prediction is not there",
                 where=stages.get("prediction", "no location given"),
-                expected=f"a stage raster of {trait}, or a product that holds it",
+                expected=f"a band raster of {trait}, or a product that holds it",
                 do="see why traits.predict of this run failed, or run it",
             )
         gone = [name for name in former.needed if name not in found] if former else []
@@ -188,14 +188,14 @@ def _describe(name: BandName, trait: str, unit: str) -> tuple[Band, Packing]:
     return Band(AOA_DESCRIPTION, unit="1", overview="mode", tags=tags), CLASS_PACKING
 
 
-def _stage_band(
+def _raster_band(
     name: BandName, uri: str, dataset: Any, described: tuple[Band, Packing]
 ) -> ProductBand:
     band, packing = described
     descriptions = list(dataset.descriptions)
     if band.description not in descriptions:
         raise InvalidInput(
-            "stage raster lacks a band",
+            "band raster lacks a band",
             where=uri,
             got=", ".join(str(text) for text in descriptions),
             expected=band.description,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from muster.model.slurm_place import Cluster
+from muster.model.slurm_target import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,7 +29,7 @@ from muster.backends.remote.transport import NotAllCame
 from muster.errors import ConfigError, InvalidInput, MissingInput, SoftwareError, Transient
 from muster.jobs.running.runner import Running, run_elements
 from muster.model.attempt import Result
-from muster.model.fence import read_batch_file, write_orders
+from muster.model.fence import read_batch_file, write_fences
 from muster.model.wave import Wave
 from tests.batches import add_steps_to_path, make_batch
 from tests.integration.backends.sshd import Sshd, sshd
@@ -105,7 +105,7 @@ def files_below(folder: Path) -> dict[str, int]:
 
 def submitted(folder: Path, count: int = 1, **settings: object) -> Batch:
     batch = make_batch(folder, [{"text": f"t{n}"} for n in range(count)], **settings)
-    write_orders(Wave(batch, "key", dict.fromkeys(range(count), 1), batch.resources))
+    write_fences(Wave(batch, "key", dict.fromkeys(range(count), 1), batch.resources))
     return batch
 
 
@@ -293,7 +293,7 @@ def test_plan_comes_back_with_the_paths_of_this_side(sides: Sides):
     batch = make_batch(sides.here, [{}])
     element = batch.elements[0].model_copy(update={"outputs": {"plan": str(plan)}})
     batch = batch.model_copy(update={"elements": (element,)})
-    write_orders(Wave(batch, "key", {0: 1}, batch.resources))
+    write_fences(Wave(batch, "key", {0: 1}, batch.resources))
     told = {"model": "/models/m.txt", "out": str(sides.there / "bands/b.tif")}
     written = sides.write("runs/r/plan.json", json.dumps(told))
     artifact = {

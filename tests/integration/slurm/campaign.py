@@ -23,7 +23,7 @@ from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
 from muster.jobs.supervision.retry import BackOff
 from muster.jobs.supervision.supervisor import Supervisor
-from muster.model.slurm_place import Cluster, SlurmPlace
+from muster.model.slurm_target import Cluster, SlurmTarget
 from muster.store import batches, claims, clusters, history
 from tests.batches import STEPS_FOLDER, make_batch, store_batch
 
@@ -157,7 +157,7 @@ class Campaign:
 
     def store(self, batch: Batch, place: Mapping[str, Any] | None = None) -> Batch:
         """Put a batch on the cluster and into the store."""
-        slurm = SlurmPlace(cluster=self.cluster, **{"partition": "genoa", **(place or {})})
+        slurm = SlurmTarget(cluster=self.cluster, **{"partition": "genoa", **(place or {})})
         placed = batch.model_copy(update={"backend": "slurm", "slurm": slurm})
         return store_batch(self.db, placed)
 

@@ -14,7 +14,7 @@ from muster.backends.remote.ssh import SshCommands
 from muster.backends.remote.transport import SharedFiles
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
-from muster.model.slurm_place import Cluster, SlurmPlace
+from muster.model.slurm_target import Cluster, SlurmTarget
 from tests.batches import STEPS_FOLDER, store_batch
 from tests.integration.slurm.campaign import Campaign
 
@@ -113,7 +113,7 @@ class LoginCampaign(Campaign):
 
     def store(self, batch: Batch, place: Mapping[str, Any] | None = None) -> Batch:
         """Put a batch on the cluster and into the store."""
-        slurm = SlurmPlace(
+        slurm = SlurmTarget(
             cluster=self.cluster,
             work_root=str(self.work_root) if self.work else None,
             **{"partition": "genoa", **(place or {})},

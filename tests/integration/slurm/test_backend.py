@@ -11,7 +11,7 @@ from muster.backends.remote.local_commands import LocalCommands
 from muster.backends.remote.transport import SharedFiles
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
-from muster.model.slurm_place import Cluster, SlurmPlace
+from muster.model.slurm_target import Cluster, SlurmTarget
 from tests.backend_contract import BackendContract
 from tests.batches import STEPS_FOLDER
 from tests.integration.slurm.campaign import count_jobs
@@ -47,7 +47,7 @@ class TestSlurmBackend(BackendContract):
         return backend
 
     def place(self, batch: Batch) -> Batch:
-        place = SlurmPlace(cluster=self.cluster, partition="genoa")
+        place = SlurmTarget(cluster=self.cluster, partition="genoa")
         return batch.model_copy(update={"backend": "slurm", "slurm": place})
 
     def count_jobs(self, key: str) -> int:

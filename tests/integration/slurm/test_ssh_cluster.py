@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster.backends.slurm import poller
-from muster.model.slurm_place import SlurmPlace
+from muster.model.slurm_target import SlurmTarget
 from muster.store import batches
 from tests import backend_contract
 from tests.backend_contract import BackendContract
@@ -28,7 +28,7 @@ from tests.integration.slurm.login import (
 if TYPE_CHECKING:
     from muster.backends.contract import Backend
     from muster.laptop.slurm.cluster import SlurmCluster
-    from muster.model.attempt import Order
+    from muster.model.attempt import Fence
     from muster.model.batch import Batch
     from muster.store.database import Database
 
@@ -80,13 +80,13 @@ class OverSsh(BackendContract):
         return make_backend(self.db, self.cluster, self.here, 0.5)
 
     def place(self, batch: Batch) -> Batch:
-        place = SlurmPlace(cluster=self.cluster, partition="genoa")
+        place = SlurmTarget(cluster=self.cluster, partition="genoa")
         if self.mirrored:
             self.here = Path(batch.work_uri).parent
             place = place.model_copy(update={"work_root": str(self.here)})
         return batch.model_copy(update={"backend": "slurm", "slurm": place})
 
-    def set_fence(self, batch: Batch, index: int, order: Order) -> None:
+    def set_fence(self, batch: Batch, index: int, order: Fence) -> None:
         super().set_fence(batch, index, order)
         if self.mirrored:  # as the next wave brings it
             fence = Path(batch.fence_uri(index))

@@ -20,7 +20,7 @@ from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.outcome import Outcome
 from muster.model.resources import Caps, Resources
 from muster.store import batches, claims
-from muster.store.records import Ending
+from muster.store.records import AttemptEnd
 from tests.batches import make_batch
 from tests.integration.slurm.campaign import Campaign, kill_node, start_bare, wave_keys
 
@@ -264,8 +264,8 @@ def test_what_has_failed_on_every_node_still_runs(campaign: Campaign) -> None:
         asked = {element.id: (number, Resources(), batch.log_uri(0, number))}
         batches.intend_submission(campaign.db, claim, asked)
         attempt = batches.read_batch(campaign.db, claim).elements[0].attempts[-1]
-        ending = Ending(attempt.id, Outcome.NODE_FAILED, host=host, message="planted")
-        batches.record_endings(campaign.db, claim, [ending])
+        end = AttemptEnd(attempt.id, Outcome.NODE_FAILED, host=host, message="planted")
+        batches.record_ends(campaign.db, claim, [end])
     assert campaign.run(batch).succeeded
     assert campaign.outcomes(batch) == [["node_failed", "node_failed", "succeeded"]]
     campaign.check_once(batch)

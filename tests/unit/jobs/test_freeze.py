@@ -9,7 +9,7 @@ from muster.model.batch import Batch, Element
 from muster.model.environment import STORE_VARIABLE, store_variables
 from muster.model.plan import Decision, Plan, PlannedElement
 from muster.model.resources import Caps, Resources
-from muster.model.slurm_place import SlurmPlace
+from muster.model.slurm_target import SlurmTarget
 from muster.site import Site, SlurmPool, read_site
 
 
@@ -24,8 +24,8 @@ def test_a_batch_on_slurm_is_frozen_with_its_place() -> None:
     pool = site.pools["gpu_l40s"]
     assert isinstance(pool, SlurmPool)
     assert batch.backend == "slurm"
-    assert batch.slurm == pool.place(site)
-    assert isinstance(batch.slurm, SlurmPlace)
+    assert batch.slurm == pool.target(site)
+    assert isinstance(batch.slurm, SlurmTarget)
     assert (batch.slurm.partition, batch.slurm.gres) == ("l40s", "gpu:l40s")
     assert batch.slurm.cluster.name == "genoa"
     assert batch.resources == Resources(

@@ -9,9 +9,9 @@ import pytest
 
 from muster.jobs.supervision.decide_outcome import decide_outcome
 from muster.model.attempt import Result
-from muster.model.outcome import TERMINATED, Observation, Outcome, Sighting
+from muster.model.outcome import TERMINATED, JobState, Observation, Outcome
 
-S = Sighting
+S = JobState
 End = Outcome
 
 
@@ -90,13 +90,13 @@ def test_outcome(seen: Observation, said: str | None, ours: bool, expected: Outc
 
 @pytest.mark.parametrize(("seen", "ours"), list(itertools.product(S, [False, True])))
 @pytest.mark.parametrize("said", list(End))
-def test_the_attempts_own_word_is_final(seen: Sighting, ours: bool, said: Outcome) -> None:
+def test_the_attempts_own_word_is_final(seen: JobState, ours: bool, said: Outcome) -> None:
     assert decide(Observation(seen), said.value, ours=ours) == said
 
 
 @pytest.mark.parametrize("ours", [False, True])
 @pytest.mark.parametrize("seen", sorted(set(S) - {S.WAITING, S.RUNNING, S.UNKNOWN}))
-def test_a_result_may_lag_behind_the_end_of_its_job(seen: Sighting, ours: bool) -> None:
+def test_a_result_may_lag_behind_the_end_of_its_job(seen: JobState, ours: bool) -> None:
     look = Observation(seen, exit_code=0)
     grace_s = 10.0 if ours else 60.0  # most of what we cancel never began
     assert decide(look, ours=ours, missing_for_s=grace_s - 0.1, grace_s=60.0) is None
@@ -105,5 +105,5 @@ def test_a_result_may_lag_behind_the_end_of_its_job(seen: Sighting, ours: bool) 
 
 
 @pytest.mark.parametrize("seen", list(S))
-def test_nothing_but_a_result_makes_a_success(seen: Sighting) -> None:
+def test_nothing_but_a_result_makes_a_success(seen: JobState) -> None:
     assert decide(Observation(seen, exit_code=0), missing_for_s=1e9) != End.SUCCEEDED

@@ -14,7 +14,7 @@ from muster import storage
 from muster.errors import Transient
 from muster.jobs.running.child import _ProgressReport
 from muster.jobs.running.publish_progress import ProgressPublisher
-from muster.model.attempt import Order, Progress
+from muster.model.attempt import Fence, Progress
 from muster.model.resources import Resources
 from tests.batches import make_batch
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from muster.model.batch import Batch
 
-ORDER = Order(submission="run.b.w1.abc", attempt=3, resources=Resources())
+ORDER = Fence(submission="run.b.w1.abc", attempt=3, resources=Resources())
 
 
 @pytest.fixture

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from muster.model.attempt import Artifact, Order, Progress, Result
+from muster.model.attempt import Artifact, Fence, Progress, Result
 from muster.model.batch import Batch, Element
 from muster.model.outcome import Outcome
 from muster.model.plan import Decision, Plan, PlannedElement
 from muster.model.resources import Caps, Resources
-from muster.model.slurm_place import Cluster, SlurmPlace
+from muster.model.slurm_target import Cluster, SlurmTarget
 from muster.model.wave import Wave
 from tests.unit.pins.golden_files import read_golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Batch", "Order", "Plan", "Progress", "Resources", "Result", "Wave"]
+__all__ = ["Batch", "Fence", "Plan", "Progress", "Resources", "Result", "Wave"]
 
 AT = datetime(2024, 3, 1, 12, 34, 56, 789000, tzinfo=UTC)
 
@@ -80,7 +80,7 @@ def slurm_batch() -> Batch:
         work_uri="/shared/muster/work/runs/r/batches/traits.aoa.SLA",
         pool_uri="/shared/muster/work/pools/gpu_l40s",
         seed=7,
-        slurm=SlurmPlace(
+        slurm=SlurmTarget(
             partition="l40s",
             account="m1234",
             qos="normal",
@@ -173,8 +173,8 @@ def plan() -> Plan:
 
 
 @pinned
-def fence() -> Order:
-    return Order(
+def fence() -> Fence:
+    return Fence(
         submission="0123456789.traits.aoa.SLA.w1.0a1b2c3d",
         attempt=3,
         resources=Resources(cpus=8, memory_mib=131072, time_limit_s=14400, gpus=2),

@@ -74,6 +74,6 @@ def test_fence_result_and_progress_are_the_same_bytes() -> None:
     check_golden("fence.json", frozen.fence().model_dump_json(), user)
     check_golden("result.json", frozen.result().model_dump_json(indent=1), user)
     check_golden("progress.json", frozen.progress().model_dump_json(), user)
-    assert frozen.read_stored(frozen.Order, "fence.json") == frozen.fence()
+    assert frozen.read_stored(frozen.Fence, "fence.json") == frozen.fence()
     assert frozen.read_stored(frozen.Result, "result.json") == frozen.result()
     assert frozen.read_stored(frozen.Progress, "progress.json") == frozen.progress()

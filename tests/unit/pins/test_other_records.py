@@ -7,7 +7,7 @@ from pathlib import Path
 
 from muster.backends.slurm.backend import submission_folder
 from muster.backends.slurm.parse import JobRow
-from muster.backends.slurm.seen import Seen, pack_seen, unpack_seen
+from muster.backends.slurm.queue_snapshot import QueueSnapshot, pack_snapshot, unpack_snapshot
 from muster.resampling.config.datasets import Dataset
 from muster.resampling.layer import GridSpec, Layer
 from tests.unit.pins import frozen
@@ -78,11 +78,11 @@ def test_a_look_at_a_cluster_is_shared_in_the_same_words() -> None:
         started_at=frozen.AT.replace(microsecond=0),
         ended_at=frozen.AT.replace(microsecond=0),
     )
-    seen = Seen(frozen.AT, {"key": {4711: {1: row}}}, frozenset({"lost"}), 3)
+    seen = QueueSnapshot(frozen.AT, {"key": {4711: {1: row}}}, frozenset({"lost"}), 3)
     user = "is stored in cluster.seen, which processes of several versions share"
-    check_golden("seen.json", zlib.decompress(pack_seen(seen, {"key"})).decode(), user)
+    check_golden("seen.json", zlib.decompress(pack_snapshot(seen, {"key"})).decode(), user)
     kept = zlib.compress(read_golden("seen.json").encode())
-    read = unpack_seen(frozen.AT, kept)
+    read = unpack_snapshot(frozen.AT, kept)
     check_literal("a stored look", (read.queued, read.unanswered), (3, frozenset({"lost"})), user)
     assert read.row("key", "4711", 1) == row
 

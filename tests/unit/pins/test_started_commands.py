@@ -18,7 +18,7 @@ import pytest
 from muster.backends.local import LocalBackend
 from muster.backends.slurm.render import job_variables, render_elements, render_script
 from muster.cli import main
-from muster.model.fence import write_orders
+from muster.model.fence import write_fences
 from tests.batches import add_steps_to_path, make_batch
 from tests.unit.pins import frozen
 from tests.unit.pins.golden_files import check_golden, check_literal, read_golden, render_json
@@ -56,7 +56,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def make_wave(folder: Path) -> frozen.Wave:
     batch = make_batch(folder, [{"text": "a"}, {"text": "b"}])
     wave = frozen.Wave(batch, KEY, {1: 3}, frozen.Resources(cpus=2, memory_mib=512))
-    write_orders(wave)
+    write_fences(wave)
     return wave
 
 

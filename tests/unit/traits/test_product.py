@@ -32,8 +32,8 @@ GRID = Grid(CRS.from_epsg(6933), Affine(1000, 0, -7_000_000, 0, -500, 3_000_000)
 STAGE = CogFormat("float64", math.nan, block_px=256, overviews=False, sparse=True)
 
 
-def write_stage(path: Path, grid: Grid = GRID, fingerprint: str = "", **layers: Any) -> str:
-    """Write a stage raster: description (with _ for a blank) → (row, col)."""
+def write_band_raster(path: Path, grid: Grid = GRID, fingerprint: str = "", **layers: Any) -> str:
+    """Write a band raster: description (with _ for a blank) → (row, col)."""
     bands = [Band(name.replace("_", " ")) for name in layers]
     tags = {"MUSTER_FINGERPRINT": fingerprint} if fingerprint else {}
     with write_cog(path, grid, bands, STAGE, tags=tags) as cog:
@@ -56,17 +56,17 @@ def layers() -> dict[str, Any]:
 
 @pytest.fixture
 def stages(layers: dict[str, Any], tmp_path: Path) -> dict[str, str]:
-    """The stage rasters of the three bands."""
+    """The band rasters of the three bands."""
     folder = tmp_path / "stages"
     folder.mkdir()
     return {
-        "prediction": write_stage(
+        "prediction": write_band_raster(
             folder / "p.tif", fingerprint="one", X50_prediction=layers["prediction"]
         ),
-        "cov": write_stage(
+        "cov": write_band_raster(
             folder / "c.tif", fingerprint="two", coefficient_of_variation=layers["cov"]
         ),
-        "aoa": write_stage(
+        "aoa": write_band_raster(
             folder / "a.tif",
             fingerprint="three",
             dissimilarity_index=layers["aoa"] * 0.3,
@@ -218,7 +218,7 @@ def test_a_constant_prediction(make_bundle: Callable[..., str], out: Path) -> No
     grid = Grid(GRID.crs, GRID.transform, 40, 60)
     values = np.full((40, 60), 4.25)
     values[3, 7] = np.nan
-    stage = write_stage(out / "p.tif", grid, X50_prediction=values)
+    stage = write_band_raster(out / "p.tif", grid, X50_prediction=values)
     build(make_bundle(), {"prediction": stage}, out)
     with rasterio.open(out / "X50.tif") as dataset:
         stored = dataset.read(1)
@@ -266,7 +266,9 @@ def test_what_is_wrong_is_said_in_one_line(
     assert isinstance(error, InvalidInput)
     assert "expected: coefficient of variation" in str(error)
     other = Grid(GRID.crs, GRID.transform, 30, 40)
-    small = write_stage(tmp_path / "small.tif", other, coefficient_of_variation=np.ones((30, 40)))
+    small = write_band_raster(
+        tmp_path / "small.tif", other, coefficient_of_variation=np.ones((30, 40))
+    )
     error = refused(bundle, {**stages, "cov": small}, out)
     assert isinstance(error, InvalidInput)
     assert "different grids (size)" in str(error)

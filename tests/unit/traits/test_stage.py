@@ -14,7 +14,7 @@ from muster.errors import InvalidInput
 from muster.model.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.aoa.aoa import calculate_aoa_trait
-from muster.traits.band_raster import StageRaster, write_stage
+from muster.traits.band_raster import BandRaster, write_band_raster
 from muster.traits.predicting.cov import calculate_cov_trait
 from muster.traits.predicting.predict import predict_trait
 from muster.traits.product.build import build_final_product_trait
@@ -55,9 +55,9 @@ def test_as_many_windows_at_once_as_there_are_threads(
 ) -> None:
     load = Load()
     before = threading.active_count()
-    stage = StageRaster(tmp_path / "a.tif", (Band("sum"),))
+    stage = BandRaster(tmp_path / "a.tif", (Band("sum"),))
     told: list[float] = []
-    facts = write_stage(
+    facts = write_band_raster(
         stage,
         load,
         [stack.uri],
@@ -91,8 +91,8 @@ def test_an_error_in_any_window_ends_all_and_leaves_nothing(stack: Stack, tmp_pa
     for threads in (1, 2, 4):
         calls.clear()
         with pytest.raises(InvalidInput, match="planted"):
-            write_stage(
-                StageRaster(folder / "a.tif", (Band("one"),)),
+            write_band_raster(
+                BandRaster(folder / "a.tif", (Band("one"),)),
                 fail_late,
                 [stack.uri],
                 NAMES,

@@ -53,7 +53,7 @@ class ClusterRun:
         self, number: int, wishes: list[dict[str, Any]], options: dict[str, Any]
     ) -> Batch:
         pool = self.muster.site.pools["genoa"]
-        place = pool.place(self.muster.site)
+        place = pool.target(self.muster.site)
         name = f"{self.name}-{number}"
         batch = make_batch(self.folder, wishes, name=name, slurm=place, **options)
         changed = {"run": self.name, "id": f"{name}.b", "pool": "genoa"}
@@ -150,7 +150,7 @@ class ClusterRun:
         assert row is not None
         return int(row[0])
 
-    def silent_s(self) -> float:
+    def heartbeat_age_s(self) -> float:
         """Return since when nobody has supervised the batch, in seconds."""
         with self.muster.db.transaction() as cursor:
             cursor.execute(

@@ -164,7 +164,7 @@ def test_while_the_next_try_executes(
     assert run.end() == "failed"
     run.hold.unlink()
     assert not wait_until(lambda: run.running() == [], 5)
-    muster.wait(lambda: run.silent_s() > 3)
+    muster.wait(lambda: run.heartbeat_age_s() > 3)
     ended_here = reconcile_here(muster, run)
     assert ended_here, "the reconciler must have found it"
     assert run.outcomes() == [["cancelled"], ["cancelled"]]
@@ -182,9 +182,9 @@ def test_marked_while_the_triggerer_is_down(muster: OnSlurm, tmp_path: Path) -> 
     run.mark("failed")
     muster.live.restart("triggerer")
     assert run.end() == "failed"
-    muster.wait(lambda: other.silent_s() < 3)
+    muster.wait(lambda: other.heartbeat_age_s() < 3)
     assert len(run.running()) == 2, "leaked"
-    muster.wait(lambda: run.silent_s() > 20)
+    muster.wait(lambda: run.heartbeat_age_s() > 20)
     assert reconcile_here(muster, run, 20.0)
     assert run.queue() == []
     assert run.outcomes() == [["cancelled"], ["cancelled"]]

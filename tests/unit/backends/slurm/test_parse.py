@@ -16,14 +16,14 @@ from muster.backends.slurm.parse import (
     is_orphaned,
     is_refusal,
     is_stuck,
+    observe_row,
     parse_accounting,
     parse_job_completions,
     parse_job_id,
     parse_queue,
-    sight,
 )
 from muster.errors import SoftwareError
-from muster.model.outcome import Observation, Sighting
+from muster.model.outcome import JobState, Observation
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -204,75 +204,77 @@ def test_the_formats_ask_for_as_much_as_is_parsed() -> None:
 
 # Every state that squeue and sacct of Slurm 22.05 document, and those of newer ones.
 STATES = {
-    "BOOT_FAIL": Sighting.NODE_FAILED,
-    "CANCELLED": Sighting.CANCELLED,
-    "CANCELLED by 1000": Sighting.CANCELLED,
-    "COMPLETED": Sighting.COMPLETED,
-    "CONFIGURING": Sighting.WAITING,
-    "COMPLETING": Sighting.RUNNING,
-    "DEADLINE": Sighting.TIMED_OUT,
-    "EXPEDITING": Sighting.WAITING,
-    "FAILED": Sighting.FAILED,
-    "LAUNCH_FAILED": Sighting.NODE_FAILED,
-    "NODE_FAIL": Sighting.NODE_FAILED,
-    "OUT_OF_MEMORY": Sighting.OUT_OF_MEMORY,
-    "PENDING": Sighting.WAITING,
-    "POWER_UP_NODE": Sighting.WAITING,
-    "PREEMPTED": Sighting.PREEMPTED,
-    "RECONFIG_FAIL": Sighting.NODE_FAILED,
-    "RUNNING": Sighting.RUNNING,
-    "RESV_DEL_HOLD": Sighting.WAITING,
-    "REQUEUE_FED": Sighting.WAITING,
-    "REQUEUE_HOLD": Sighting.WAITING,
-    "REQUEUED": Sighting.WAITING,
-    "RESIZING": Sighting.RUNNING,
-    "REVOKED": Sighting.CANCELLED,
-    "SIGNALING": Sighting.RUNNING,
-    "SPECIAL_EXIT": Sighting.WAITING,
-    "STAGE_OUT": Sighting.RUNNING,
-    "STOPPED": Sighting.RUNNING,
-    "SUSPENDED": Sighting.RUNNING,
-    "TIMEOUT": Sighting.TIMED_OUT,
-    "UPDATE_DB": Sighting.RUNNING,
-    "A_STATE_OF_SLURM_30": Sighting.UNKNOWN,
+    "BOOT_FAIL": JobState.NODE_FAILED,
+    "CANCELLED": JobState.CANCELLED,
+    "CANCELLED by 1000": JobState.CANCELLED,
+    "COMPLETED": JobState.COMPLETED,
+    "CONFIGURING": JobState.WAITING,
+    "COMPLETING": JobState.RUNNING,
+    "DEADLINE": JobState.TIMED_OUT,
+    "EXPEDITING": JobState.WAITING,
+    "FAILED": JobState.FAILED,
+    "LAUNCH_FAILED": JobState.NODE_FAILED,
+    "NODE_FAIL": JobState.NODE_FAILED,
+    "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,
+    "PENDING": JobState.WAITING,
+    "POWER_UP_NODE": JobState.WAITING,
+    "PREEMPTED": JobState.PREEMPTED,
+    "RECONFIG_FAIL": JobState.NODE_FAILED,
+    "RUNNING": JobState.RUNNING,
+    "RESV_DEL_HOLD": JobState.WAITING,
+    "REQUEUE_FED": JobState.WAITING,
+    "REQUEUE_HOLD": JobState.WAITING,
+    "REQUEUED": JobState.WAITING,
+    "RESIZING": JobState.RUNNING,
+    "REVOKED": JobState.CANCELLED,
+    "SIGNALING": JobState.RUNNING,
+    "SPECIAL_EXIT": JobState.WAITING,
+    "STAGE_OUT": JobState.RUNNING,
+    "STOPPED": JobState.RUNNING,
+    "SUSPENDED": JobState.RUNNING,
+    "TIMEOUT": JobState.TIMED_OUT,
+    "UPDATE_DB": JobState.RUNNING,
+    "A_STATE_OF_SLURM_30": JobState.UNKNOWN,
 }
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_is_told_in_our_own_words(state: str) -> None:
     (row,) = parse_queue(table(QUEUE_ROW.replace("FAILED", state)))
-    seen = sight(row)
-    assert seen.sighting is STATES[state]
+    seen = observe_row(row)
+    assert seen.state is STATES[state]
     assert seen.host == "c1"
-    alive = {Sighting.WAITING, Sighting.RUNNING}
-    assert is_alive(row) == (seen.sighting in alive)
+    alive = {JobState.WAITING, JobState.RUNNING}
+    assert is_alive(row) == (seen.state in alive)
     assert (row.ended_at is None) == is_alive(row)
-    assert (row.started_at is None) == (seen.sighting is Sighting.WAITING)
+    assert (row.started_at is None) == (seen.state is JobState.WAITING)
 
 
 def test_a_failure_keeps_its_code_and_its_signal() -> None:
     rows = {(row.job_id, row.task): row for row in parse_queue(read("queue.txt"))}
-    assert sight(rows[97, None]) == Observation(Sighting.FAILED, exit_code=1, host="c1")
-    assert sight(rows[100, None]) == Observation(Sighting.FAILED, exit_code=0, signal=11, host="c1")
+    assert observe_row(rows[97, None]) == Observation(JobState.FAILED, exit_code=1, host="c1")
+    assert observe_row(rows[100, None]) == Observation(
+        JobState.FAILED, exit_code=0, signal=11, host="c1"
+    )
 
 
 def test_a_node_that_does_not_see_the_folder_has_failed() -> None:
     rows = {row.job_id: row for row in parse_queue(read("queue.txt"))}
-    assert sight(rows[14]).sighting is Sighting.NODE_FAILED
-    assert sight(rows[14]).host == "c1"
+    assert observe_row(rows[14]).state is JobState.NODE_FAILED
+    assert observe_row(rows[14]).host == "c1"
 
 
 def test_a_dependency_that_can_never_be_is_seen() -> None:
     rows = {row.job_id: row for row in parse_queue(read("queue.txt"))}
     assert [job for job, row in rows.items() if is_orphaned(row)] == [99, 98]
-    assert sight(rows[99]).sighting is Sighting.ORPHANED
-    assert sight(rows[98]).sighting is Sighting.WAITING
+    assert observe_row(rows[99]).state is JobState.ORPHANED
+    assert observe_row(rows[98]).state is JobState.WAITING
 
 
 def test_what_slurm_refused_stands_in_its_queue_and_is_no_failure_of_a_job() -> None:
     rows = {row.job_id: row for row in parse_queue(read("queue.txt"))}
     assert sorted(job for job, row in rows.items() if is_refusal(row)) == [15, 16, 18]
-    assert sight(rows[15]) == Observation(Sighting.FAILED, exit_code=65)
+    assert observe_row(rows[15]) == Observation(JobState.FAILED, exit_code=65)
 
 
 def test_what_only_a_person_can_move_is_seen() -> None:

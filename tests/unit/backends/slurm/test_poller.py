@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muster.backends.slurm.poller import ClusterPoller
-from muster.model.slurm_place import Cluster
+from muster.model.slurm_target import Cluster
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from muster.backends.slurm.render import (
 from muster.errors import InvalidInput
 from muster.model.batch import Batch, Element
 from muster.model.resources import Caps, Resources
-from muster.model.slurm_place import Cluster, SlurmPlace
+from muster.model.slurm_target import Cluster, SlurmTarget
 from muster.model.wave import Wave
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,7 +28,7 @@ KEY = "0123456789.traits.predict.SLA.w1.89abcdef"
 HOSTILE = "a b\t'c' \"d\" $(touch hit) `touch hit` ${HOME} \\ %a !x;\n#é ≥ \U0001f333\r\n-- *"
 
 
-def make_wave(count: int = 1, place: SlurmPlace | None = None, **changes: Any) -> Wave:
+def make_wave(count: int = 1, place: SlurmTarget | None = None, **changes: Any) -> Wave:
     fields: dict[str, Any] = {
         "resources": Resources(cpus=4, memory_mib=8192, time_limit_s=7200),
         "key": KEY,
@@ -48,12 +48,12 @@ def make_wave(count: int = 1, place: SlurmPlace | None = None, **changes: Any) -
         environment=fields.pop("environment"),
         work_uri=fields.pop("work_uri"),
         pool_uri="/work/pools/genoa",
-        slurm=place if place is not None else SlurmPlace(partition="genoa"),
+        slurm=place if place is not None else SlurmTarget(partition="genoa"),
     )
     return Wave(batch=batch, attempts=dict.fromkeys(range(count), 1), **fields)
 
 
-EVERYTHING = SlurmPlace(
+EVERYTHING = SlurmTarget(
     partition="genoa",
     account="m1234",
     qos="regular",
@@ -66,7 +66,7 @@ EVERYTHING = SlurmPlace(
     options={"mail-type": "FAIL,END", "mail-user": "me@x.org", "nice": 100, "overcommit": True,
              "image": "docker:group/muster:1"},
 )  # fmt: skip
-CONTAINED = SlurmPlace(
+CONTAINED = SlurmTarget(
     cluster=Cluster(
         prelude=("module load apptainer", "source '/opt/my env/activate' || exit 75"),
         container=("apptainer", "exec", "--nv", "--bind=/a b", "/images/$(muster).sif"),
@@ -86,12 +86,12 @@ WAVES = {
         2,
     ),
     "packed": (
-        make_wave(10, SlurmPlace(partition="genoa", pack=4), caps=Caps(time_limit_s=20_000)),
+        make_wave(10, SlurmTarget(partition="genoa", pack=4), caps=Caps(time_limit_s=20_000)),
         8,
     ),
     "gpus": (
         make_wave(
-            3, SlurmPlace(partition="l40s", gres="gpu:l40s,nvme:1"), resources=Resources(gpus=2)
+            3, SlurmTarget(partition="l40s", gres="gpu:l40s,nvme:1"), resources=Resources(gpus=2)
         ),
         3,
     ),
@@ -145,7 +145,7 @@ def test_gpus_are_counted_by_the_placement(
     gres: str | None, gpus: int, expected: str | None
 ) -> None:
     script = render_script(
-        make_wave(1, SlurmPlace(gres=gres), resources=Resources(gpus=gpus)), slots=1
+        make_wave(1, SlurmTarget(gres=gres), resources=Resources(gpus=gpus)), slots=1
     )
     found = [line.partition("--gres=")[2] for line in script.splitlines() if "--gres=" in line]
     assert found == ([] if expected is None else [expected])
@@ -168,7 +168,7 @@ def test_an_array_task_has_time_for_all_its_elements(
 ) -> None:
     wave = make_wave(
         count,
-        SlurmPlace(pack=pack),
+        SlurmTarget(pack=pack),
         resources=Resources(time_limit_s=limit_s),
         caps=Caps(time_limit_s=cap_s),
     )
@@ -236,7 +236,7 @@ def test_a_variable_that_no_shell_takes_is_refused(variables: dict[str, str]) ->
 
 
 def test_a_jobs_own_variables_have_the_last_word() -> None:
-    place = SlurmPlace(cluster=Cluster(environment={"A": "cluster", "B": "cluster"}, python="py"))
+    place = SlurmTarget(cluster=Cluster(environment={"A": "cluster", "B": "cluster"}, python="py"))
     wave = make_wave(1, place, environment={"B": "batch", "MUSTER_JOB": "another"})
     variables = job_variables(wave, lambda path: f"/there{path}")
     assert variables == {
@@ -305,7 +305,7 @@ def here(**changes: Any) -> Cluster:
 def test_what_is_hostile_arrives_unchanged_and_runs_nothing(tmp_path: Path) -> None:
     wave = make_wave(
         3,
-        SlurmPlace(cluster=here(environment={"OURS": HOSTILE})),
+        SlurmTarget(cluster=here(environment={"OURS": HOSTILE})),
         step=f"s\n{HOSTILE}",
         environment={"SAID": HOSTILE, "IFS": "0123"},
         work_uri=f"/w {HOSTILE}",
@@ -324,13 +324,13 @@ def test_what_is_hostile_arrives_unchanged_and_runs_nothing(tmp_path: Path) -> N
     ("task", "indexes"), [(0, ["0", "1", "2"]), (1, ["3", "4", "5"]), (3, ["9"])]
 )
 def test_a_packed_task_runs_its_own_elements(tmp_path: Path, task: int, indexes: list[str]) -> None:
-    wave = make_wave(10, SlurmPlace(pack=3, cluster=here()))
+    wave = make_wave(10, SlurmTarget(pack=3, cluster=here()))
     arguments, _ = Node(tmp_path, wave).said(task)
     assert [a for a in arguments[5:] if a != "--index"] == indexes
 
 
 def test_a_job_that_is_no_array_runs_the_only_task(tmp_path: Path) -> None:
-    node = Node(tmp_path, make_wave(1, SlurmPlace(cluster=here())))
+    node = Node(tmp_path, make_wave(1, SlurmTarget(cluster=here())))
     assert node.said(task=None)[0][5:] == ["--index", "0"]
     assert (node.folder / "started.0").read_text() == "77\n"
 
@@ -340,14 +340,14 @@ def test_a_container_and_a_prelude_come_before_the_command(tmp_path: Path) -> No
         prelude=("export PRELUDE='it ran'", "MUSTER_PYTHON=another; cd /", "LINE=one \\"),
         container=("python", "exec", "$(touch hit) 'x'"),
     )
-    arguments, environment = Node(tmp_path, make_wave(1, SlurmPlace(cluster=cluster))).said()
+    arguments, environment = Node(tmp_path, make_wave(1, SlurmTarget(cluster=cluster))).said()
     assert arguments[:5] == ["exec", "$(touch hit) 'x'", "another", "-m", "muster"]
     assert environment["PRELUDE"] == "it ran"
     assert not list(tmp_path.rglob("hit"))
 
 
 def test_a_twin_runs_nothing_and_the_same_job_runs_again(tmp_path: Path) -> None:
-    node = Node(tmp_path, make_wave(3, SlurmPlace(cluster=here())))
+    node = Node(tmp_path, make_wave(3, SlurmTarget(cluster=here())))
     assert "SAID" in node.run(task=1, job=77).stdout
     twin = node.run(task=1, job=90)
     assert twin.returncode == 0
@@ -357,13 +357,13 @@ def test_a_twin_runs_nothing_and_the_same_job_runs_again(tmp_path: Path) -> None
 
 
 def test_a_task_that_somebody_began_without_a_word_is_not_begun_again(tmp_path: Path) -> None:
-    node = Node(tmp_path, make_wave(1, SlurmPlace(cluster=here())))
+    node = Node(tmp_path, make_wave(1, SlurmTarget(cluster=here())))
     (node.folder / "started.0").touch()
     assert node.run().stdout == "muster: job unknown has begun task 0: a twin of it ends here\n"
 
 
 def test_where_the_folder_is_not_ours_nothing_runs(tmp_path: Path) -> None:
-    node = Node(tmp_path, make_wave(1, SlurmPlace(cluster=here())))
+    node = Node(tmp_path, make_wave(1, SlurmTarget(cluster=here())))
     (node.folder / "environment").unlink()
     ended = node.run()
     assert ended.returncode == os.EX_TEMPFAIL
@@ -372,7 +372,7 @@ def test_where_the_folder_is_not_ours_nothing_runs(tmp_path: Path) -> None:
 
 
 def test_where_the_folder_cannot_be_written_to_nothing_runs(tmp_path: Path) -> None:
-    node = Node(tmp_path, make_wave(1, SlurmPlace(cluster=here())))
+    node = Node(tmp_path, make_wave(1, SlurmTarget(cluster=here())))
     (node.folder / "started.0").symlink_to("/proc/no/such/folder")  # root may write anywhere
     ended = node.run()
     assert ended.returncode == os.EX_TEMPFAIL

@@ -12,7 +12,7 @@ from muster.store.clusters import reserve_submission
 if TYPE_CHECKING:
     from muster.backends.slurm.client import SlurmClient
     from muster.backends.slurm.limits import Limits
-    from muster.model.slurm_place import Cluster
+    from muster.model.slurm_target import Cluster
     from muster.store.database import Database
 
 LIMITS_KEPT_S = 3600.0
@@ -21,7 +21,7 @@ FIRST_FULL_S, LONGEST_FULL_S = 15.0, 300.0
 log = logging.getLogger(__name__)
 
 
-class Governor:
+class SubmitLimiter:
     """Holds one process's submissions within what the cluster allows.
 
     Parameters
@@ -61,7 +61,7 @@ class Governor:
                     log.info("cluster %s: %s", self._cluster.name, describe_limits(self._limits))
             return self._limits
 
-    async def turn(self) -> None:
+    async def acquire_submit_slot(self) -> None:
         """Wait until one more submission may be made, by all processes' count."""
         every_s = 1.0 / self._cluster.submissions_per_s
         wait_s = await asyncio.to_thread(reserve_submission, self._db, self._cluster.name, every_s)
@@ -82,7 +82,7 @@ class Governor:
         self._full_s = 0.0
         self._taken.append((time.monotonic(), tasks))
 
-    async def room(self, queued: int, looked_s: float) -> int:
+    async def free_slots(self, queued: int, looked_s: float) -> int:
         """Say how many array tasks one more submission may have now.
 
         Parameters

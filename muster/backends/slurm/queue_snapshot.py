@@ -21,7 +21,7 @@ REST = -1
 
 
 @dataclass(frozen=True)
-class Seen:
+class QueueSnapshot:
     """What one look has seen.
 
     Attributes
@@ -49,7 +49,7 @@ class Seen:
         queue: Iterable[JobRow],
         others: Iterable[JobRow] = (),
         unanswered: frozenset[str] = frozenset(),
-    ) -> Seen:
+    ) -> QueueSnapshot:
         """Put rows together; the queue knows better than the others, which may lag behind it.
 
         What lives is in the queue.  What the others alone call alive has ended, and they do not
@@ -90,7 +90,7 @@ class Seen:
         return all(self.row(job.key, job.reference, task) is not None for task in job.tasks)
 
 
-def pack_seen(seen: Seen, keys: Container[str]) -> bytes:
+def pack_snapshot(seen: QueueSnapshot, keys: Container[str]) -> bytes:
     """Render what other processes need of a look: the rows of these keys, in few bytes."""
     rows = [
         [
@@ -106,7 +106,7 @@ def pack_seen(seen: Seen, keys: Container[str]) -> bytes:
     return zlib.compress(json.dumps(said, separators=(",", ":")).encode(), 1)
 
 
-def unpack_seen(at: datetime, packed: bytes) -> Seen:
+def unpack_snapshot(at: datetime, packed: bytes) -> QueueSnapshot:
     """Read what another process has seen."""
     said = json.loads(zlib.decompress(packed))
     rows = (
@@ -118,8 +118,8 @@ def unpack_seen(at: datetime, packed: bytes) -> Seen:
         for name, job_id, task, state, reason, exit_code, signal, node, rest, started, ended
         in said["rows"]
     )  # fmt: skip
-    seen = Seen.of_rows(at, rows, (), frozenset(said["unanswered"]))
-    return Seen(at, seen.rows, seen.unanswered, said["queued"])
+    seen = QueueSnapshot.of_rows(at, rows, (), frozenset(said["unanswered"]))
+    return QueueSnapshot(at, seen.rows, seen.unanswered, said["queued"])
 
 
 def _to_epoch(at: datetime | None) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from muster.model.slurm_place import OWN_OPTIONS, Cluster, SlurmPlace
+from muster.model.slurm_target import OWN_OPTIONS, Cluster, SlurmTarget
 
 WORDS = ("partition", "account", "qos", "constraint", "reservation", "gres")
 
@@ -18,7 +18,7 @@ WORDS = ("partition", "account", "qos", "constraint", "reservation", "gres")
 )
 def test_a_word_is_one_word(name: str, word: str) -> None:
     with pytest.raises(ValidationError):
-        SlurmPlace(**{name: word})
+        SlurmTarget(**{name: word})
 
 
 @pytest.mark.parametrize(
@@ -35,19 +35,19 @@ def test_a_word_is_one_word(name: str, word: str) -> None:
     ],
 )
 def test_words_of_slurm_are_taken(name: str, word: str) -> None:
-    assert getattr(SlurmPlace(**{name: word}), name) == word
+    assert getattr(SlurmTarget(**{name: word}), name) == word
 
 
 @pytest.mark.parametrize("gres", ["gpu:2", "gpu:l40s:2", "nvme:1,gpu:1"])
 def test_the_number_of_gpus_is_the_placements(gres: str) -> None:
     with pytest.raises(ValidationError, match="said by the placement"):
-        SlurmPlace(gres=gres)
+        SlurmTarget(gres=gres)
 
 
 @pytest.mark.parametrize("name", sorted(OWN_OPTIONS))
 def test_what_muster_sets_is_no_further_option(name: str) -> None:
     with pytest.raises(ValidationError, match="set by Muster itself"):
-        SlurmPlace(options={name: True})
+        SlurmTarget(options={name: True})
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_what_muster_sets_is_no_further_option(name: str) -> None:
 )
 def test_an_option_that_could_be_another_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        SlurmPlace(options=options)
+        SlurmTarget(options=options)
 
 
 def test_further_options_keep_their_kind() -> None:
     options = {"nice": 1, "overcommit": True, "licenses": "scratch:1,cfs", "image": "docker:a/b:1"}
-    place = SlurmPlace(options=options)
+    place = SlurmTarget(options=options)
     assert place.options == options
     assert place.options["nice"] is not True
-    assert SlurmPlace.model_validate_json(place.model_dump_json()) == place
+    assert SlurmTarget.model_validate_json(place.model_dump_json()) == place
 
 
 @pytest.mark.parametrize(

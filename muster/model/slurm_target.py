@@ -234,7 +234,7 @@ class SlurmWords(Frozen):
     options: Annotated[dict[str, Option], AfterValidator(_further)] = {}
 
 
-class SlurmPlace(SlurmWords):
+class SlurmTarget(SlurmWords):
     """A pool on a cluster: what its batches are frozen with.
 
     Attributes

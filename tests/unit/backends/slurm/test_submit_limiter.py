@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from muster.backends.slurm.governor import Governor
-from muster.model.slurm_place import Cluster
+from muster.backends.slurm.submit_limiter import SubmitLimiter
+from muster.model.slurm_target import Cluster
 from tests.unit.backends.slurm.test_findings import LIMITS
 
 if TYPE_CHECKING:
@@ -44,5 +44,5 @@ class LimitsOnly:
 )
 def test_room_is_what_the_cluster_takes(changes: dict[str, int], queued: int, room: int) -> None:
     client = cast("SlurmClient", LimitsOnly(replace(LIMITS, **changes)))  # type: ignore[arg-type]
-    governor = Governor(cast("Database", None), Cluster(), client)
-    assert asyncio.run(governor.room(queued, time.monotonic())) == room
+    limiter = SubmitLimiter(cast("Database", None), Cluster(), client)
+    assert asyncio.run(limiter.free_slots(queued, time.monotonic())) == room
