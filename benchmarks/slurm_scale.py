@@ -35,6 +35,7 @@ from _scripted_server import scripted_server
 from _side_by_side import describe_run
 
 from muster.backends.slurm.client import CommandClient
+from muster.backends.slurm.clients import SLURM_CLIENTS
 from muster.jobs.planning.workflow import freeze_plan
 from muster.laptop.postgres import ensure_database, start_postgres, stop_postgres
 from muster.store import clusters
@@ -218,7 +219,7 @@ def measure_real_calls(folder: Path, repeat: int) -> dict[str, float] | None:
     work.mkdir()
     script = work / "job.sh"
     script.write_text("#!/bin/bash\n#SBATCH --mem=10M\n#SBATCH --output=/dev/null\ntrue\n")
-    commands = LocalCommands(cluster.environment)
+    commands = LocalCommands(SLURM_CLIENTS, cluster.environment)
 
     async def time_call(*arguments: str) -> float:
         started_s = time.perf_counter()

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from muster.config import TimeS
 from muster.frozen import Frozen
+from muster.model.login import Login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,9 +82,6 @@ Option = Annotated[bool | int | str, PlainValidator(_option)]
 
 Gres = Annotated[str, AfterValidator(_gres)]
 
-Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\[][A-Za-z0-9_.:%\[\]-]*$")]
-"""A host, an address or a user, as a command's argument that no option can hide in."""
-
 Text = Annotated[str, AfterValidator(_no_control)]
 
 
@@ -127,17 +125,15 @@ Variables = Annotated[dict[str, Text], AfterValidator(_checked_variables)]
 """Variables of a job, by name."""
 
 
-class ClusterTable(Frozen):
+class ClusterTable(Login):
     """How a cluster is reached, and how jobs start there, as a site file says it.
 
     Attributes
     ----------
     transport : {"local", "ssh"}
         Whether Slurm's commands run here, or on a login node.
-    host, port, user : str, int, str
-        With ssh: the login node, as ``~/.ssh/config`` may know it.
-    key, known_hosts : str or None
-        With ssh: files of the private key and of the hosts' keys; by default those of OpenSSH.
+    host, port, user, key, known_hosts
+        With ssh: as of :class:`muster.model.login.Login`.
     work : str or None
         With ssh: folder on the cluster that batches and results travel to and from; None where
         both sides see the same work directory.
@@ -158,11 +154,6 @@ class ClusterTable(Frozen):
     """
 
     transport: Literal["local", "ssh"] = "local"
-    host: Host | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    user: Host | None = None
-    key: str | None = None
-    known_hosts: str | None = None
     work: str | None = None
     poll_every: TimeS = 30
     result_grace: TimeS = 60

@@ -1,8 +1,8 @@
-"""Slurm's commands on this machine: a process a call, in an environment that says nothing else.
+"""A scheduler's commands on this machine: a process a call, in an environment of their own.
 
-What a person, Airflow or an enclosing job has set must not change what sbatch submits or how
-squeue prints, and no secret of ours is a business of a scheduler's: a child gets the few variables
-that Slurm's clients need.
+The settings of a person, of Airflow or of an enclosing job must not change what a client submits or
+how it prints, and no secret of ours concerns a scheduler: a child gets the few variables that the
+clients need.
 """
 
 from __future__ import annotations
@@ -24,20 +24,25 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Mapping, Sequence
 
+    from muster.backends.remote.transport import SchedulerClients
+
 KILL_PATIENCE_S = 5.0
 """How long a killed process is waited for: one that waits for a dead disk cannot be killed."""
 
 _KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|TZ|TMPDIR|LANG|LANGUAGE|LC_[A-Z]+|LD_LIBRARY_PATH"
-    r"|SLURM_CONF|SLURM_CONF_SERVER|SLURM_JWT|KRB5[A-Z0-9_]*|SSL_CERT_(?:FILE|DIR)"
-    r"|XDG_RUNTIME_DIR|MUNGE_[A-Z_]+"
+    r"|KRB5[A-Z0-9_]*|SSL_CERT_(?:FILE|DIR)|XDG_RUNTIME_DIR|MUNGE_[A-Z_]+"
 )
 
 
-def slurm_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Choose the variables that Slurm's clients get, out of all; times are asked for as numbers."""
-    kept = {name: value for name, value in environment.items() if _KEPT.fullmatch(name)}
-    return {"PATH": os.defpath, **kept, "SLURM_TIME_FORMAT": "%s"}
+def client_environment(environment: Mapping[str, str], clients: SchedulerClients) -> dict[str, str]:
+    """Choose the variables that a scheduler's clients get, out of all."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if _KEPT.fullmatch(name) or name in clients.kept
+    }
+    return {"PATH": os.defpath, **kept, **clients.settings}
 
 
 class LocalCommands:
@@ -45,12 +50,17 @@ class LocalCommands:
 
     Parameters
     ----------
+    clients : SchedulerClients
+        Whose commands.
     environment : mapping of str to str, optional
-        Variables that are set besides those that are kept of this process's: SLURM_CONF of
-        another cluster, for one.
+        Variables that are set besides those that are kept of this process's, as for another
+        cluster.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, clients: SchedulerClients, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._clients = clients
         self._added = dict(environment or {})
 
     async def call(self, arguments: Sequence[str], *, timeout_s: float) -> Answer:
@@ -82,7 +92,7 @@ class LocalCommands:
 
     async def _start(self, arguments: Sequence[str]) -> Process:
         check_arguments(arguments)
-        environment = {**slurm_environment(os.environ), **self._added}
+        environment = {**client_environment(os.environ, self._clients), **self._added}
         # looked up here: the kernel's own word may be about another folder of PATH
         program = shutil.which(arguments[0], path=environment["PATH"])
         if program is None:
@@ -90,8 +100,7 @@ class LocalCommands:
                 "no such program on this machine",
                 where=arguments[0],
                 got=f"PATH={environment['PATH']}",
-                do="install Slurm's clients (Debian: slurm-client), put them on PATH, or reach"
-                " the cluster with transport = 'ssh'",
+                do=self._clients.install,
             )
         try:
             return await asyncio.create_subprocess_exec(

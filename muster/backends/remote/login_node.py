@@ -33,6 +33,7 @@ class Collector:
         self.left = request["limit"]
         self.share = request["share"]
         self.folders = request["folders"]
+        self.scheduler = request["scheduler"]
         self.problems: list[str] = []
         self.waiting: set[int] = set()
         self.sent: dict[str, bool] = {}
@@ -61,7 +62,7 @@ class Collector:
 
     def send_begun(self, number: int, folder: "dict[str, Any]") -> None:
         """Send the notes of tasks that have begun: where there is none, nothing has run."""
-        for name, status in self.scan(number, folder["path"], "slurm"):
+        for name, status in self.scan(number, folder["path"], self.scheduler):
             is_note = name.rpartition("/")[2].startswith(STARTED)
             if is_note and not is_known(folder["known"].get(name), status):
                 self.send_whole(number, folder, name)
@@ -96,7 +97,7 @@ class Collector:
                 self.send_whole(number, folder, name)
         logs = [
             name
-            for sub in ("logs", "slurm")
+            for sub in ("logs", self.scheduler)
             for name, status in self.scan(number, folder["path"], sub)
             if name.endswith((".log", ".out")) and not is_known(known.get(name), status)
         ]

@@ -78,6 +78,10 @@ class MirroredFiles:
         The way to the cluster.
     here, there : str
         The work directory on this side and on the cluster.
+    python : str or None
+        A Python to try first on the login node.
+    folder : str
+        Name of a batch's folder that the scheduler's own files lie in.
     limit_bytes : int
         How much one look brings at most, about; four looks where results wait.
     """
@@ -85,8 +89,17 @@ class MirroredFiles:
     shared = False
 
     def __init__(
-        self, ssh: SshCommands, here: str, there: str, *, limit_bytes: int = 64 << 20
+        self,
+        ssh: SshCommands,
+        here: str,
+        there: str,
+        *,
+        folder: str,
+        python: str | None = None,
+        limit_bytes: int = 64 << 20,
     ) -> None:
+        self._folder = folder
+        self._python = python
         self.paths = WorkPaths(here, there)
         self._ssh = ssh
         self._limit_bytes = limit_bytes
@@ -140,7 +153,7 @@ class MirroredFiles:
             When nobody knows; what came is here, whole.
         """
         async with self._collecting:
-            arrivals = Arrivals(self.paths, list(folders))
+            arrivals = Arrivals(self.paths, list(folders), self._folder)
             for _ in range(ROUNDS):
                 end = await self._collect(arrivals)
                 problems = end["problems"]
@@ -152,7 +165,7 @@ class MirroredFiles:
                 "not all could be read on the cluster"
                 if problems
                 else "more has come than one look brings back; the next goes on",
-                where=str(self._ssh.cluster.host),
+                where=str(self._ssh.login.host),
                 got="; ".join(problems) or f"{end['withheld']} results wait for their files",
                 folders=[folders[number] for number in late],
             )
@@ -162,6 +175,7 @@ class MirroredFiles:
             "do": "collect",
             "limit": self._limit_bytes,
             "share": max(self._limit_bytes // 4, 1),
+            "scheduler": self._folder,
             "folders": await asyncio.to_thread(arrivals.describe),
         }
         async with self._run(request, TIMEOUT_S) as process:
@@ -183,13 +197,13 @@ class MirroredFiles:
                     await asyncio.to_thread(arrivals.take_all, pieces)
                     pieces, waiting = [], 0
             await _end(process)
-        raise Transient("the login node did not answer whole", where=self._ssh.cluster.host)
+        raise Transient("the login node did not answer whole", where=self._ssh.login.host)
 
     @contextlib.asynccontextmanager
     async def _run(self, request: dict[str, Any], timeout_s: float) -> AsyncIterator[RemoteProcess]:
         """Run our program on the login node, with whatever Python is there."""
         program = Path(login_node.__file__).read_text(encoding="utf-8")
-        pythons = (self._ssh.cluster.python, "python3", "/usr/libexec/platform-python")
+        pythons = (self._python, "python3", "/usr/libexec/platform-python")
         token = uuid.uuid4().hex
         packed = base64.b64encode(zlib.compress(json.dumps({**request, "token": token}).encode()))
         command = ["sh", "-c", _FIND_PYTHON, program, *filter(None, pythons)]
@@ -201,7 +215,7 @@ class MirroredFiles:
             except asyncio.IncompleteReadError as error:
                 await _end(process)
                 raise Transient(
-                    "the login node did not answer", where=self._ssh.cluster.host
+                    "the login node did not answer", where=self._ssh.login.host
                 ) from error
             yield process
 
@@ -267,7 +281,7 @@ class MirroredFiles:
             if not isinstance(error, (library.Error, OSError, EOFError)):
                 raise error from None
             raise Transient(
-                "not all files could be sent", where=self._ssh.cluster.host, got=error
+                "not all files could be sent", where=self._ssh.login.host, got=error
             ) from error
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RESULTS = "results"
-SHOWN = (RESULTS, "progress", "logs", "slurm")
-"""Folders of a batch that its jobs write to."""
+SHOWN = (RESULTS, "progress", "logs")
+"""Folders of a batch that its jobs write to, beside the scheduler's own."""
 
 
 @dataclass
@@ -41,10 +41,13 @@ class Arrivals:
         The work directory's two names.
     folders : sequence of str
         The batches' folders, on this side.
+    scheduler : str
+        Name of a batch's folder that the scheduler's own files lie in.
     """
 
     paths: WorkPaths
     folders: Sequence[str]
+    scheduler: str
     _outputs: list[list[Path]] = field(default_factory=list)
     _unsound: set[tuple[int, str]] = field(default_factory=set)
 
@@ -72,8 +75,8 @@ class Arrivals:
             self._take_whole(header, data, target, is_result=False)
             return
         name = header["p"]
-        target = Path(self.folders[number], _check_name(name))
-        if name.startswith(("logs/", "slurm/")):
+        target = Path(self.folders[number], _check_name(name, (*SHOWN, self.scheduler)))
+        if name.startswith(("logs/", f"{self.scheduler}/")):
             if (number, name) not in self._unsound and not _append(header, data, target):
                 self._unsound.add((number, name))
         elif not name.startswith(RESULTS):
@@ -83,7 +86,7 @@ class Arrivals:
 
     def _describe(self, folder: str) -> dict[str, Any]:
         known: dict[str, tuple[int | None, int]] = {}
-        for shown in SHOWN:
+        for shown in (*SHOWN, self.scheduler):
             for top, _, names in os.walk(Path(folder, shown)):
                 for name in names:
                     path = Path(top, name)
@@ -218,11 +221,11 @@ def _start_of_parts(target: Path) -> str:
     return f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:24]}."
 
 
-def _check_name(name: str) -> str:
+def _check_name(name: str, shown: Sequence[str]) -> str:
     """Refuse a name that leads elsewhere: the other side is not trusted to write where it likes."""
     top, *parts = name.split("/")
     wrong = not parts or any(part in ("", ".", "..") or "\0" in part for part in parts)
-    if top not in SHOWN or wrong:
+    if top not in shown or wrong:
         raise SoftwareError("the login node names a file that nobody asked for", got=repr(name))
     return name
 

@@ -1,4 +1,4 @@
-"""Slurm's commands on a login node: one connection for all of them, and no answer but theirs.
+"""Commands on a login node: one connection for all of them, and no answer but theirs.
 
 A login shell may be any shell and may print what it likes, so nothing that comes from elsewhere is
 ever on its command line: it starts ``sh``, which reads what to run from its input and says when
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     import asyncssh
 
-    from muster.model.slurm_target import Cluster
+    from muster.backends.remote.transport import SchedulerClients
+    from muster.model.login import Login
 
 SHELL = "exec /bin/sh"
 SESSIONS = 6
@@ -41,16 +42,20 @@ GUARD_S = 5
 """How much later than here a slow command is ended over there, should nobody tell it to."""
 END_PATIENCE_S = 5.0
 
-_PREFIXES = ("SACCT", "SALLOC", "SBATCH", "SCANCEL", "SINFO", "SLURM", "SPRIO", "SQUEUE", "SRUN")
-
 
 def render_script(
-    arguments: Sequence[str], token: str, timeout_s: float, data: str | None = None
+    clients: SchedulerClients,
+    arguments: Sequence[str],
+    token: str,
+    timeout_s: float,
+    data: str | None = None,
 ) -> str:
     """Write what ``sh`` reads to run one program.
 
     Parameters
     ----------
+    clients : SchedulerClients
+        Which variables the program gets.
     arguments : sequence of str
         The program and its arguments.
     token : str
@@ -63,7 +68,11 @@ def render_script(
     """
     program = shlex.quote(arguments[0])
     command = shlex.join(arguments)
-    variables = " ".join(f"-e 's/^\\({prefix}_[A-Za-z0-9_]*\\)=.*/\\1/p'" for prefix in _PREFIXES)
+    variables = " ".join(
+        f"-e 's/^\\({prefix}_[A-Za-z0-9_]*\\)=.*/\\1/p'" for prefix in clients.prefixes
+    )
+    kept = "|".join(clients.kept)
+    settings = "\n".join(f"export {name}={shlex.quote(v)}" for name, v in clients.settings.items())
     given = f"<<'{token}'\n{data}{token}" if data is not None else "</dev/null"
     guard = math.ceil(timeout_s) + GUARD_S
     return f"""\
@@ -74,11 +83,11 @@ if ! command -v {program} >/dev/null 2>&1; then
 fi
 for name in $(env | sed -n {variables}); do
   case $name in
-    SLURM_CONF|SLURM_CONF_SERVER|SLURM_JWT) ;;
+    {kept}) ;;
     *) unset "$name" ;;
   esac
 done
-export SLURM_TIME_FORMAT=%s
+{settings}
 if ! command -v {program} >/dev/null 2>&1; then
   printf '%s' 'absent {token}' >&2
   exit 127
@@ -103,6 +112,7 @@ class RemoteProcess:
     _process: asyncssh.SSHClientProcess[bytes]
     _errors: asyncio.Future[bytes]
     _token: str
+    _install: str
 
     async def end(self) -> tuple[int, str]:
         """Wait for its end; the exit code as a shell tells it, and what it said on stderr."""
@@ -119,7 +129,7 @@ class RemoteProcess:
         if code == 127 and said == f"absent {self._token}":
             raise ConfigError(
                 "no such program on the login node",
-                do="put Slurm's programs on the PATH of shells that are not interactive there",
+                do=self._install,
             )
         return code, said
 
@@ -129,8 +139,10 @@ class SshCommands:
 
     Parameters
     ----------
-    cluster : Cluster
+    login : Login
         Where.
+    clients : SchedulerClients
+        Whose commands.
     keepalive_s : float
         How often a silent peer is asked for an answer; it is given up after three times that.
     back_off_s : float
@@ -141,13 +153,15 @@ class SshCommands:
 
     def __init__(
         self,
-        cluster: Cluster,
+        login: Login,
+        clients: SchedulerClients,
         *,
         keepalive_s: float = 10.0,
         back_off_s: float = 1.0,
         connect_s: float = 30.0,
     ) -> None:
-        self.cluster = cluster
+        self.login = login
+        self._clients = clients
         self._keepalive_s = keepalive_s
         self._back_off_s = back_off_s
         self._connect_s = connect_s
@@ -178,7 +192,7 @@ class SshCommands:
         """
         check_arguments(arguments)
         token = f"muster-{uuid.uuid4().hex}"
-        script = render_script(arguments, token, timeout_s, data)
+        script = render_script(self._clients, arguments, token, timeout_s, data)
         what = shlex.join(arguments[:3])[:200]
         async with self._session(what, timeout_s) as connection:
             process: Any = await connection.create_process(SHELL, encoding=None)
@@ -195,7 +209,9 @@ class SshCommands:
                     raise Transient(
                         "the login shell ended without running the command", where=what, got=said
                     ) from error
-                yield RemoteProcess(process.stdout, process, errors, token)
+                yield RemoteProcess(
+                    process.stdout, process, errors, token, self._clients.install_there
+                )
             finally:
                 errors.cancel()
                 if number is not None and process.exit_status is None:
@@ -263,7 +279,7 @@ class SshCommands:
         if self._loop is not loop:  # what belongs to a loop that has ended is of no use
             self._loop = loop
             self._forget()
-        where = f"{what} on {self.cluster.host}"
+        where = f"{what} on {self.login.host}"
         try:
             async with asyncio.timeout(timeout_s):
                 async with self._sessions:
@@ -300,7 +316,7 @@ class SshCommands:
         delay_s = self._not_before - asyncio.get_running_loop().time()
         if delay_s > 0:
             await asyncio.sleep(delay_s)
-        return await log_in(self.cluster, keepalive_s=self._keepalive_s, timeout_s=self._connect_s)
+        return await log_in(self.login, keepalive_s=self._keepalive_s, timeout_s=self._connect_s)
 
     def _tried(self, attempt: asyncio.Task[asyncssh.SSHClientConnection]) -> None:
         if attempt is not self._attempt:  # closed meanwhile

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import asyncssh
 
-    from muster.model.slurm_target import Cluster
+    from muster.model.login import Login
 
 GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 MISSED_KEEPALIVES = 2
@@ -54,13 +54,13 @@ def import_asyncssh() -> ModuleType:
 
 
 async def log_in(
-    cluster: Cluster, *, keepalive_s: float, timeout_s: float
+    login: Login, *, keepalive_s: float, timeout_s: float
 ) -> asyncssh.SSHClientConnection:
     """Connect to a cluster's login node.
 
     Parameters
     ----------
-    cluster : Cluster
+    login : Login
         Which; what it leaves open, ``~/.ssh/config`` and the defaults of OpenSSH say.
     keepalive_s : float
         How often a silent peer is asked for an answer, in seconds.
@@ -75,8 +75,8 @@ async def log_in(
         When a person has to change something first.
     """
     library = import_asyncssh()
-    options = await asyncio.to_thread(_prepare, cluster, _settings(cluster, keepalive_s))
-    word = _HostKeys(cluster, _known_hosts_files(cluster, options.known_hosts))
+    options = await asyncio.to_thread(_prepare, login, _settings(login, keepalive_s))
+    word = _HostKeys(login, _known_hosts_files(login, options.known_hosts))
 
     def make_client() -> asyncssh.SSHClient:
         client: asyncssh.SSHClient = library.SSHClient()
@@ -86,7 +86,7 @@ async def log_in(
     try:
         async with asyncio.timeout(timeout_s):
             connection: asyncssh.SSHClientConnection = await library.connect(
-                cluster.host,
+                login.host,
                 options=options,
                 known_hosts=word.match,
                 client_factory=make_client,
@@ -97,7 +97,7 @@ async def log_in(
     except TimeoutError as error:
         raise Transient(
             "the login node did not answer in time",
-            where=_address(cluster),
+            where=_address(login),
             expected=f"{timeout_s:g} s",
         ) from error
     except library.HostKeyNotVerifiable as error:
@@ -105,24 +105,24 @@ async def log_in(
     except library.KeyExchangeFailed as error:
         if "host key" in str(error).lower():
             raise word.explain(error) from error
-        raise _unreachable(cluster, error) from error
+        raise _unreachable(login, error) from error
     except library.PermissionDenied as error:
         raise LoginRefused(
             "the login node refused to let this account in; it is tried again later",
-            where=_address(cluster),
+            where=_address(login),
             got=error,
             do=f"renew the ticket or the agent's key, or have the key authorized there;"
-            f" try: {_ssh_command(cluster)}",
+            f" try: {_ssh_command(login)}",
         ) from error
     except (library.Error, OSError, EOFError) as error:
-        raise _unreachable(cluster, error) from error
+        raise _unreachable(login, error) from error
 
 
-def _settings(cluster: Cluster, keepalive_s: float) -> dict[str, Any]:
-    """Say what the cluster says; what it does not say is left to OpenSSH's own files."""
-    said: dict[str, Any] = {"port": cluster.port, "username": cluster.user}
-    if cluster.key is not None:
-        said["client_keys"] = [str(Path(cluster.key).expanduser())]
+def _settings(login: Login, keepalive_s: float) -> dict[str, Any]:
+    """Say what the site says; what it does not say is left to OpenSSH's own files."""
+    said: dict[str, Any] = {"port": login.port, "username": login.user}
+    if login.key is not None:
+        said["client_keys"] = [str(Path(login.key).expanduser())]
     return {
         **{name: value for name, value in said.items() if value is not None},
         "keepalive_interval": keepalive_s,
@@ -137,11 +137,11 @@ def _settings(cluster: Cluster, keepalive_s: float) -> dict[str, Any]:
     }
 
 
-def _prepare(cluster: Cluster, settings: dict[str, Any]) -> Any:
+def _prepare(login: Login, settings: dict[str, Any]) -> Any:
     """Read OpenSSH's configuration and the private key."""
     asyncssh = import_asyncssh()
     try:
-        options = asyncssh.SSHClientConnectionOptions(host=cluster.host, config=(), **settings)
+        options = asyncssh.SSHClientConnectionOptions(host=login.host, config=(), **settings)
         if options.config.get("HostKeyAlgorithms") is not None:
             return options
         return asyncssh.SSHClientConnectionOptions(options, server_host_key_algs=f"+{KEY_KINDS}")
@@ -150,23 +150,23 @@ def _prepare(cluster: Cluster, settings: dict[str, Any]) -> Any:
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise ConfigError(
             "the private key cannot be used",
-            where=cluster.key,
+            where=login.key,
             got=error,
             do="load a key with a passphrase into an agent (ssh-add), and leave key out",
         ) from error
     except OSError as error:
         raise ConfigError(
             "a file of OpenSSH cannot be read",
-            where=error.filename or cluster.key,
+            where=error.filename or login.key,
             got=error.strerror,
             do="check the cluster's key",
         ) from error
 
 
-def _known_hosts_files(cluster: Cluster, configured: object) -> list[Path]:
+def _known_hosts_files(login: Login, configured: object) -> list[Path]:
     """List where hosts' keys are looked up; that nothing is to be checked is not listened to."""
-    if cluster.known_hosts is not None:
-        return [Path(cluster.known_hosts).expanduser()]
+    if login.known_hosts is not None:
+        return [Path(login.known_hosts).expanduser()]
     if isinstance(configured, list) and configured:
         return [Path(name).expanduser() for name in configured]
     return [Path("~/.ssh/known_hosts").expanduser(), Path(GLOBAL_KNOWN_HOSTS)]
@@ -182,7 +182,7 @@ class _HostKeys:
         Fingerprint of a key that the host has shown and no file knows.
     """
 
-    cluster: Cluster
+    login: Login
     files: list[Path]
     offered: str | None = None
     _name: str = ""
@@ -214,11 +214,11 @@ class _HostKeys:
         """Tell an unknown host from one with another key than before."""
         file = self.files[0]
         offered = f"fingerprint {self.offered}" if self.offered else str(error)
-        learn = f"{_ssh_command(self.cluster, known_hosts=file)} — and say yes where they agree"
+        learn = f"{_ssh_command(self.login, known_hosts=file)} — and say yes where they agree"
         if not self._known:
             return ConfigError(
                 "the host's key is not known",
-                where=self._name or _address(self.cluster),
+                where=self._name or _address(self.login),
                 got=offered,
                 expected=f"a key in {', '.join(map(str, self.files))}",
                 do=f"compare the fingerprint with the one that the cluster publishes: {learn}",
@@ -234,24 +234,24 @@ class _HostKeys:
         )
 
 
-def _unreachable(cluster: Cluster, error: Exception) -> Transient:
-    return Transient("the login node cannot be reached", where=_address(cluster), got=repr(error))
+def _unreachable(login: Login, error: Exception) -> Transient:
+    return Transient("the login node cannot be reached", where=_address(login), got=repr(error))
 
 
-def _address(cluster: Cluster) -> str:
-    user = f"{cluster.user}@" if cluster.user else ""
-    port = f":{cluster.port}" if cluster.port else ""
-    return f"{user}{cluster.host}{port}"
+def _address(login: Login) -> str:
+    user = f"{login.user}@" if login.user else ""
+    port = f":{login.port}" if login.port else ""
+    return f"{user}{login.host}{port}"
 
 
-def _ssh_command(cluster: Cluster, known_hosts: Path | None = None) -> str:
+def _ssh_command(login: Login, known_hosts: Path | None = None) -> str:
     """Say what a person types to try the same."""
     words = ["ssh"]
-    if cluster.port:
-        words += ["-p", str(cluster.port)]
-    if cluster.key:
-        words += ["-i", cluster.key]
-    if known_hosts or cluster.known_hosts:
-        words += ["-o", f"UserKnownHostsFile={known_hosts or cluster.known_hosts}"]
-    user = f"{cluster.user}@" if cluster.user else ""
-    return shlex.join([*words, f"{user}{cluster.host}", "true"])
+    if login.port:
+        words += ["-p", str(login.port)]
+    if login.key:
+        words += ["-i", login.key]
+    if known_hosts or login.known_hosts:
+        words += ["-o", f"UserKnownHostsFile={known_hosts or login.known_hosts}"]
+    user = f"{login.user}@" if login.user else ""
+    return shlex.join([*words, f"{user}{login.host}", "true"])

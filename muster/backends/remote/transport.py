@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from muster.errors import InvalidInput, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,33 @@ class Answer:
     exit_code: int
     stdout: str
     stderr: str
+
+
+@dataclass(frozen=True)
+class SchedulerClients:
+    """The client programs of a scheduler: what they get of the environment, and where they are.
+
+    Attributes
+    ----------
+    kept : tuple of str
+        Variables that say which cluster is meant, or prove who asks.
+    prefixes : tuple of str
+        Of the variables that change what the programs do: all that begin with PREFIX_ are taken
+        away, except those that are kept.
+    settings : mapping of str to str
+        Variables that are set for each command.
+    folder : str
+        Folder of a batch that the scheduler's own files lie in: scripts, and what jobs print.
+    install, install_there : str
+        What a person can do where a program is not on this machine, or not on the login node.
+    """
+
+    kept: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    settings: Mapping[str, str]
+    folder: str
+    install: str
+    install_there: str
 
 
 def check_arguments(arguments: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from muster import storage
 from muster.backends.attempt_log import CHUNK_BYTES, local_work_path, read_log_file
 from muster.backends.slurm.client import ClusterFull, CommandClient
+from muster.backends.slurm.clients import SLURM_CLIENTS, SLURM_FOLDER
 from muster.backends.slurm.parse import is_alive, is_refusal, is_stuck, observe_row
 from muster.backends.slurm.poller import ClusterPoller
 from muster.backends.slurm.render import (
@@ -68,17 +69,23 @@ def open_transport(target: SlurmTarget) -> tuple[Transport, WorkFiles]:
     if target.cluster.transport == "local":
         from muster.backends.remote.local_commands import LocalCommands
 
-        return LocalCommands(), SharedFiles()
+        return LocalCommands(SLURM_CLIENTS), SharedFiles()
     from muster.backends.remote.ssh import SshCommands
 
-    commands = SshCommands(target.cluster)
+    commands = SshCommands(target.cluster, SLURM_CLIENTS)
     if target.cluster.work is None:
         return commands, SharedFiles()
     from muster.backends.remote.mirror import MirroredFiles
 
     if target.work_root is None:
         raise ConfigError("the batch does not say which work directory is mirrored")
-    return commands, MirroredFiles(commands, target.work_root, target.cluster.work)
+    return commands, MirroredFiles(
+        commands,
+        target.work_root,
+        target.cluster.work,
+        folder=SLURM_FOLDER,
+        python=target.cluster.python,
+    )
 
 
 class SlurmBackend:
@@ -327,7 +334,7 @@ class SlurmBackend:
 
 def submission_folder(wave: Wave) -> Path:
     """Return the submission's own folder, which its jobs run in."""
-    return local_work_path(wave.batch.work_uri) / "slurm" / wave.key
+    return local_work_path(wave.batch.work_uri) / SLURM_FOLDER / wave.key
 
 
 def _leave_out_late(wave: Wave, rows: Mapping[int, JobRow | None]) -> dict[int, JobRow | None]:

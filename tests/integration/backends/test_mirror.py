@@ -26,6 +26,7 @@ from muster.backends.remote.mirror_arrivals import Arrivals
 from muster.backends.remote.mirror_paths import WorkPaths
 from muster.backends.remote.ssh import SshCommands
 from muster.backends.remote.transport import NotAllCame
+from muster.backends.slurm.clients import SLURM_CLIENTS, SLURM_FOLDER
 from muster.errors import ConfigError, InvalidInput, MissingInput, SoftwareError, Transient
 from muster.jobs.running.runner import Running, run_elements
 from muster.model.attempt import Result
@@ -56,10 +57,14 @@ class Sides:
 
     def on(self, scenario: Callable[[MirroredFiles], Awaitable[object]], **settings: int):
         async def play() -> object:
-            ssh = SshCommands(self.server.cluster(work=str(self.there)), back_off_s=0.1)
+            ssh = SshCommands(
+                self.server.cluster(work=str(self.there)), SLURM_CLIENTS, back_off_s=0.1
+            )
             try:
                 return await scenario(
-                    MirroredFiles(ssh, str(self.here), str(self.there), **settings)
+                    MirroredFiles(
+                        ssh, str(self.here), str(self.there), folder=SLURM_FOLDER, **settings
+                    )
                 )
             finally:
                 await ssh.close()
@@ -411,7 +416,9 @@ def test_what_cannot_be_read_keeps_no_other_batch_waiting(
     monkeypatch.setattr(login_node.os, "scandir", refuse)
     folders = [{"path": str(tmp_path / n), "known": {}, "outputs": []} for n in ("a", "b")]
     out = io.BytesIO()
-    login_node.Collector({"limit": 1000, "share": 250, "folders": folders}, out).run()
+    login_node.Collector(
+        {"limit": 1000, "share": 250, "scheduler": SLURM_FOLDER, "folders": folders}, out
+    ).run()
     header, end = out.getvalue().splitlines()
     assert json.loads(header)["p"] == "results/0/1.json"
     assert header.startswith(b'{"f": 1')
@@ -524,7 +531,7 @@ def test_names_are_taken_literally_and_links_are_not_followed(sides: Sides, tmp_
 )
 def test_login_node_cannot_write_elsewhere(tmp_path: Path, name: str):
     (tmp_path / "b").mkdir()
-    arrivals = Arrivals(WorkPaths(str(tmp_path), "/there"), [str(tmp_path / "b")])
+    arrivals = Arrivals(WorkPaths(str(tmp_path), "/there"), [str(tmp_path / "b")], SLURM_FOLDER)
     arrivals.describe()
     header = {"f": 0, "p": name, "s": 1, "m": 0, "at": 0, "n": 1, "k": 0}
     with pytest.raises(SoftwareError, match="nobody asked for"):

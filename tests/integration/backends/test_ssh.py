@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from muster.backends.remote.ssh import SshCommands
+from muster.backends.slurm.clients import SLURM_CLIENTS
 from muster.errors import ConfigError, InvalidInput, Transient
 from tests.integration.backends.sshd import Sshd, sshd
 
@@ -48,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def commands(server: Sshd, **settings: object) -> AsyncIterator[SshCommands]:
     quick = {"keepalive_s": 0.5, "back_off_s": 0.1, "connect_s": 10.0}
     timing = {name: settings.pop(name, default) for name, default in quick.items()}
-    ssh = SshCommands(server.cluster(**settings), **timing)  # type: ignore[arg-type]
+    ssh = SshCommands(server.cluster(**settings), SLURM_CLIENTS, **timing)  # type: ignore[arg-type]
     try:
         yield ssh
     finally:
@@ -395,7 +396,7 @@ def test_closed_and_asked_again_it_connects_again(sshd: Sshd):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_another_event_loop_gets_another_connection(sshd: Sshd):
-    ssh = SshCommands(sshd.cluster())
+    ssh = SshCommands(sshd.cluster(), SLURM_CLIENTS)
     for _ in range(2):
         assert asyncio.run(ssh.call(["echo", "here"], timeout_s=20)).stdout == "here\n"
     del ssh

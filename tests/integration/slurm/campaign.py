@@ -21,6 +21,7 @@ from muster.backends.remote.local_commands import LocalCommands
 from muster.backends.remote.transport import SharedFiles
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
+from muster.backends.slurm.clients import SLURM_CLIENTS
 from muster.jobs.supervision.retry import BackOff
 from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.slurm_target import Cluster, SlurmTarget
@@ -125,7 +126,7 @@ class Campaign:
         self, client: type[CommandClient] = CommandClient, cluster: Cluster | None = None
     ) -> SlurmBackend:
         """Open the backend as a fresh process would."""
-        transport = LocalCommands(self.slurm.environment)
+        transport = LocalCommands(SLURM_CLIENTS, self.slurm.environment)
         cluster = cluster or self.cluster
         verbs = client(transport, self.db, cluster.name)
         backend = SlurmBackend(self.db, cluster, verbs, SharedFiles(), transport)

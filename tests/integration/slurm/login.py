@@ -14,6 +14,7 @@ from muster.backends.remote.ssh import SshCommands
 from muster.backends.remote.transport import SharedFiles
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
+from muster.backends.slurm.clients import SLURM_CLIENTS, SLURM_FOLDER
 from muster.model.slurm_target import Cluster, SlurmTarget
 from tests.batches import STEPS_FOLDER, store_batch
 from tests.integration.slurm.campaign import Campaign
@@ -65,11 +66,13 @@ def make_backend(
     db: Any, cluster: Cluster, work_root: Path | None, look_again_s: float = 0.3
 ) -> SlurmBackend:
     """Open the backend as a fresh process would, with less patience."""
-    commands = SshCommands(cluster, back_off_s=0.1, keepalive_s=0.5)
+    commands = SshCommands(cluster, SLURM_CLIENTS, back_off_s=0.1, keepalive_s=0.5)
     client = CommandClient(commands, db, cluster.name)
     files = SharedFiles()
     if cluster.work is not None:
-        files = MirroredFiles(commands, str(work_root), cluster.work)
+        files = MirroredFiles(
+            commands, str(work_root), cluster.work, folder=SLURM_FOLDER, python=cluster.python
+        )
     backend = SlurmBackend(db, cluster, client, files, commands)
     backend.look_again_s = look_again_s
     return backend

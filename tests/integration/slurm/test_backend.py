@@ -11,6 +11,7 @@ from muster.backends.remote.local_commands import LocalCommands
 from muster.backends.remote.transport import SharedFiles
 from muster.backends.slurm.backend import SlurmBackend
 from muster.backends.slurm.client import CommandClient
+from muster.backends.slurm.clients import SLURM_CLIENTS
 from muster.model.slurm_target import Cluster, SlurmTarget
 from tests.backend_contract import BackendContract
 from tests.batches import STEPS_FOLDER
@@ -40,7 +41,7 @@ class TestSlurmBackend(BackendContract):
         )
 
     def make_backend(self) -> Backend:
-        transport = LocalCommands(self.slurm.environment)
+        transport = LocalCommands(SLURM_CLIENTS, self.slurm.environment)
         client = CommandClient(transport, self.db, "slurm")
         backend = SlurmBackend(self.db, self.cluster, client, SharedFiles(), transport)
         backend.look_again_s = 0.5

@@ -19,6 +19,7 @@ from muster.backends.remote.transport import SharedFiles
 from muster.backends.slurm import render
 from muster.backends.slurm.backend import SlurmBackend, _read_begun, submission_folder
 from muster.backends.slurm.client import CommandClient, _output_options
+from muster.backends.slurm.clients import SLURM_CLIENTS
 from muster.store.database import Database
 from tests.unit.pins import frozen
 from tests.unit.pins.golden_files import check_literal
@@ -52,7 +53,7 @@ def wave(tmp_path: Path) -> frozen.Wave:
 def folder(wave: frozen.Wave) -> Path:
     """The folder of the wave, as it is before sbatch is called."""
     assert wave.batch.slurm is not None
-    db, commands = Database("postgresql://nowhere/muster"), LocalCommands()
+    db, commands = Database("postgresql://nowhere/muster"), LocalCommands(SLURM_CLIENTS)
     cluster = wave.batch.slurm.cluster
     client = CommandClient(commands, db, cluster.name)
     return SlurmBackend(db, cluster, client, SharedFiles(), commands)._write(wave)
@@ -134,7 +135,8 @@ def test_a_login_node_sends_these_files(wave: frozen.Wave) -> None:
         (folder / name).write_text("x")
     out = io.BytesIO()
     request = {"path": wave.batch.work_uri, "known": {}, "outputs": []}
-    login_node.Collector({"limit": 9999, "share": 9999, "folders": [request]}, out).run()
+    asked = {"limit": 9999, "share": 9999, "scheduler": "slurm", "folders": [request]}
+    login_node.Collector(asked, out).run()
     sent = [json.loads(line[line.index(b"{") :]) for line in out.getvalue().splitlines()]
     check_literal(
         "files that are sent",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from muster.backends.remote.local_commands import LocalCommands, slurm_environment
+from muster.backends.remote.local_commands import LocalCommands, client_environment
+from muster.backends.slurm.clients import SLURM_CLIENTS
 from muster.errors import ConfigError, InvalidInput, Transient
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ HOSTILE = ["", " ", "a b", "'", '"', "$(id)", "`id`", "\\", "a\nb", "*", "-n", "
 
 def call(*arguments: str, timeout_s: float = 20, environment: dict[str, str] | None = None):
     async def ask() -> Answer:
-        return await LocalCommands(environment).call(arguments, timeout_s=timeout_s)
+        return await LocalCommands(SLURM_CLIENTS, environment).call(arguments, timeout_s=timeout_s)
 
     return asyncio.run(ask())
 
@@ -103,7 +104,7 @@ def test_environment_holds_what_slurm_needs_and_no_more(monkeypatch):
 
 
 def test_path_is_never_missing():
-    assert slurm_environment({})["PATH"]
+    assert client_environment({}, SLURM_CLIENTS)["PATH"]
 
 
 def test_absent_program_is_named_and_what_to_do():
@@ -171,7 +172,7 @@ def test_cancelled_task_leaves_no_process(tmp_path: Path):
 
     async def cancel_it() -> None:
         arguments = [sys.executable, "-c", FAMILY, str(pids)]
-        task = asyncio.create_task(LocalCommands().call(arguments, timeout_s=60))
+        task = asyncio.create_task(LocalCommands(SLURM_CLIENTS).call(arguments, timeout_s=60))
         while not pids.exists():
             await asyncio.sleep(0.02)
         task.cancel()
@@ -185,7 +186,7 @@ def test_cancelled_task_leaves_no_process(tmp_path: Path):
 
 def test_calls_run_beside_each_other():
     async def many() -> list[Answer]:
-        commands = LocalCommands()
+        commands = LocalCommands(SLURM_CLIENTS)
         sleep = [sys.executable, "-S", "-c", "import time; time.sleep(1)"]
         return await asyncio.gather(*(commands.call(sleep, timeout_s=20) for _ in range(8)))
 
