@@ -29,6 +29,7 @@ from muster.model.slurm_target import (
     is_folder,
 )
 from muster.model.step import STEPS, find_step
+from muster.model.target import LocalTarget
 from muster.storage import explain_os_error
 
 SITE_VARIABLE = "MUSTER_SITE"
@@ -72,6 +73,10 @@ class LocalPool(_Slots):
     """
 
     backend: Literal["local"]
+
+    def target(self, site: Site) -> LocalTarget:
+        """Say what a batch of this pool is frozen with."""
+        return LocalTarget()
 
     def describe(self) -> str:
         """Say in a few words what it is."""

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from muster import storage
 from muster.backends import Backends
+from muster.backends.registry import BACKENDS
 from muster.jobs.runs.follow_run import renew_where_overtaken
 from muster.jobs.supervision.batch_end import BatchEnd, read_end
 from muster.jobs.supervision.supervisor import Supervisor
@@ -71,7 +72,7 @@ class BatchOperator(BaseOperator):
         batch = batches.read_spec(db, batch_id)
         if renew_where_overtaken(db, batch):
             self.log.info("%s: what it comes after was made anew, so it runs again", batch.id)
-        if batch.backend != "local":
+        if BACKENDS[batch.backend].outlives_supervisor:
             claims.take_claim(db, batch_id, max_tries=max_tries)
             self.log.info(
                 "%s: %d elements for pool %s, from now on supervised by the triggerer",
@@ -147,10 +148,10 @@ class BatchOperator(BaseOperator):
 class LocalBatchOperator(BatchOperator):
     """Runs batches on this machine, in the task itself: never deferred."""
 
-    ui_color = "#dfe9f5"
+    ui_color = BACKENDS["local"].colour
 
 
 class SlurmBatchOperator(BatchOperator):
     """Runs batches on a Slurm cluster: deferred, and supervised by the triggerer."""
 
-    ui_color = "#f5e9df"
+    ui_color = BACKENDS["slurm"].colour

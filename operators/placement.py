@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from muster.errors import ConfigError
-from operators.batch import LocalBatchOperator, SlurmBatchOperator
+from muster.backends.registry import BACKENDS
+from muster.imports import load_named
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from muster.site import Site
     from operators.batch import BatchOperator
-
-OPERATORS: dict[str, type[BatchOperator]] = {
-    "local": LocalBatchOperator,
-    "slurm": SlurmBatchOperator,
-}
-"""Backend → operator class; all share execute and resume, and obey the batch's frozen backend."""
 
 
 def place(site: Site, step: str, **arguments: Any) -> BatchOperator:
@@ -35,7 +29,7 @@ def place(site: Site, step: str, **arguments: Any) -> BatchOperator:
     Raises
     ------
     ConfigError
-        When the site does not place the step, or on a backend without an operator.
+        When the site does not place the step.
     """
     operator, pool = _find_operator(site, step)
     return operator(step=step, pool=pool, **arguments)
@@ -54,7 +48,7 @@ def place_mapped(site: Site, step: str, *, batches: Any, **arguments: Any) -> Ma
     Raises
     ------
     ConfigError
-        When the site does not place the step, or on a backend without an operator.
+        When the site does not place the step.
     """
     operator, pool = _find_operator(site, step)
     return operator.partial(step=step, pool=pool, **arguments).expand(batch=batches)
@@ -63,9 +57,4 @@ def place_mapped(site: Site, step: str, *, batches: Any, **arguments: Any) -> Ma
 def _find_operator(site: Site, step: str) -> tuple[type[BatchOperator], str]:
     """Find the operator class of a step, and the name of its pool."""
     placement, pool = site.placed(step)
-    operator = OPERATORS.get(pool.backend)
-    if operator is None:
-        raise ConfigError(
-            "no operator runs on this backend", got=pool.backend, expected=", ".join(OPERATORS)
-        )
-    return operator, placement.pool
+    return load_named(BACKENDS[pool.backend].operator), placement.pool

@@ -18,6 +18,7 @@ from muster.config import parse_config, render_time
 from muster.jobs.supervision.retry import BackOff
 from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.plan import Decision, Plan, PlannedElement
+from muster.model.slurm_target import SlurmTarget
 from muster.site import Site
 from muster.store import batches, claims, runs
 
@@ -137,8 +138,8 @@ class ScriptedBackends(Backends):
     def open(self, batch: Batch) -> Backend:
         """Open the one backend, as :func:`muster.backends.slurm.backend.open_slurm` does."""
         if "scripted" not in self._open:
-            assert batch.slurm is not None
-            cluster = batch.slurm.cluster
+            assert isinstance(batch.target, SlurmTarget)
+            cluster = batch.target.cluster
             client = CommandClient(self._transport, self._db, cluster.name)
             backend = SlurmBackend(self._db, cluster, client, SharedFiles(), self._transport)
             self._open["scripted"] = backend

@@ -1,7 +1,12 @@
-"""What a backend is: five verbs that the supervisor speaks, and nothing else.
+"""What a backend is: the verbs that the supervisor speaks, and nothing else.
 
-A backend keeps no record.  It may remember what it started to be quicker, but whatever it is asked
-it must be able to answer after a restart, from the submission key alone.
+Five are about a submission, known by its key: ``find``, ``submit``, ``observe``, ``cancel`` and
+``read_log``.  Three say when to speak: ``wait_for_change`` before another observation,
+``free_slots`` for how much may be submitted now, ``acquire_submit_slot`` for how fast.  ``close``
+lets go of connections.
+
+A backend keeps no record.  It may remember what it started to be quicker, but after a restart it
+answers each verb from the submission key alone.
 """
 
 from __future__ import annotations
@@ -28,23 +33,23 @@ class Backend(Protocol):
 
     @property
     def degraded_reason(self) -> str | None:
-        """What does not answer, although the rest does and work goes on."""
+        """Which source does not answer while the others do and work goes on; None: all answer."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections and the like; what runs goes on where it outlives this process."""
+        """Let go of connections; jobs go on where they outlive this process."""
         ...
 
     async def wait_for_change(self) -> None:
-        """Return when another look may show something new."""
+        """Return when another observation may show something new."""
         ...
 
     async def free_slots(self, batch: Batch) -> int | None:
-        """Say how many elements one more wave of a batch may have now; None without a limit."""
+        """Return how many elements one more wave of a batch may have now; None without a limit."""
         ...
 
     async def acquire_submit_slot(self) -> None:
-        """Return when one more submission may be made."""
+        """Return when one more submission may be made, by the count of all processes."""
         ...
 
     async def find(self, wave: Wave) -> str | None:
@@ -70,7 +75,7 @@ class Backend(Protocol):
         ...
 
     async def observe(self, wave: Wave, reference: str) -> Mapping[int, Observation]:
-        """Say of every element of a submitted wave how its job is; UNKNOWN where nobody answers."""
+        """Return the state of each element of a submitted wave; UNKNOWN where no source answers."""
         ...
 
     async def cancel(self, wave: Wave, reference: str | None) -> None:

@@ -34,13 +34,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from muster.model.batch import Batch
+    from muster.model.target import LocalTarget
     from muster.model.wave import Wave
+    from muster.store.database import Database
 
 log = logging.getLogger(__name__)
 
 SLOT_POLL_S = 0.1
 POLL_INTERVAL_S = 0.2
 STOP_GRACE_S = 15.0
+
+
+def open_local(db: Database, target: LocalTarget) -> LocalBackend:
+    """Open this machine as a backend; there is nothing that a target could say of it."""
+    return LocalBackend(db.url)
+
+
+def render_batch(batch: Batch) -> str:
+    """Say what would be started first."""
+    return f"# {len(batch.elements)} processes on this machine\n"
 
 
 @dataclass

@@ -6,7 +6,6 @@ fails prints one line on stderr and ends with the exit code of the error's class
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
@@ -16,6 +15,7 @@ import click
 
 from muster import __version__
 from muster.errors import ConfigError, MusterError, SoftwareError
+from muster.imports import load_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,8 +62,7 @@ class LazyGroup(click.Group):
         """Import one command."""
         if cmd_name not in self._elsewhere:
             return super().get_command(ctx, cmd_name)
-        module, _, name = self._elsewhere[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        command: click.Command = load_named(self._elsewhere[cmd_name])
         return command
 
 

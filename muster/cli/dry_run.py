@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from muster.backends.registry import BACKENDS
+from muster.imports import load_named
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from muster.jobs.planning.workflow import Workflow
-    from muster.model.batch import Batch
     from muster.model.plan import Plan
     from muster.model.step import StepContext
     from muster.site import Site
     from muster.store.database import Database
-
-KEY_END = "w1.00000000"
 
 
 def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
     for group_name, batch in frozen.batches:
         names = ", ".join(element.name for element in batch.elements)
         click.echo(f"\n# == {group_name} {batch.step}: {names}, pool {batch.pool}")
-        click.echo(_render(batch), nl=False)
+        click.echo(load_named(BACKENDS[batch.backend].render)(batch), nl=False)
     click.echo("")
     for line in tell_cost(db, [batch for _, batch in frozen.batches]):
         click.echo(f"# {line}")
@@ -79,14 +79,3 @@ def inspect_here(
         step = load_step(workflow.inspect)
         call_step(step, element.inputs, {"plan": path}, replace(context, scratch=Path(folder)))
         return Plan.model_validate_json(path.read_bytes())
-
-
-def _render(batch: Batch) -> str:
-    from muster.backends.slurm.render import render_script
-    from muster.model.wave import Wave
-
-    if batch.slurm is None:
-        return f"# {len(batch.elements)} processes on this machine\n"
-    numbers = {element.index: 1 for element in batch.elements}
-    wave = Wave(batch, f"{batch.id}.{KEY_END}", numbers, batch.resources)
-    return render_script(wave, slots=batch.slots)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from muster.backends.registry import BACKENDS
 from muster.cli.following import print_submitted, report_run, run_until_told, telling_progress
 from muster.cli.session import open_database
 from muster.errors import ConfigError
@@ -32,7 +33,7 @@ _OPTIONS = (
     click.option("--site", "site_name", help="Site file, by name or path."),
     click.option(
         "--backend",
-        type=click.Choice(["local", "slurm"]),
+        type=click.Choice(list(BACKENDS)),
         help="Refuse a site that computes elsewhere; slurm alone means the site 'slurm'.",
     ),
     click.option(
@@ -122,10 +123,10 @@ def choose_site(named: str | None, backend: str | None, workflow: Workflow) -> S
     ConfigError
         When the site does not place a step, or places one elsewhere.
     """
-    from muster.site import SITE_VARIABLE, read_site
+    from muster.site import SITE_VARIABLE, SITES_FOLDER, read_site
 
-    if named is None and backend == "slurm" and not os.environ.get(SITE_VARIABLE):
-        named = "slurm"
+    if named is None and backend is not None and not os.environ.get(SITE_VARIABLE):
+        named = backend if (SITES_FOLDER / f"{backend}.toml").exists() else None
     site = read_site(named)
     for step in workflow.computing:
         placement, pool = site.placed(step)

@@ -12,23 +12,20 @@ from muster.model.batch import Batch, Element
 
 if TYPE_CHECKING:
     from muster.model.resources import Resources
-    from muster.model.slurm_target import SlurmTarget
     from muster.site import Pool, Site
 
 LONGEST_SKEW_S = 30.0
 """Clocks that differ by more make times that are compared wrong."""
 
 
-def make_probe(
-    site: Site, name: str, pool: Pool, resources: Resources, slurm: SlurmTarget | None = None
-) -> Batch:
+def make_probe(site: Site, name: str, pool: Pool, resources: Resources) -> Batch:
     """Make a batch of one small element, as a plan would freeze it."""
     folder = storage.join(site.work_uri, "doctor", uuid.uuid4().hex)
     return Batch(
         id=f"doctor-{uuid.uuid4().hex[:10]}.{name}",
         run="doctor",
         step="site.probe",
-        backend=pool.backend,
+        target=pool.target(site),
         pool=name,
         slots=pool.slots,
         resources=resources,
@@ -38,7 +35,6 @@ def make_probe(
         ),
         work_uri=folder,
         pool_uri=storage.join(site.work_uri, "pools", name),
-        slurm=slurm,
     )
 
 

@@ -225,7 +225,7 @@ class ClusterExaminer:
             if placement.pool != name:
                 continue
             asked = Asked.of(step, placement.resources, pool.caps, pool.pack)
-            batch = make_probe(self._site, name, pool, asked.resources, pool.target(self._site))
+            batch = make_probe(self._site, name, pool, asked.resources)
             problems = slurm_findings.check_time(label, asked, partitions)
             trial = await self._try(batch)
             if trial.refusal is not None:
@@ -246,7 +246,7 @@ class ClusterExaminer:
         )
         memory_mib = min(PROBE_MEMORY_MIB, pool.max_memory or PROBE_MEMORY_MIB)
         resources = Resources(gpus=int(wants_gpu), memory_mib=memory_mib, time_limit_s=PROBE_TIME_S)
-        return make_probe(self._site, name, pool, resources, pool.target(self._site))
+        return make_probe(self._site, name, pool, resources)
 
     async def _try(self, batch: Batch) -> Trial:
         """Ask what Slurm would do with a batch's job, without submitting it."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from muster import storage
 from muster.frozen import Frozen
 from muster.model.resources import Caps, Resources
 from muster.model.slurm_target import SlurmTarget
+from muster.model.target import TARGETS, Target, parse_target
 
 
 class Element(Frozen):
@@ -51,8 +52,9 @@ class Batch(Frozen):
         The run it belongs to.
     step : str
         Dotted name of the step.
-    backend : {"local", "slurm", "kubernetes"}
-        Where it runs, for good.
+    target : Target
+        Where it runs, for good.  In batch.json and the store it is two keys: ``backend``, and
+        what the target says under the backend's name.
     pool : str
         Name of the pool; elements of all batches of a pool share its slots.
     slots : int
@@ -67,8 +69,6 @@ class Batch(Frozen):
         Folder that all batches of the pool share: a local pool's slots are locked there.
     seed : int
         Seed of everything random.
-    slurm : SlurmTarget or None
-        With the backend ``slurm``: the pool in Slurm's words, and how its cluster is reached.
     deadline_s : int or None
         How long a generation may take in all, in seconds.
     environment : dict of str to str
@@ -84,7 +84,7 @@ class Batch(Frozen):
     id: str
     run: str
     step: str
-    backend: Literal["local", "slurm", "kubernetes"]
+    target: Target
     pool: str
     slots: Annotated[int, Field(ge=1)] = 1
     resources: Resources = Resources()
@@ -93,11 +93,34 @@ class Batch(Frozen):
     work_uri: str
     pool_uri: str
     seed: int = 0
-    slurm: SlurmTarget | None = None
     deadline_s: int | None = None
     environment: dict[str, str] = {}
     looks: bool = False
     needs_store: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_target(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "backend" not in data:
+            return data
+        said = {**dict.fromkeys(TARGETS), **data}
+        backend = said.pop("backend")
+        targets = {name: said.pop(name) for name in TARGETS}
+        return {**said, "target": parse_target(backend, targets.pop(backend, None))}
+
+    @model_serializer(mode="wrap")
+    def _write_target(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = handler(self)
+        target = said.pop("target", None)
+        # Batches of every backend have had the key of this one.
+        return {**said, "backend": self.backend, SlurmTarget.backend: None} | (
+            {self.backend: target} if target else {}
+        )
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend that it runs on."""
+        return self.target.backend
 
     @property
     def uri(self) -> str:

@@ -7,7 +7,7 @@ It names files that hold secrets (a private key) and holds none itself.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
@@ -236,5 +236,19 @@ class SlurmTarget(SlurmWords):
         The work directory on this side, whose other side is ``cluster.work``; set by the plan.
     """
 
+    backend: ClassVar[Literal["slurm"]] = "slurm"
+
     cluster: Cluster = Cluster()
     work_root: str | None = None
+
+    @property
+    def connection(self) -> str:
+        """What batches have in common that one open backend can serve.
+
+        How jobs start there differs from pool to pool, and is no matter of how the cluster is
+        spoken to.
+        """
+        way = self.cluster.model_dump_json(
+            exclude={"python", "prelude", "container", "environment"}
+        )
+        return f"{self.backend} {way} {self.work_root}"

@@ -14,7 +14,6 @@ a step writes straight to the path that it was given.
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import inspect
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from muster.errors import ConfigError
+from muster.imports import load_named
 
 STEPS: dict[str, str] = {
     "site.probe": "muster.doctor.probe_step:probe_environment",
@@ -93,8 +93,7 @@ def load_step(name: str) -> StepFunction:
     target = find_step(name)
     if target is None:
         raise ConfigError("unknown step", got=name, expected=", ".join(sorted(STEPS)))
-    module_name, _, function_name = target.partition(":")
-    function: StepFunction = getattr(importlib.import_module(module_name), function_name)
+    function: StepFunction = load_named(target)
     return function
 
 

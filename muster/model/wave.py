@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
     from muster.model.batch import Batch
     from muster.model.resources import Resources
+
+
+Ending = Literal["ok", "any"]
+"""How a submission must have ended that another one depends on."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,8 @@ class Wave:
     submitted : sequence of int
         Indexes of all elements that were submitted with this wave, those included that have ended
         since; empty where none has.
-    after : mapping of str to sequence of str
-        What must have ended before, in the scheduler's own words: ``afterok`` or ``afterany`` →
-        references of submissions.
+    depends_on : mapping of {"ok", "any"} to sequence of str
+        References of submissions that must have ended before: well, or in any way.
     intended_at, submitted_at : datetime or None
         When the intent was committed, and when the scheduler's answer was, by the store's clock.
     """
@@ -45,7 +48,7 @@ class Wave:
     resources: Resources
     excluded_hosts: Sequence[str] = ()
     submitted: Sequence[int] = ()
-    after: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    depends_on: Mapping[Ending, Sequence[str]] = field(default_factory=dict)
     intended_at: datetime | None = None
     submitted_at: datetime | None = None
 

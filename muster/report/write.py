@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster import storage
-from muster.jobs.planning.workflow import WORKFLOWS, load_named
+from muster.imports import load_named
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.report.read import read_story
 from muster.report.render import render_report
 from muster.store import runs

@@ -142,7 +142,7 @@ def test_a_job_of_the_merge_waits_for_all_datasets_however_they_end(
     done = asyncio.run(submit_detached(desk.db, backends, WORKFLOW, groups))
     assert [one.group for one in done] == ["ndvi", "wind", "soil", "merge"]
     assert waits == {
-        "ndvi": {}, "wind": {}, "soil": {}, "merge": {"afterany": ["job-ndvi", "job-wind"]}
+        "ndvi": {}, "wind": {}, "soil": {}, "merge": {"any": ["job-ndvi", "job-wind"]}
     }  # fmt: skip
 
 

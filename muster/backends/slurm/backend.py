@@ -26,6 +26,7 @@ from muster.backends.slurm.submit_limiter import SubmitLimiter
 from muster.errors import ConfigError, InvalidInput, Transient
 from muster.model.environment import store_variables
 from muster.model.outcome import JobState, Observation
+from muster.model.slurm_target import SlurmTarget
 from muster.storage import os_errors_at
 from muster.store import clusters
 from muster.store.clusters import OpenJob
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from muster.backends.slurm.parse import JobRow
     from muster.backends.slurm.queue_snapshot import QueueSnapshot
     from muster.model.batch import Batch
-    from muster.model.slurm_target import Cluster, SlurmTarget
+    from muster.model.slurm_target import Cluster
     from muster.model.wave import Wave
     from muster.store.database import Database
 
@@ -358,7 +359,7 @@ def _read_begun(folder: Path) -> str | None:
 
 
 def _pack(batch: Batch) -> int:
-    return batch.slurm.pack if batch.slurm is not None else 1
+    return batch.target.pack if isinstance(batch.target, SlurmTarget) else 1
 
 
 def _observe(row: JobRow) -> Observation:

@@ -17,24 +17,26 @@ from typing import TYPE_CHECKING
 
 from muster.config import render_time
 from muster.errors import InvalidInput, one_line
-from muster.model.slurm_target import check_variables
+from muster.model.slurm_target import SlurmTarget, check_variables
+from muster.model.wave import Wave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from muster.model.batch import Batch
     from muster.model.resources import Caps, Resources
-    from muster.model.slurm_target import SlurmTarget
-    from muster.model.wave import Wave
+    from muster.model.wave import Ending
 
 ENVIRONMENT_FILE = "environment"
 ELEMENTS_FILE = "elements"
+FIRST_KEY = "w1.00000000"
 STARTED_FILE = "started"
 """With the array task's number behind it: which job has begun it."""
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]*")
 _HOSTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,\[\]-]*")
 _REFERENCE = re.compile(r"[0-9]+(_[0-9]+)?")
-_DEPENDENCIES = ("afterok", "afterany")
+_DEPENDENCIES: dict[Ending, str] = {"ok": "afterok", "any": "afterany"}
 
 # Each array task begins here.  exec, so that the runner is what Slurm signals and waits for: at the
 # time limit, and when it cancels, Slurm sends SIGTERM to all processes of a job, and SIGKILL after
@@ -66,6 +68,13 @@ done
 . ./environment
 """
 _COMMAND = '"$MUSTER_PYTHON" -m muster run "$MUSTER_BATCH" --logs "${muster_arguments[@]}"'
+
+
+def render_batch(batch: Batch) -> str:
+    """Render the script of a batch's first wave."""
+    attempts = {element.index: 1 for element in batch.elements}
+    wave = Wave(batch, f"{batch.id}.{FIRST_KEY}", attempts, batch.resources)
+    return render_script(wave, slots=batch.slots)
 
 
 def render_script(wave: Wave, *, slots: int) -> str:
@@ -161,14 +170,14 @@ def job_variables(wave: Wave, there: Callable[[str], str]) -> dict[str, str]:
 
 
 def _target_of(wave: Wave) -> SlurmTarget:
-    if wave.batch.slurm is None:
+    if not isinstance(wave.batch.target, SlurmTarget):
         raise InvalidInput(
             "the batch was frozen without a place on Slurm",
             where=wave.batch.id,
             got=f"backend {wave.batch.backend}",
             do="plan the run again",
         )
-    return wave.batch.slurm
+    return wave.batch.target
 
 
 def _directives(wave: Wave, target: SlurmTarget, slots: int) -> Iterator[tuple[str, str | None]]:
@@ -188,8 +197,8 @@ def _directives(wave: Wave, target: SlurmTarget, slots: int) -> Iterator[tuple[s
     if wave.excluded_hosts:
         hosts = dict.fromkeys(wave.excluded_hosts)
         yield "exclude", ",".join(_checked(_HOSTS, host, "host") for host in hosts)
-    if any(wave.after.values()):
-        yield "dependency", _dependency(wave.after)
+    if any(wave.depends_on.values()):
+        yield "dependency", _dependency(wave.depends_on)
         yield "kill-on-invalid-dep", "yes"
     yield "output", "%a.out" if len(tasks) > 1 else "job.out"
     yield "open-mode", "append"
@@ -236,15 +245,12 @@ def _is_gpu(entry: str) -> bool:
     return entry.partition(":")[0] == "gpu"
 
 
-def _dependency(after: Mapping[str, Sequence[str]]) -> str:
-    unknown = sorted(set(after) - set(_DEPENDENCIES))
-    if unknown:
-        raise InvalidInput("unknown dependency", got=unknown, expected=", ".join(_DEPENDENCIES))
+def _dependency(depends_on: Mapping[Ending, Sequence[str]]) -> str:
     clauses = []
-    for kind in _DEPENDENCIES:
-        jobs = [_checked(_REFERENCE, job, "job to wait for") for job in after.get(kind, ())]
+    for end, word in _DEPENDENCIES.items():
+        jobs = [_checked(_REFERENCE, job, "job to wait for") for job in depends_on.get(end, ())]
         if jobs:
-            clauses.append(":".join([kind, *jobs]))
+            clauses.append(":".join([word, *jobs]))
     return ",".join(clauses)
 
 

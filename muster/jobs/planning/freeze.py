@@ -15,7 +15,7 @@ from muster.config import parse_config
 from muster.errors import ConfigError
 from muster.model.batch import Batch, Element
 from muster.model.plan import Decision
-from muster.site import Placement, SlurmPool
+from muster.site import Placement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -78,6 +78,60 @@ class FrozenPlan:
     settled: list[PlannedElement]
 
 
+@dataclass(frozen=True)
+class Freezer:
+    """Freezes the batches of one run.
+
+    Attributes
+    ----------
+    site : Site
+        With the pools and placements that are frozen.
+    run_id, work_uri : str
+        The run, and its work folder.
+    overrides : mapping
+        Step → the run's own wishes.
+    """
+
+    site: Site
+    run_id: str
+    work_uri: str
+    overrides: Mapping[str, Mapping[str, Any]]
+
+    def freeze(
+        self,
+        step: str,
+        group: str,
+        elements: list[Element],
+        *,
+        looks: bool = False,
+        needs_store: bool | None = None,
+    ) -> Batch:
+        """Freeze pool, target and resources into a batch.
+
+        Parameters
+        ----------
+        looks, needs_store
+            As of :class:`muster.model.batch.Batch`.
+        """
+        placement, pool = self.site.placed(step)
+        return Batch(
+            id=f"{_digest(self.run_id)}.{step}.{safe_name(group)}",
+            run=self.run_id,
+            step=step,
+            target=pool.target(self.site),
+            pool=placement.pool,
+            slots=pool.slots,
+            resources=resources_of(self.site, step, self.overrides.get(step) or {}),
+            caps=pool.caps,
+            elements=tuple(elements),
+            work_uri=storage.join(self.work_uri, "batches", f"{step}.{safe_name(group)}"),
+            pool_uri=storage.join(self.site.work_uri, "pools", placement.pool),
+            deadline_s=placement.deadline,
+            looks=looks,
+            needs_store=needs_store,
+        )
+
+
 def plan_batches(
     site: Site,
     run_id: str,
@@ -97,6 +151,7 @@ def plan_batches(
     ConfigError
         When the plan is too large for one run, or asks for more than a pool gives.
     """
+    freezer = Freezer(site, run_id, work_uri, overrides)
     batches: list[tuple[str, Batch]] = []
     settled: list[PlannedElement] = []
     members: dict[str, dict[str, list[PlannedElement]]] = {}
@@ -111,9 +166,12 @@ def plan_batches(
             if not to_run:
                 group.skipped[step] = _why_skipped(elements)
                 continue
-            batch = freeze_batch(site, run_id, work_uri, step, name, _elements(to_run), overrides)
-            needs_store = any(element.needs_store for element in to_run)
-            batch = batch.model_copy(update={"needs_store": needs_store})
+            batch = freezer.freeze(
+                step,
+                name,
+                _elements(to_run),
+                needs_store=any(element.needs_store for element in to_run),
+            )
             group.batches[step] = batch.id
             batches.append((name, batch))
         groups.append(group)
@@ -138,34 +196,6 @@ def _elements(planned: Iterable[PlannedElement]) -> list[Element]:
 def _why_skipped(elements: list[PlannedElement]) -> str:
     reasons = sorted({f"{e.decision.value}: {e.reason}" for e in elements})
     return "; ".join(reasons[:3])
-
-
-def freeze_batch(
-    site: Site,
-    run_id: str,
-    work_uri: str,
-    step: str,
-    group: str,
-    elements: list[Element],
-    overrides: Mapping[str, Mapping[str, Any]],
-) -> Batch:
-    """Freeze pool, backend and resources into a batch."""
-    placement, pool = site.placed(step)
-    return Batch(
-        id=f"{_digest(run_id)}.{step}.{safe_name(group)}",
-        run=run_id,
-        step=step,
-        backend=pool.backend,
-        pool=placement.pool,
-        slots=pool.slots,
-        resources=resources_of(site, step, overrides.get(step) or {}),
-        caps=pool.caps,
-        elements=tuple(elements),
-        work_uri=storage.join(work_uri, "batches", f"{step}.{safe_name(group)}"),
-        pool_uri=storage.join(site.work_uri, "pools", placement.pool),
-        slurm=pool.target(site) if isinstance(pool, SlurmPool) else None,
-        deadline_s=placement.deadline,
-    )
 
 
 def resources_of(site: Site, step: str, override: Mapping[str, Any]) -> Resources:

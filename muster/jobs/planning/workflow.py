@@ -5,7 +5,6 @@ The Airflow tasks and the command line both call these functions; neither adds a
 
 from __future__ import annotations
 
-import importlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,9 @@ from pydantic import ValidationError
 from muster import storage
 from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput, MissingInput
+from muster.imports import load_named
 from muster.jobs.planning.cost import tell_cost
-from muster.jobs.planning.freeze import freeze_batch, plan_batches, resources_of, safe_name
+from muster.jobs.planning.freeze import Freezer, plan_batches, resources_of, safe_name
 from muster.model.batch import Element
 from muster.model.plan import Plan
 from muster.store import runs
@@ -158,12 +158,6 @@ WORKFLOWS: dict[str, Workflow] = {
 }
 
 
-def load_named(name: str) -> Any:
-    """Import what is named as "module:attribute", when it is needed and not before."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
 def open_run(
     db: Database,
     site: Site,
@@ -209,8 +203,8 @@ def open_run(
         interval=interval,
     )
     element = inspection_element(site, workflow, checked, storage.join(work_uri, "plan.json"))
-    batch = freeze_batch(site, run_id, work_uri, workflow.inspect, "inputs", [element], {})
-    batch = batch.model_copy(update={"looks": True})
+    freezer = Freezer(site, run_id, work_uri, {})
+    batch = freezer.freeze(workflow.inspect, "inputs", [element], looks=True)
     runs.create_batches(db, [("inputs", batch)])
     return batch.id
 

@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from muster.backends.registry import BACKENDS
 from muster.errors import ClaimLost, ConfigError, Transient
 from muster.jobs.runs.verdict import give_verdict
 from muster.jobs.supervision.retry_transient import retry_while_transient
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from muster.backends import Backends
     from muster.jobs.planning.freeze import Group
     from muster.jobs.planning.workflow import Workflow
-    from muster.model.wave import Wave
+    from muster.model.wave import Ending, Wave
     from muster.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ async def check_detachable(db: Database, groups: Sequence[Group]) -> None:
     for group in groups:
         for step, batch_id in group.batches.items():
             batch = await asyncio.to_thread(batches.read_spec, db, batch_id)
-            if batch.backend == "local":
+            if not BACKENDS[batch.backend].outlives_supervisor:
                 raise ConfigError(
                     "what runs on this machine cannot be left alone",
                     where=f"{step} of {group.name}",
@@ -104,8 +105,8 @@ async def submit_detached(
     for group in gathering:
         for step in (step for step in workflow.gather if step in group.batches):
             references = [reference for one in done for reference in one.references]
-            after = {"afterany": references} if references else {}
-            done.append(await _submit_batch(db, backends, group, step, after, fresh))
+            depends_on: dict[Ending, list[str]] = {"any": references} if references else {}
+            done.append(await _submit_batch(db, backends, group, step, depends_on, fresh))
     return done
 
 
@@ -137,15 +138,15 @@ async def look_at_detached(db: Database, backends: Backends, run_id: str | None 
     return len(found)
 
 
-def _after(workflow: Workflow, earlier: Mapping[str, Submitted]) -> dict[str, list[str]] | str:
+def _after(workflow: Workflow, earlier: Mapping[str, Submitted]) -> dict[Ending, list[str]] | str:
     """Say what a batch of the next stage waits for; or why it cannot be submitted."""
-    after: dict[str, list[str]] = {"afterok": [], "afterany": []}
+    after: dict[Ending, list[str]] = {"ok": [], "any": []}
     for step, one in earlier.items():
         needed = step in workflow.needs
         if needed and one.problem is not None:
             return f"waits for {step}, which was not submitted"
-        after["afterok" if needed else "afterany"] += one.references
-    return {kind: references for kind, references in after.items() if references}
+        after["ok" if needed else "any"] += one.references
+    return {end: references for end, references in after.items() if references}
 
 
 async def _submit_batch(
@@ -153,11 +154,11 @@ async def _submit_batch(
     backends: Backends,
     group: Group,
     step: str,
-    after: Mapping[str, Sequence[str]] | str,
+    depends_on: Mapping[Ending, Sequence[str]] | str,
     fresh: bool,
 ) -> Submitted:
-    if isinstance(after, str):
-        return Submitted(group.name, step, (), after)
+    if isinstance(depends_on, str):
+        return Submitted(group.name, step, (), depends_on)
     supervisor = await Supervisor.take_over(db, group.batches[step], backends, fresh=fresh)
     await asyncio.to_thread(claims.detach, db, supervisor.claim)
     while True:
@@ -167,7 +168,7 @@ async def _submit_batch(
         due, _ = find_due(record, supervisor.back_off)
         if not due:
             break
-        intended = await supervisor.intend(record, due[0], after)
+        intended = await supervisor.intend(record, due[0], depends_on)
         if intended is None:
             log.info("%s of %s: the cluster takes no more jobs now", step, group.name)
             await supervisor.backend.wait_for_change()

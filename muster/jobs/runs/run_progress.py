@@ -11,6 +11,7 @@ from datetime import UTC, timedelta
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from muster.backends.registry import BACKENDS
 from muster.jobs.running.eta import describe_progress, describe_roughly
 from muster.model.outcome import Outcome
 
@@ -87,7 +88,8 @@ def describe_job(element: ElementStatus) -> str:
     if element.state not in (RUNNING, "waiting"):  # what is pending has no job yet, or an old one
         return ""
     told = []
-    if element.backend == "slurm" and element.reference is not None:
+    kind = BACKENDS.get(element.backend or "")
+    if kind is not None and kind.names_jobs and element.reference is not None:
         on = f" on {element.host}" if element.host and element.state == RUNNING else ""
         told.append(f"job {element.reference}{on}")
     if element.degraded is not None:

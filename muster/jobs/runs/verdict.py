@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from muster.errors import MusterError, StoreUnavailable
-from muster.jobs.planning.workflow import WORKFLOWS, load_named
+from muster.imports import load_named
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.model.outcome import Outcome
 from muster.store import runs
 from muster.store.records import RunState

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from muster.backends.registry import BACKENDS
 from muster.errors import InvalidInput, Transient
 from muster.jobs.supervision.batch_end import BatchEnd, end_of
 from muster.jobs.supervision.follow_logs import LogFollower
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from muster.backends.contract import Backend
     from muster.jobs.supervision.waves import Due
     from muster.model.batch import Batch
+    from muster.model.wave import Ending
     from muster.store.database import Database
     from muster.store.records import Attempt, BatchRecord, Claim, Submission
 
@@ -318,14 +320,17 @@ class Supervisor:
             await self.hand_over(*intended)
 
     async def intend(
-        self, record: BatchRecord, due: Due, after: Mapping[str, Sequence[str]] | None = None
+        self,
+        record: BatchRecord,
+        due: Due,
+        depends_on: Mapping[Ending, Sequence[str]] | None = None,
     ) -> tuple[int, Wave] | None:
         """Commit the intent to submit what is due, as far as there is room.
 
         Parameters
         ----------
-        after : mapping of str to sequence of str, optional
-            What it has to wait for, as in :class:`muster.backends.contract.Wave`.
+        depends_on : mapping of {"ok", "any"} to sequence of str, optional
+            As in :class:`muster.model.wave.Wave`.
 
         Returns
         -------
@@ -344,7 +349,9 @@ class Supervisor:
                 for e in elements
             },
         )
-        wave = Wave(batch, key, numbers, due.resources, due.excluded_hosts, after=after or {})
+        wave = Wave(
+            batch, key, numbers, due.resources, due.excluded_hosts, depends_on=depends_on or {}
+        )
         return submission_id, wave
 
     async def hand_over(self, submission_id: int, wave: Wave) -> None:
@@ -368,7 +375,7 @@ class Supervisor:
             return
         await self._store(batches.record_submitted, submission_id, reference)
         batch = wave.batch
-        job = "" if batch.backend == "local" else f", job {reference}"  # what a person asks for
+        job = f", job {reference}" if BACKENDS[batch.backend].names_jobs else ""
         log.info("submitted %s to pool %s as %s%s", name_elements(wave), batch.pool, wave.key, job)
 
     async def _wait_for_turn(self) -> None:

@@ -159,7 +159,7 @@ class Campaign:
     def store(self, batch: Batch, place: Mapping[str, Any] | None = None) -> Batch:
         """Put a batch on the cluster and into the store."""
         slurm = SlurmTarget(cluster=self.cluster, **{"partition": "genoa", **(place or {})})
-        placed = batch.model_copy(update={"backend": "slurm", "slurm": slurm})
+        placed = batch.model_copy(update={"target": slurm})
         return store_batch(self.db, placed)
 
     def run(

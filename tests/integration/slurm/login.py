@@ -121,7 +121,7 @@ class LoginCampaign(Campaign):
             work_root=str(self.work_root) if self.work else None,
             **{"partition": "genoa", **(place or {})},
         )
-        placed = batch.model_copy(update={"backend": "slurm", "slurm": slurm})
+        placed = batch.model_copy(update={"target": slurm})
         return store_batch(self.db, placed)
 
     def hold(self, when: str) -> None:

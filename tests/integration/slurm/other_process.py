@@ -11,6 +11,7 @@ from pathlib import Path
 from muster.backends.slurm.client import CommandClient
 from muster.jobs.supervision.supervisor import Supervisor
 from muster.laptop.slurm.cluster import SlurmCluster
+from muster.model.slurm_target import SlurmTarget
 from muster.store import batches, claims
 from muster.store.database import Database
 from tests.integration.slurm.campaign import QUICK, Campaign
@@ -52,8 +53,8 @@ async def main(url: str, slurm: str, folder: str, batch_id: str, how: str) -> No
     db = Database(url)
     campaign = Campaign(db, SlurmCluster(Path(slurm)), Path(folder))
     spec = batches.read_spec(db, batch_id)
-    assert spec.slurm is not None
-    backend = campaign.backend(CLIENTS[how], spec.slurm.cluster)
+    assert isinstance(spec.target, SlurmTarget)
+    backend = campaign.backend(CLIENTS[how], spec.target.cluster)
     claim = claims.take_claim(db, batch_id)
     await Supervisor(db, backend, claim, back_off=QUICK).run()
     await backend.close()

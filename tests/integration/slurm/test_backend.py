@@ -49,7 +49,7 @@ class TestSlurmBackend(BackendContract):
 
     def place(self, batch: Batch) -> Batch:
         place = SlurmTarget(cluster=self.cluster, partition="genoa")
-        return batch.model_copy(update={"backend": "slurm", "slurm": place})
+        return batch.model_copy(update={"target": place})
 
     def count_jobs(self, key: str) -> int:
         return count_jobs(key)

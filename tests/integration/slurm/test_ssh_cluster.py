@@ -84,7 +84,7 @@ class OverSsh(BackendContract):
         if self.mirrored:
             self.here = Path(batch.work_uri).parent
             place = place.model_copy(update={"work_root": str(self.here)})
-        return batch.model_copy(update={"backend": "slurm", "slurm": place})
+        return batch.model_copy(update={"target": place})
 
     def set_fence(self, batch: Batch, index: int, order: Fence) -> None:
         super().set_fence(batch, index, order)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from muster.jobs.planning.freeze import freeze_batch, plan_batches
+from muster.jobs.planning.freeze import Freezer, plan_batches
 from muster.model.batch import Batch, Element
 from muster.model.environment import STORE_VARIABLE, store_variables
 from muster.model.plan import Decision, Plan, PlannedElement
 from muster.model.resources import Caps, Resources
 from muster.model.slurm_target import SlurmTarget
+from muster.model.target import LocalTarget
 from muster.site import Site, SlurmPool, read_site
 
 
 def freeze(site: Site, step: str) -> Batch:
     elements = [Element(index=0, name="SLA")]
-    return freeze_batch(site, "run", f"{site.work_uri}/runs/run", step, "SLA", elements, {})
+    return Freezer(site, "run", f"{site.work_uri}/runs/run", {}).freeze(step, "SLA", elements)
 
 
 def test_a_batch_on_slurm_is_frozen_with_its_place() -> None:
@@ -24,10 +25,10 @@ def test_a_batch_on_slurm_is_frozen_with_its_place() -> None:
     pool = site.pools["gpu_l40s"]
     assert isinstance(pool, SlurmPool)
     assert batch.backend == "slurm"
-    assert batch.slurm == pool.target(site)
-    assert isinstance(batch.slurm, SlurmTarget)
-    assert (batch.slurm.partition, batch.slurm.gres) == ("l40s", "gpu:l40s")
-    assert batch.slurm.cluster.name == "genoa"
+    assert batch.target == pool.target(site)
+    assert isinstance(batch.target, SlurmTarget)
+    assert (batch.target.partition, batch.target.gres) == ("l40s", "gpu:l40s")
+    assert batch.target.cluster.name == "genoa"
     assert batch.resources == Resources(
         cpus=8, memory_mib=128 * 1024, time_limit_s=4 * 3600, gpus=2
     )
@@ -62,4 +63,4 @@ def test_a_batch_frozen_before_plans_said_so_is_as_it_was_and_told_nothing() -> 
 
 
 def test_a_local_batch_has_no_place_on_slurm() -> None:
-    assert freeze(read_site("laptop"), "traits.aoa").slurm is None
+    assert freeze(read_site("laptop"), "traits.aoa").target == LocalTarget()

@@ -20,6 +20,7 @@ from muster.backends.slurm import render
 from muster.backends.slurm.backend import SlurmBackend, _read_begun, submission_folder
 from muster.backends.slurm.client import CommandClient, _output_options
 from muster.backends.slurm.clients import SLURM_CLIENTS
+from muster.model.slurm_target import SlurmTarget
 from muster.store.database import Database
 from tests.unit.pins import frozen
 from tests.unit.pins.golden_files import check_literal
@@ -40,21 +41,21 @@ def wave(tmp_path: Path) -> frozen.Wave:
     python.write_text(PYTHON)
     python.chmod(0o700)
     batch = frozen.read_stored(frozen.Batch, "batch-slurm.json")
-    assert batch.slurm is not None
+    assert isinstance(batch.target, SlurmTarget)
     here = {"prelude": (), "container": (), "python": str(python), "transport": "local"}
-    cluster = batch.slurm.cluster.model_copy(update=here)
-    slurm = batch.slurm.model_copy(update={"cluster": cluster})
+    cluster = batch.target.cluster.model_copy(update=here)
+    slurm = batch.target.model_copy(update={"cluster": cluster})
     work = str(tmp_path / "work")
-    batch = batch.model_copy(update={"slurm": slurm, "work_uri": work, "needs_store": False})
+    batch = batch.model_copy(update={"target": slurm, "work_uri": work, "needs_store": False})
     return frozen.Wave(batch, KEY, {0: 1, 1: 1, 2: 2}, batch.resources)
 
 
 @pytest.fixture
 def folder(wave: frozen.Wave) -> Path:
     """The folder of the wave, as it is before sbatch is called."""
-    assert wave.batch.slurm is not None
+    assert isinstance(wave.batch.target, SlurmTarget)
     db, commands = Database("postgresql://nowhere/muster"), LocalCommands(SLURM_CLIENTS)
-    cluster = wave.batch.slurm.cluster
+    cluster = wave.batch.target.cluster
     client = CommandClient(commands, db, cluster.name)
     return SlurmBackend(db, cluster, client, SharedFiles(), commands)._write(wave)
 

@@ -19,6 +19,7 @@ from muster.backends.local import LocalBackend
 from muster.backends.slurm.render import job_variables, render_elements, render_script
 from muster.cli import main
 from muster.model.fence import write_fences
+from muster.model.slurm_target import SlurmTarget
 from tests.batches import add_steps_to_path, make_batch
 from tests.unit.pins import frozen
 from tests.unit.pins.golden_files import check_golden, check_literal, read_golden, render_json
@@ -67,11 +68,11 @@ OF_A_JOB = ("#SBATCH ", "exec ", ". ./", "IFS=' ' read ", "muster_arguments+=")
 def test_a_job_script_asks_for_the_same_and_calls_the_same_command() -> None:
     batch = frozen.read_stored(frozen.Batch, "batch-slurm.json")
     wave = frozen.Wave(batch, KEY, {0: 1, 1: 1, 2: 2}, batch.resources)
-    assert batch.slurm is not None
+    assert isinstance(batch.target, SlurmTarget)
     lines = render_script(wave, slots=2).splitlines()
     text = "".join(f"{line}\n" for line in lines if line.lstrip().startswith(OF_A_JOB))
     check_golden("job-script-lines.txt", text, USER)
-    check_golden("job-elements.txt", render_elements(wave.attempts, batch.slurm.pack), USER)
+    check_golden("job-elements.txt", render_elements(wave.attempts, batch.target.pack), USER)
     variables = job_variables(wave, lambda path: f"there:{path}")
     check_golden("job-variables.json", render_json(variables), USER)
 

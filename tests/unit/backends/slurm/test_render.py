@@ -21,6 +21,7 @@ from muster.errors import InvalidInput
 from muster.model.batch import Batch, Element
 from muster.model.resources import Caps, Resources
 from muster.model.slurm_target import Cluster, SlurmTarget
+from muster.model.target import LocalTarget
 from muster.model.wave import Wave
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -81,7 +82,7 @@ WAVES = {
             EVERYTHING,
             resources=Resources(cpus=48, memory_mib=65536, time_limit_s=100_000),
             excluded_hosts=["c1", "c7", "c1"],
-            after={"afterok": ["17"]},
+            depends_on={"ok": ["17"]},
         ),
         2,
     ),
@@ -96,7 +97,7 @@ WAVES = {
         3,
     ),
     "dependencies": (
-        make_wave(2, after={"afterany": ["3"], "afterok": ["1", "2_4"]}),
+        make_wave(2, depends_on={"any": ["3"], "ok": ["1", "2_4"]}),
         100,
     ),
     "container": (make_wave(1, CONTAINED), 1),
@@ -193,8 +194,7 @@ def test_no_more_run_at_once_than_there_are_slots(slots: int, expected: str) -> 
         {"key": ""},
         {"excluded_hosts": ["c1 --wrap=x"]},
         {"excluded_hosts": ["-x"]},
-        {"after": {"afterok": ["1\n2"]}},
-        {"after": {"singleton": ["1"]}},
+        {"depends_on": {"ok": ["1\n2"]}},
     ],
 )
 def test_a_word_that_is_none_of_slurms_is_refused(changes: dict[str, Any]) -> None:
@@ -205,7 +205,7 @@ def test_a_word_that_is_none_of_slurms_is_refused(changes: dict[str, Any]) -> No
 def test_a_batch_without_a_place_is_refused() -> None:
     wave = make_wave()
     homeless = Wave(
-        wave.batch.model_copy(update={"slurm": None}), KEY, wave.attempts, wave.resources
+        wave.batch.model_copy(update={"target": LocalTarget()}), KEY, wave.attempts, wave.resources
     )
     with pytest.raises(InvalidInput, match="place on Slurm"):
         render_script(homeless, slots=1)
@@ -264,7 +264,7 @@ class Node:
             "print('SAID', json.dumps([sys.argv[1:], dict(os.environ)]))\n"
         )
         fake.chmod(0o755)
-        pack = wave.batch.slurm.pack if wave.batch.slurm else 1
+        pack = wave.batch.target.pack if isinstance(wave.batch.target, SlurmTarget) else 1
         (self.folder / "environment").write_text(
             render_environment(job_variables(wave, str)), newline=""
         )

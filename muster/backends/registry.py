@@ -1,0 +1,59 @@
+"""The backends that there are: what each is made of, and what it can do.
+
+The only place where a backend is chosen by its name; what differs between backends elsewhere is a
+capability here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BackendType:
+    """One kind of backend; functions and classes as "module:name", imported when they are needed.
+
+    Attributes
+    ----------
+    opener : str
+        ``opener(db, target) -> Backend``.
+    render : str
+        ``render(batch) -> str``: what would be submitted first, for a person to read.
+    operator : str
+        Airflow's operator class.
+    colour : str
+        Of its tasks in Airflow's Grid.
+    outlives_supervisor : bool
+        Whether what was submitted goes on without the process that submitted it: then Airflow
+        defers its batches, and a run may be submitted and left alone.
+    names_jobs : bool
+        Whether a submission's reference is a job that a person can ask the scheduler for.
+    """
+
+    opener: str
+    render: str
+    operator: str
+    colour: str
+    outlives_supervisor: bool
+    names_jobs: bool
+
+
+BACKENDS: dict[str, BackendType] = {
+    "local": BackendType(
+        opener="muster.backends.local:open_local",
+        render="muster.backends.local:render_batch",
+        operator="operators.batch:LocalBatchOperator",
+        colour="#dfe9f5",
+        outlives_supervisor=False,
+        names_jobs=False,
+    ),
+    "slurm": BackendType(
+        opener="muster.backends.slurm.backend:open_slurm",
+        render="muster.backends.slurm.render:render_batch",
+        operator="operators.batch:SlurmBatchOperator",
+        colour="#f5e9df",
+        outlives_supervisor=True,
+        names_jobs=True,
+    ),
+}
+"""Name of a backend, as its target says it → what it is."""
