@@ -36,7 +36,7 @@ from _side_by_side import describe_run
 
 from muster.backends.slurm.client import CommandClient
 from muster.backends.slurm.clients import SLURM_CLIENTS
-from muster.jobs.planning.workflow import freeze_plan
+from muster.jobs.planning.plan_run import freeze_plan
 from muster.laptop.postgres import ensure_database, start_postgres, stop_postgres
 from muster.store import clusters
 from muster.store.database import Database

@@ -16,7 +16,7 @@ from typing import (
 )
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError
 
 from muster import storage
 from muster.errors import ConfigError
@@ -205,17 +205,19 @@ def render_keep(seconds: int | None) -> str:
     return render_time(seconds) if seconds % 86400 else f"{seconds // 86400}d"
 
 
+_SizeText = Annotated[str, Field(pattern=rf"^\s*{_SIZE.pattern}\s*$")]
+
 # A bare number is refused: 16 is meant as GiB by who writes it, and would be taken as MiB.
 SizeMib = Annotated[
     int,
-    BeforeValidator(parse_size_mib),
+    BeforeValidator(parse_size_mib, json_schema_input_type=_SizeText),
     PlainSerializer(lambda mib: f"{mib}MiB", when_used="json-unless-none"),
 ]
 """A size in MiB, written with its unit in files and in JSON."""
 
 TimeS = Annotated[
     int,
-    BeforeValidator(parse_time_s),
+    BeforeValidator(parse_time_s, json_schema_input_type=str),
     PlainSerializer(render_time, when_used="json-unless-none"),
 ]
 """A duration in seconds, written as [days-]hours:minutes:seconds, or in days as 30d, in files."""

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from muster.errors import ConfigError, InvalidInput, MissingInput, MusterError, Transient
+from muster.jobs.planning.form import RUN_OPTIONS
 from muster.jobs.planning.freeze import Group
 from muster.jobs.planning.params import make_interval
-from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan
-from muster.jobs.planning.workflow import open_run as open_run_in_store
+from muster.jobs.planning.plan_run import freeze_plan
+from muster.jobs.planning.plan_run import open_run as open_run_in_store
+from muster.jobs.planning.workflow import NoInterval, load_workflow
 from muster.jobs.runs.verdict import give_verdict
 from muster.site import read_site
 from muster.store.database import Database
@@ -21,12 +23,11 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from muster.jobs.planning.workflow import Workflow
+
 log = logging.getLogger(__name__)
 
-RUN_OPTIONS = frozenset({"year", "month", "quorum"})
-"""Params that say something of the run itself and are no part of the workflow's own."""
-
-GATHER_KEY = "gather"
+FINAL_KEY = "gather"
 """XCom key of what runs when all groups are over: a key of one's own cannot be mapped over."""
 
 
@@ -48,8 +49,8 @@ def open_run(context: Context) -> dict[str, Any]:
     try:
         params = _checked_params(context)
         site = read_site()
-        workflow = WORKFLOWS[dag_run.dag_id]
-        interval = interval_of(context)
+        workflow = load_workflow(dag_run.dag_id)
+        interval = interval_of(context, workflow)
         if interval is not None:
             params["interval_start"], params["interval_end"] = (t.isoformat() for t in interval)
         batch_id = open_run_in_store(
@@ -68,25 +69,26 @@ def open_run(context: Context) -> dict[str, Any]:
 def freeze(context: Context) -> list[dict[str, Any]]:
     """Freeze the run's plan into batches; return one small dict for each group to map over.
 
-    What gathers the groups is no part of the list: its dict is pushed under ``GATHER_KEY``.
+    What gathers the groups is no part of the list: its dict is pushed under ``FINAL_KEY``.
     """
     run_id = run_id_of(context)
-    workflow = WORKFLOWS[context["dag_run"].dag_id]
+    workflow = load_workflow(context["dag_run"].dag_id)
     try:
         groups = freeze_plan(Database.from_environment(), read_site(), run_id)
     except InvalidInput as error:  # no retry mends a plan, or what it was made by
         raise AirflowFailException(str(error)) from None
     side_by_side, gathering = workflow.split_groups(groups)
-    if workflow.gather:
-        none = Group("", run_id, {}, dict.fromkeys(workflow.gather, "the params ask for none"))
+    if workflow.final_steps:
+        none = Group("", run_id, {}, dict.fromkeys(workflow.final_steps, "the params ask for none"))
         gathered = (*gathering, none)[0]
-        context["ti"].xcom_push(key=GATHER_KEY, value=gathered.to_dict())
+        context["ti"].xcom_push(key=FINAL_KEY, value=gathered.to_dict())
     return [group.to_dict() for group in side_by_side]
 
 
 def conclude(context: Context) -> str:
     """Report what the run has come to, group by group, and fail it where that is not enough."""
-    quorum = float(context["params"].get("quorum", 1.0))
+    said = context["params"].get("quorum")
+    quorum = 1.0 if said is None else float(said)
     try:
         verdict = give_verdict(Database.from_environment(), run_id_of(context), quorum=quorum)
     except Transient:
@@ -102,7 +104,7 @@ def conclude(context: Context) -> str:
     return verdict.summary
 
 
-def interval_of(context: Context) -> tuple[datetime, datetime] | None:
+def interval_of(context: Context, workflow: Workflow) -> tuple[datetime, datetime] | None:
     """Return the interval that a run is for, or None where it is for none.
 
     A backfill's runs have theirs from the timetable.  What Airflow infers for a run that somebody
@@ -111,10 +113,16 @@ def interval_of(context: Context) -> tuple[datetime, datetime] | None:
     Raises
     ------
     ConfigError
-        When there is a month without a year.
+        When there is a month without a year, or the workflow's runs stand for no interval.
     """
     dag_run = context["dag_run"]
     if dag_run.run_type in ("backfill", "scheduled"):
+        if isinstance(workflow.interval, NoInterval):
+            raise ConfigError(
+                f"{workflow.name} takes no interval",
+                where=dag_run.run_id,
+                do=workflow.interval.reason,
+            )
         start, end = context.get("data_interval_start"), context.get("data_interval_end")
         return (start, end) if start is not None and end is not None else None
     return make_interval(context["params"].get("year"), context["params"].get("month"))

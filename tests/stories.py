@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import load_workflow
 from muster.model.outcome import Outcome
 from muster.model.resources import Resources
 from muster.report.read import RunStory, tell_story
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BEGAN = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
 HOSTILE = """$(touch x) 'a' "b" <script>alert(1)</script> {{ 4321 * 7 }}"""
-STEPS = WORKFLOWS["trait_inference"].steps
+STEPS = load_workflow("trait_inference").steps
 
 Tries = tuple[Outcome | None, ...]
 

@@ -32,7 +32,7 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
     """
     from muster.jobs.planning.cost import tell_cost
     from muster.jobs.planning.freeze import plan_batches
-    from muster.jobs.planning.workflow import run_work_uri
+    from muster.jobs.planning.plan_run import run_work_uri
     from muster.model.step import StepContext
 
     checked = workflow.parse_params(params).model_dump(mode="json")
@@ -69,7 +69,7 @@ def inspect_here(
     MusterError
         When the inputs cannot be looked at.
     """
-    from muster.jobs.planning.workflow import inspection_element
+    from muster.jobs.planning.plan_run import inspection_element
     from muster.model.plan import Plan
     from muster.model.step import call_step, load_step
 

@@ -164,17 +164,19 @@ def print_submitted(run_id: str, done: Sequence[Submitted], *, as_json: bool = F
 
 def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) -> None:
     """Print what became of each group (trait, dataset), and where its product is."""
-    from muster.jobs.planning.workflow import WORKFLOWS
+    from muster.jobs.planning.workflow import load_workflow
     from muster.jobs.runs.verdict import GOOD
     from muster.store import runs
 
     run = runs.read_run(db, run_id)
-    workflow = WORKFLOWS[run.workflow]
+    workflow = load_workflow(run.workflow)
     planned = run.facts.get("products", {})
     made = {g.name for g in verdict.groups if any(g.steps.get(s) in GOOD for s in workflow.making)}
     products = {name: uri for name, uri in planned.items() if name in made}
     if as_json:
-        gathered = {g.name for g in verdict.groups if not set(g.steps).isdisjoint(workflow.gather)}
+        gathered = {
+            g.name for g in verdict.groups if not set(g.steps).isdisjoint(workflow.final_steps)
+        }
         click.echo(
             json.dumps(
                 {
@@ -182,8 +184,8 @@ def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) ->
                     "good": verdict.good,
                     "summary": verdict.summary,
                     "report": run.facts.get("report"),
-                    f"{workflow.word}s": [
-                        {workflow.word: g.name, **_tell_group(g, products)}
+                    f"{workflow.noun}s": [
+                        {workflow.noun: g.name, **_tell_group(g, products)}
                         for g in verdict.groups
                         if g.name not in gathered
                     ],

@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 @run_options
 def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
     """Map traits without Airflow, by the plan and the batches that it would use."""
-    from muster.jobs.planning.workflow import WORKFLOWS
-    from muster.traits.params import TASKS, Engines, read_params_file
+    from muster.jobs.planning.workflow import load_workflow
+    from muster.traits.params import TASKS, Engines, read_traits_file
 
     only = [task for task in TASKS if options[f"{task}_only"]]
     if len(only) > 1:
         raise click.UsageError(f"choose one of {', '.join(f'--{task}-only' for task in only)}")
-    params = read_params_file(options["params_path"]).infer_params(
+    params = read_traits_file(options["params_path"]).infer_params(
         traits=(*named, *more),
         trait_set=options["trait_set"],
         tasks=tuple(only) or TASKS,
@@ -63,7 +63,7 @@ def infer(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> int:
         }
         chosen = parse_config(Engines, engines, "--engine")
         params = params.model_copy(update={"engines": chosen})
-    workflow = WORKFLOWS["trait_inference"]
+    workflow = load_workflow("trait_inference")
     params = with_interval(params, options["year"])
     _check_locations(params)
     return make_run(workflow, params, options, len(params.traits) * len(workflow.computing))

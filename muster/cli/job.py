@@ -72,13 +72,10 @@ def plan(workflow: str, params_path: str, bands: str, output: str) -> None:
     from pathlib import Path
 
     from muster import storage
-    from muster.errors import ConfigError
-    from muster.jobs.planning.workflow import WORKFLOWS
+    from muster.jobs.planning.workflow import load_workflow
     from muster.model.step import StepContext, call_step, load_step
 
-    if workflow not in WORKFLOWS:
-        raise ConfigError("unknown workflow", got=workflow, expected=", ".join(WORKFLOWS))
-    found = WORKFLOWS[workflow]
+    found = load_workflow(workflow)
     params = found.parse_params(_read_json(params_path)).model_dump(mode="json")
     staged = storage.stage(str(Path(output).absolute()))
     try:

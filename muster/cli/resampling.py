@@ -80,11 +80,11 @@ def run(**options: Any) -> int:
 
     With --dataset nothing is merged: 'muster resampling merge' does that from what is there.
     """
-    from muster.jobs.planning.workflow import WORKFLOWS
+    from muster.jobs.planning.workflow import load_workflow
 
     params = _read_params(options)
     elements = len(params.datasets) + (params.merge is not None)
-    return make_run(WORKFLOWS["resampling"], params, options, elements)
+    return make_run(load_workflow("resampling"), params, options, elements)
 
 
 @resampling.command()
@@ -197,10 +197,10 @@ def _tell_element(params: ResamplingParams, made: Plan, name: str) -> dict[str, 
 def _inspect(params: ResamplingParams, options: Mapping[str, Any]) -> Plan:
     """Look at the datasets here."""
     from muster.cli.dry_run import inspect_here
-    from muster.jobs.planning.workflow import WORKFLOWS
+    from muster.jobs.planning.workflow import load_workflow
     from muster.model.step import StepContext
 
-    workflow = WORKFLOWS["resampling"]
+    workflow = load_workflow("resampling")
     site = choose_site(options["site_name"], None, workflow)
     with showing_progress("inspecting") as progress:
         context = StepContext(threads=os.cpu_count() or 1, progress=progress)

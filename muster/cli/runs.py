@@ -47,14 +47,14 @@ def retry(run: str, *, no_wait: bool, as_json: bool) -> int:
     """Try again what has not succeeded in a RUN of the command line; what has is left as it is."""
     from muster.backends import Backends
     from muster.jobs.planning.freeze import Group
-    from muster.jobs.planning.workflow import WORKFLOWS
+    from muster.jobs.planning.workflow import load_workflow
     from muster.jobs.runs.detached import check_detachable, submit_detached
     from muster.store import runs
     from muster.store.records import RunState
 
     db = open_database()
     found = _find_planned(db, run)
-    workflow = WORKFLOWS[found.workflow]
+    workflow = load_workflow(found.workflow)
     if found.state not in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED):
         raise InvalidInput(
             "the run is not over", got=f"{found.id}: {found.state}", do="'muster wait' follows it"
@@ -128,11 +128,11 @@ def _follow(
 ) -> int:
     from muster.backends import Backends
     from muster.jobs.planning.freeze import Group
-    from muster.jobs.planning.workflow import WORKFLOWS
+    from muster.jobs.planning.workflow import load_workflow
     from muster.jobs.runs.follow_run import RunFollower
     from muster.jobs.runs.verdict import give_verdict
 
-    workflow = WORKFLOWS[run.workflow]
+    workflow = load_workflow(run.workflow)
     wanted: list[Group] = [
         Group(name, run.id, steps, {})
         for name, steps in groups.items()

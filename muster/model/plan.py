@@ -68,19 +68,35 @@ class PlannedElement(Frozen):
 class Plan(Frozen):
     """All elements of a run.
 
-    ``facts`` holds what the inspection learnt (grid, sizes), ``products`` group → product URI, and
-    ``made_at`` tells a new look at the inputs from the same plan read again.
+    Attributes
+    ----------
+    workflow : str
+        Name of the workflow.
+    elements : tuple of PlannedElement
+        All, whatever was decided.
+    facts : dict
+        What the inspection learnt (grid, sizes).
+    products : dict of str to str
+        Group → URI of its product.
+    cached : tuple of str, or None
+        File names of all rasters in the workflow's cache that the run makes or reuses; None in a
+        plan that was written before plans said so.
+    made_at : datetime
+        Tells a new inspection from the same plan read again.
     """
 
     workflow: str
     elements: tuple[PlannedElement, ...]
     facts: dict[str, Any] = {}
     products: dict[str, str] = {}
+    cached: tuple[str, ...] | None = None
     made_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
-    def band_names(self) -> list[str]:
-        """List the file names of the band rasters that the plan names, made or reused."""
-        return sorted(set(re.findall(BAND_NAME, self.model_dump_json())))
+    def cached_names(self) -> list[str]:
+        """List the file names of cached rasters, which retention must leave alone."""
+        if self.cached is None:
+            return sorted(set(re.findall(BAND_NAME, self.model_dump_json())))
+        return list(self.cached)
 
 
 def count_decisions(elements: Iterable[PlannedElement]) -> dict[str, dict[str, int]]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import muster
 from muster.errors import InvalidInput, MissingInput
-from muster.jobs.planning.workflow import WORKFLOWS, read_plan
+from muster.jobs.planning.plan_run import read_plan
+from muster.jobs.planning.workflow import find_workflow
 from muster.jobs.runs.verdict import INPUTS, GroupVerdict, judge, sort_statuses
 from muster.store import runs
 from muster.store.history import TriedAttempt, read_tried
@@ -107,7 +108,7 @@ class RunStory:
 
 def read_story(db: Database, run: Run) -> RunStory:
     """Read a run's story out of the store, and the plan's reasons while its plan is there."""
-    workflow = WORKFLOWS.get(run.workflow)
+    workflow = find_workflow(run.workflow)
     steps = workflow.steps if workflow else ()
     statuses = sort_statuses(workflow, runs.read_status(db, run.id))
     return tell_story(run, steps, statuses, read_tried(db, run.id), _read_reasons(run))

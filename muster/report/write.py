@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from muster import storage
 from muster.imports import load_named
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import find_workflow
 from muster.report.read import read_story
 from muster.report.render import render_report
 from muster.store import runs
@@ -55,7 +55,7 @@ def write_report(db: Database, run: Run, to: str | None = None) -> str:
     MusterError
         When something cannot be read, rendered or written; an older report stays as it is then.
     """
-    workflow = WORKFLOWS.get(run.workflow)
+    workflow = find_workflow(run.workflow)
     named = workflow.report if workflow else None
     report: Report = (load_named(named) if named else make_report)(db, run)
     # Half a surrogate, which JSON can spell and UTF-8 cannot, must not cost the report.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from muster.jobs.planning.workflow import read_plan
+from muster.jobs.planning.plan_run import read_plan
 from muster.report.write import write_report
 from muster.resampling.layer import Layer
 from muster.resampling.stores.recorded import record_layer

@@ -7,31 +7,33 @@ side checks parameters too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from muster import storage
-from muster.config import parse_config, read_yaml
+from muster.config import parse_config
 from muster.errors import ConfigError
 from muster.frozen import Frozen
 from muster.jobs.planning.params import (
     IntervalParams,
     Name,
     Names,
+    OneOrMore,
     PartialResources,
     as_list,
     check_unique,
     find_relative,
     location_with,
+    read_params_file,
 )
-from muster.locations import beside, fill_location
+from muster.locations import fill_location
 from muster.traits.band_names import item_name
 from muster.traits.bundle.location import locate_bundle
 from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 Task = Literal["predict", "cov", "aoa", "build"]
@@ -46,8 +48,8 @@ Output = Annotated[str, location_with(*_INTERVAL_PLACEHOLDERS)]
 TableLocation = Annotated[str, location_with()]
 Predictors = Annotated[
     tuple[Annotated[str, location_with(*_INTERVAL_PLACEHOLDERS)], ...],
-    BeforeValidator(as_list),
-    Field(min_length=1),
+    OneOrMore,
+    Field(min_length=1, json_schema_extra={"uniqueItems": True}),
     AfterValidator(check_unique),
 ]
 
@@ -110,22 +112,74 @@ class InferParams(IntervalParams):
         As in :class:`muster.jobs.planning.params.IntervalParams`.
     """
 
-    traits: Annotated[Names, Field(min_length=1)]
-    trait_set: Name = "default"
+    traits: Annotated[
+        Names,
+        Field(
+            min_length=1,
+            description="Names of the traits to map, one a line; each needs a model of that name.",
+        ),
+    ]
+    trait_set: Annotated[Name, Field(description="Fills {trait_set} in locations.")] = "default"
     tasks: Annotated[
         tuple[Task, ...],
         BeforeValidator(as_list),
-        Field(min_length=1),
+        Field(
+            min_length=1,
+            json_schema_extra={"uniqueItems": True},
+            description="Which bands to compute; any that is new goes into the product.",
+        ),
         AfterValidator(check_unique),
     ] = TASKS
-    predictors: Predictors
-    models: Models
-    output: Output
-    overwrite: bool = False
-    local_point_density: bool = False
-    trait_table: TableLocation | None = None
-    engines: Engines = Engines()
-    resources: dict[Step, PartialResources] = {}
+    predictors: Annotated[
+        Predictors,
+        Field(
+            description="Rasters with the predictors' bands, one a line: paths, s3:// URIs; {year}."
+        ),
+    ]
+    models: Annotated[
+        Models,
+        Field(
+            description="Folder with a model bundle a trait (muster traits train); {trait}, {year}."
+        ),
+    ]
+    output: Annotated[
+        Output, Field(description="Folder for the products; a backfill adds the year.")
+    ]
+    overwrite: Annotated[bool, Field(description="Compute what is up to date as well.")] = False
+    local_point_density: Annotated[
+        bool, Field(description="Count the training points near each pixel, too.")
+    ] = False
+    trait_table: Annotated[
+        TableLocation | None,
+        Field(description="CSV with a trait's name, unit, description and TRY id."),
+    ] = None
+    engines: Annotated[
+        Engines,
+        Field(
+            description='What computes a band, where the plan should not choose: {"aoa": "tree"}.'
+        ),
+    ] = Engines()
+    resources: Annotated[
+        dict[Step, PartialResources],
+        Field(description='A step\'s own wishes: {"traits.aoa": {"memory": "8GiB", "cpus": 2}}.'),
+    ] = {}
+
+    FILE_KEYS: ClassVar[frozenset[str]] = frozenset(
+        {
+            "traits", "trait_set", "predictors", "models", "output", "local_point_density",
+            "trait_table", "engines", "resources",
+        }
+    )  # fmt: skip
+
+    @classmethod
+    def read_file(cls, path: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the parameters of params.yaml, and what is said before what it says.
+
+        Of traits and trait sets only those may be said that the file has.
+        """
+        file = read_traits_file(path)
+        file.check_names(said.get("traits", ()), said.get("trait_set"))
+        return {**file.shared(), **said}
 
     def relative_locations(self) -> list[str]:
         """List locations that mean another place for every process that reads them."""
@@ -233,12 +287,25 @@ class ParamsFile(Frozen):
         ConfigError
             When the file has no such trait or trait set.
         """
-        unknown = [trait for trait in traits if trait not in self.traits.names]
+        self.check_names(traits, trait_set)
+        said = {"traits": traits, "trait_set": trait_set, "tasks": tasks, "overwrite": overwrite}
+        data = {**self.shared(), **{name: value for name, value in said.items() if value}}
+        return parse_config(InferParams, data, "params of trait_inference")
+
+    def check_names(self, traits: Iterable[str], trait_set: str | None) -> None:
+        """Refuse traits, or a trait set, that the file does not have.
+
+        Raises
+        ------
+        ConfigError
+            When there is one.
+        """
+        unknown = [trait for trait in as_list(traits) if trait not in self.traits.names]
         if unknown:
             raise ConfigError(
                 "unknown trait",
                 where="params.yaml, traits.names",
-                got=", ".join(unknown),
+                got=", ".join(map(str, unknown)),
                 expected=", ".join(self.traits.names),
                 do="check the spelling, or add it to the file",
             )
@@ -249,21 +316,19 @@ class ParamsFile(Frozen):
                 got=trait_set,
                 expected=", ".join(self.trait_sets),
             )
-        data = {
-            "traits": traits or self.traits.names,
-            "trait_set": trait_set or self.trait_sets[0],
-            "tasks": tasks,
-            "overwrite": overwrite,
-            **self.model_dump(
-                mode="json",
-                include=set(ParamsFile.model_fields) & set(InferParams.model_fields) - {"traits"},
-            ),
+
+    def shared(self) -> dict[str, Any]:
+        """Return what the file says of a run: all its traits, and its first trait set."""
+        own = set(ParamsFile.model_fields) & set(InferParams.model_fields) - {"traits"}
+        return {
+            "traits": self.traits.names,
+            "trait_set": self.trait_sets[0],
+            **self.model_dump(mode="json", include=own),
         }
-        return parse_config(InferParams, data, "params of trait_inference")
 
 
-def read_params_file(path: Path) -> ParamsFile:
-    """Read params.yaml.
+def read_traits_file(path: Path) -> ParamsFile:
+    """Read params.yaml; relative paths in it are relative to the file.
 
     Raises
     ------
@@ -272,14 +337,7 @@ def read_params_file(path: Path) -> ParamsFile:
     ConfigError
         When it is no YAML, or a key is unknown, absent or wrong.
     """
-    data = read_yaml(path, ParamsFile.model_fields)
-    folder = path.absolute().parent
-    for key in ("models", "output", "trait_table"):
-        if isinstance(data.get(key), str):
-            data[key] = beside(folder, data[key])
-    if isinstance(data.get("predictors"), str | list):
-        data["predictors"] = [
-            beside(folder, item) if isinstance(item, str) else item
-            for item in as_list(data["predictors"])
-        ]
-    return parse_config(ParamsFile, data, path)
+    locations = (("models",), ("output",), ("trait_table",), ("predictors", "*"))
+    return parse_config(
+        ParamsFile, read_params_file(path, ParamsFile.model_fields, locations), path
+    )

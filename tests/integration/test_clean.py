@@ -17,7 +17,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from muster import storage
 from muster.cli import main
 from muster.errors import InvalidInput
-from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan, open_run
+from muster.jobs.planning.plan_run import freeze_plan, open_run
+from muster.jobs.planning.workflow import load_workflow
 from muster.jobs.retention.retention import Clearance, clean_work
 from muster.model.plan import Decision
 from muster.model.resources import Resources
@@ -150,7 +151,7 @@ def test_planning_a_run_whose_plan_is_gone_says_what_to_clear(
         freeze(context)
 
     inspection = open_run(
-        bench.db, bench.site, WORKFLOWS["trait_inference"], "trait_inference.old", PARAMS
+        bench.db, bench.site, load_workflow("trait_inference"), "trait_inference.old", PARAMS
     )
     assert batches.read_spec(bench.db, inspection).looks
     storage.write_text(

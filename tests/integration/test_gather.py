@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster.backends import Backends
-from muster.jobs.planning import workflow
 from muster.jobs.planning.freeze import Group
-from muster.jobs.planning.workflow import Workflow
+from muster.jobs.planning.workflow import WORKFLOWS, NoInterval, Workflow
 from muster.jobs.runs import detached
 from muster.jobs.runs.detached import Submitted, submit_detached
 from muster.jobs.runs.follow_run import RunFollower, renew_where_overtaken
@@ -27,7 +26,12 @@ if TYPE_CHECKING:
 
 RESAMPLE, MERGE = "test.perform", "test.write"
 WORKFLOW = Workflow(
-    name="test", inspect="test.inspect", stages=((RESAMPLE,),), params="", gather=(MERGE,)
+    name="test",
+    inspect="test.inspect",
+    stages=((RESAMPLE,),),
+    final_steps=(MERGE,),
+    params="",
+    interval=NoInterval("a test has none"),
 )
 
 
@@ -83,7 +87,7 @@ class Desk:
 @pytest.fixture
 def desk(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     add_steps_to_path(monkeypatch)
-    monkeypatch.setitem(workflow.WORKFLOWS, "test", WORKFLOW)
+    monkeypatch.setitem(WORKFLOWS, "test", f"{__name__}:WORKFLOW")
     return Desk(db, tmp_path)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import WORKFLOWS, load_workflow
 from muster.jobs.runs.verdict import give_verdict
 from muster.model.outcome import Outcome
 from muster.model.plan import Decision, Plan, PlannedElement
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 RUN = "run"
 STEP = "traits.predict"
+WRONG = replace(load_workflow("trait_inference"), conclude="muster.traits.conclude:no_such")
 
 
 def params(folder: Path) -> dict[str, Any]:
@@ -193,7 +194,6 @@ def test_a_report_that_fails_is_told_and_changes_no_verdict(
 def test_what_no_workflow_could_mean_to_ignore_is_not_ignored(
     planned: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = replace(WORKFLOWS["trait_inference"], conclude="muster.traits.conclude:no_such")
-    monkeypatch.setitem(WORKFLOWS, "trait_inference", wrong)
+    monkeypatch.setitem(WORKFLOWS, "trait_inference", f"{__name__}:WRONG")
     with pytest.raises(AttributeError):
         give_verdict(planned, RUN)

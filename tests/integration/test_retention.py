@@ -13,7 +13,8 @@ import pytest
 
 from muster import storage
 from muster.errors import InvalidInput
-from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan, open_run
+from muster.jobs.planning.plan_run import freeze_plan, open_run
+from muster.jobs.planning.workflow import load_workflow
 from muster.jobs.retention.retention import Clearance
 from muster.model.plan import Decision
 from muster.store import claims, retention, runs
@@ -144,7 +145,7 @@ def test_who_takes_a_run_up_waits_until_its_files_are_deleted(bench: Bench) -> N
 KILLED = """
 import os, signal, sys
 from muster import storage
-from muster.jobs import retention
+from muster.jobs.retention import retention
 from muster.site import read_site
 from muster.store.database import Database
 retention.FILES_AT_ONCE = 1
@@ -281,7 +282,7 @@ def test_a_band_stays_as_long_as_a_run_uses_it(
 
 def test_no_band_goes_while_a_run_decides_what_it_reuses(bench: Bench) -> None:
     band = bench.band("predict")
-    open_run(bench.db, bench.site, WORKFLOWS["trait_inference"], "new", PARAMS)
+    open_run(bench.db, bench.site, load_workflow("trait_inference"), "new", PARAMS)
     done = bench.clean()
     assert (done.removals, band.exists()) == ((), True)
     (note,) = done.notes
@@ -294,7 +295,7 @@ def test_no_band_goes_while_a_run_decides_what_it_reuses(bench: Bench) -> None:
 def test_a_cleared_inspection_decides_anew(bench: Bench) -> None:
     """Its run has ended, and is not open again until the new plan is frozen."""
     band = bench.band("predict")
-    inspection = open_run(bench.db, bench.site, WORKFLOWS["trait_inference"], "run", PARAMS)
+    inspection = open_run(bench.db, bench.site, load_workflow("trait_inference"), "run", PARAMS)
     claims.take_claim(bench.db, inspection)
     runs.end_run(bench.db, "run", RunState.FAILED, "over")
     assert bench.gone(dry_run=True), "its inspection was looked at before it ended"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster.backends.slurm import poller
-from muster.jobs.planning.workflow import freeze_plan
+from muster.jobs.planning.plan_run import freeze_plan
 from tests.scripted_campaign import (
     RUN,
     Pace,

@@ -6,15 +6,16 @@ Importable without any compute package, since Airflow's side checks parameters t
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
 from muster import storage
-from muster.config import SizeMib, TimeS
+from muster.config import SizeMib, TimeS, read_yaml
 from muster.errors import ConfigError
 from muster.frozen import Frozen
-from muster.locations import check_location, find_placeholders
+from muster.locations import beside, check_location, find_placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,16 +23,53 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 100
 
 
+_NOT_SAID: tuple[Any, ...] = (None, "", [], {})
+
+
 class RunParams(Frozen):
-    """What the parameters of every workflow can say of themselves."""
+    """What the parameters of every workflow can say of themselves.
+
+    Attributes
+    ----------
+    FILE_KEYS : frozenset of str
+        Parameters that a params file can say, which ``config`` names then; none: there is no such
+        file.
+    """
+
+    FILE_KEYS: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def complete(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return all of what a person says who gives only a part: what is left out lies elsewhere.
+        """Take what is not said from the params file that ``config`` names.
 
-        Called before anything is checked; by default nothing is added.
+        Empty values of what a file can say count as not said, as a form sends all that it has.
+
+        Parameters
+        ----------
+        data : mapping
+            Keys of this model, and perhaps ``config``: an absolute path.
+
+        Raises
+        ------
+        MissingInput
+            When there is no such file.
+        ConfigError
+            When it is no YAML, has unknown keys, or is named by a relative path.
         """
-        return data
+        said = {k: v for k, v in data.items() if k not in cls.FILE_KEYS or v not in _NOT_SAID}
+        if not cls.FILE_KEYS:
+            return said
+        config = said.pop("config", None)
+        if config in _NOT_SAID:
+            return said
+        if not isinstance(config, str) or not config.startswith("/"):
+            raise ConfigError("config is no absolute path", got=repr(config))
+        return cls.read_file(Path(config), said)
+
+    @classmethod
+    def read_file(cls, path: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return parameters from a params file, and what is said before what it says."""
+        raise NotImplementedError
 
     def relative_locations(self) -> list[str]:
         """List locations that mean another place for every process that reads them."""
@@ -72,13 +110,65 @@ def location_with(*allowed: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def read_params_file(
+    path: Path, keys: Iterable[str], locations: Iterable[tuple[str, ...]]
+) -> dict[str, Any]:
+    """Read a params file; relative paths in it are relative to the file.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        Which keys there may be.
+    locations : iterable of tuple of str
+        Where paths stand, by the keys that lead there; "*" stands for each item of a list, or for
+        a text alone in its place.
+
+    Raises
+    ------
+    MissingInput
+        When there is no such file.
+    ConfigError
+        When it is no YAML, or has other keys.
+    """
+    known = sorted(keys)
+    data = read_yaml(path, known)
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ConfigError(
+            "unknown key", where=path, got=", ".join(unknown), expected=", ".join(known)
+        )
+    for location in locations:
+        _put_beside(path.absolute().parent, data, *location)
+    return data
+
+
+def _put_beside(folder: Path, data: Any, key: str, *rest: str) -> None:
+    """Take the locations below a key as relative to a folder; what is none is checked later."""
+    if key == "*":
+        found: list[Any] = list(range(len(data))) if isinstance(data, list) else []
+    else:
+        found = [key] if isinstance(data, dict) and key in data else []
+    for item in found:
+        if isinstance(data[item], str):
+            if rest in ((), ("*",)):
+                data[item] = beside(folder, data[item])
+        elif rest:
+            _put_beside(folder, data[item], *rest)
+
+
 def as_list(value: Any) -> Any:
     """Take a text alone as a list of one."""
     return [value] if isinstance(value, str) else value
 
 
+OneOrMore = BeforeValidator(as_list, json_schema_input_type=tuple[str, ...] | str)
+"""For a tuple of texts: one of them may stand without a list."""
+
+
 Name = Annotated[str, AfterValidator(_check_name)]
-Names = Annotated[tuple[Name, ...], AfterValidator(check_unique)]
+Names = Annotated[
+    tuple[Name, ...], AfterValidator(check_unique), Field(json_schema_extra={"uniqueItems": True})
+]
 
 
 class PartialResources(Frozen):

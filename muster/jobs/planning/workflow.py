@@ -1,38 +1,37 @@
-"""What the workflows are made of, and how a run of one is opened, planned and frozen.
+"""What a workflow declares of itself, and which workflows there are.
 
-The Airflow tasks and the command line both call these functions; neither adds a rule of its own.
+A workflow is one declaration: its steps in their order, its parameters, what becomes of a run at
+its end.  The DAG, the form on Airflow's page, the command line and the report follow from it.
 """
 
 from __future__ import annotations
 
-import logging
+import importlib.metadata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
-from muster import storage
 from muster.config import parse_config
-from muster.errors import ConfigError, InvalidInput, MissingInput
+from muster.errors import ConfigError
 from muster.imports import load_named
-from muster.jobs.planning.cost import tell_cost
-from muster.jobs.planning.freeze import Freezer, plan_batches, resources_of, safe_name
-from muster.model.batch import Element
-from muster.model.plan import Plan
-from muster.store import runs
-from muster.store.retention import read_removed_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
 
     from muster.jobs.planning.freeze import Group
     from muster.jobs.planning.params import RunParams
-    from muster.site import Site
-    from muster.store.database import Database
-    from muster.store.records import Run
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class NoInterval:
+    """A workflow whose runs stand for no interval of time.
+
+    Attributes
+    ----------
+    reason : str
+        What a backfill is told: why there is none, and what to do instead.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -48,31 +47,39 @@ class Workflow:
     stages : tuple of tuple of str
         Steps of a group: those of a stage run side by side, a stage when the one before is over.
     params : str
-        "module:class" of the typed parameters.
+        "module:class" of the typed parameters, a :class:`~muster.jobs.planning.params.RunParams`.
     needs : tuple of str
         Steps without whose success a later stage of the group has nothing to do.
-    gather : tuple of str
+    final_steps : tuple of str
         Steps of one group of its own, taken one after the other when every other group is over,
         whatever became of it.
-    word : str
+    noun : str
         What a person calls a group: trait, dataset.
+    interval : {"year", "month", "slice"} or NoInterval
+        What the interval of a backfill's run is: a year that fills {year} in locations, a month of
+        it that fills {month} too, or a slice of the elements, which the parameters choose by it.
     report : str or None
         "module:function" that makes the report of a run where the general one does not say enough:
         ``function(db, run) -> Report``.
     conclude : str or None
         "module:function" of what is left to do when a run's verdict is recorded:
         ``function(db, run, verdict)``.  Its failure is told, and changes no verdict.
+    cache : str or None
+        Folder of the work directory for rasters that later runs reuse; their plans list the names,
+        and retention removes the rest.
     """
 
     name: str
     inspect: str
     stages: tuple[tuple[str, ...], ...]
     params: str
+    interval: Literal["year", "month", "slice"] | NoInterval
     needs: tuple[str, ...] = ()
-    gather: tuple[str, ...] = ()
-    word: str = "group"
+    final_steps: tuple[str, ...] = ()
+    noun: str = "group"
     report: str | None = None
     conclude: str | None = None
+    cache: str | None = None
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -82,19 +89,19 @@ class Workflow:
     @property
     def computing(self) -> tuple[str, ...]:
         """Every step but the inspection, in the same order."""
-        return (*(step for stage in self.stages for step in stage), *self.gather)
+        return (*(step for stage in self.stages for step in stage), *self.final_steps)
 
     @property
     def making(self) -> frozenset[str]:
         """Steps that make what a group is there for."""
-        return frozenset((*self.stages[-1], *self.gather))
+        return frozenset((*self.stages[-1], *self.final_steps))
 
     def split_groups(self, groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
         """Tell the groups that run side by side from the one that runs when those are over."""
         by_kind: tuple[list[Group], list[Group]] = [], []
         for group in groups:
             steps = {*group.batches, *group.skipped}
-            by_kind[not steps.isdisjoint(self.gather)].append(group)
+            by_kind[not steps.isdisjoint(self.final_steps)].append(group)
         return by_kind
 
     def batches_before(
@@ -112,14 +119,20 @@ class Workflow:
         before, needed : list of str
             All of them, and those without whose success it has nothing to do.
         """
-        if step in self.gather:
-            later = (self.inspect, *self.gather[self.gather.index(step) :])
+        if step in self.final_steps:
+            later = (self.inspect, *self.final_steps[self.final_steps.index(step) :])
             every = (pair for steps in batches.values() for pair in steps.items())
             return [batch for name, batch in every if name not in later], []
         number = next((n for n, stage in enumerate(self.stages) if step in stage), 0)
         earlier = {name for stage in self.stages[:number] for name in stage}
         before = {name: b for name, b in batches.get(group, {}).items() if name in earlier}
         return list(before.values()), [b for name, b in before.items() if name in self.needs]
+
+    @property
+    def params_model(self) -> type[RunParams]:
+        """The type of the parameters; imports it."""
+        model: type[RunParams] = load_named(self.params)
+        return model
 
     def parse_params(self, data: Mapping[str, Any]) -> RunParams:
         """Validate a run's parameters.
@@ -131,185 +144,46 @@ class Workflow:
         MissingInput
             When they name a file that is not there.
         """
-        model: type[RunParams] = load_named(self.params)
-        return parse_config(model, model.complete(data), f"params of {self.name}")
-
-
-WORKFLOWS: dict[str, Workflow] = {
-    "trait_inference": Workflow(
-        name="trait_inference",
-        inspect="traits.inspect",
-        stages=(("traits.predict", "traits.cov", "traits.aoa"), ("traits.build",)),
-        params="muster.traits.params:InferParams",
-        needs=("traits.predict",),
-        word="trait",
-        report="muster.traits.report:make_report",
-        conclude="muster.traits.conclude:conclude_run",
-    ),
-    "resampling": Workflow(
-        name="resampling",
-        inspect="resampling.inspect",
-        stages=(("resampling.resample",),),
-        params="muster.resampling.config.params:ResamplingParams",
-        gather=("resampling.merge",),
-        word="dataset",
-        conclude="muster.resampling.conclude:conclude_run",
-    ),
-}
-
-
-def open_run(
-    db: Database,
-    site: Site,
-    workflow: Workflow,
-    run_id: str,
-    params: Mapping[str, Any],
-    interval: tuple[datetime, datetime] | None = None,
-) -> str:
-    """Open a run: check its parameters, record it, and freeze the batch that inspects its inputs.
-
-    Returns
-    -------
-    str
-        Id of the inspection's batch.
-
-    Raises
-    ------
-    ConfigError
-        When a parameter is unknown or wrong.
-    MissingInput
-        When the parameters name a file that is not there.
-    """
-    typed = workflow.parse_params(params)
-    relative = typed.relative_locations()
-    if relative:
-        raise ConfigError(
-            "locations are relative",
-            where=f"params of {workflow.name}",
-            got=", ".join(relative),
-            expected="absolute paths, or s3://",
+        return parse_config(
+            self.params_model, self.params_model.complete(data), f"params of {self.name}"
         )
-    checked = typed.model_dump(mode="json")
-    _check_steps_placed(site, workflow)
-    for step, override in (checked.get("resources") or {}).items():
-        resources_of(site, step, override)
-    work_uri = run_work_uri(site, run_id)
-    runs.open_run(
-        db,
-        run_id,
-        workflow=workflow.name,
-        params=checked,
-        work_uri=work_uri,
-        interval=interval,
-    )
-    element = inspection_element(site, workflow, checked, storage.join(work_uri, "plan.json"))
-    freezer = Freezer(site, run_id, work_uri, {})
-    batch = freezer.freeze(workflow.inspect, "inputs", [element], looks=True)
-    runs.create_batches(db, [("inputs", batch)])
-    return batch.id
 
 
-def run_work_uri(site: Site, run_id: str) -> str:
-    """Return the folder of a run's own work."""
-    return storage.join(site.work_uri, "runs", safe_name(run_id))
+WORKFLOWS: dict[str, str] = {
+    "trait_inference": "muster.traits.workflow:WORKFLOW",
+    "resampling": "muster.resampling.workflow:WORKFLOW",
+}
+"""Name → "module:attribute" of our own declarations, imported when they are needed."""
 
 
-def inspection_element(
-    site: Site, workflow: Workflow, params: Mapping[str, Any], plan_uri: str
-) -> Element:
-    """Make the element that looks at a run's inputs and writes its plan.
+def find_workflow(name: str) -> Workflow | None:
+    """Return a workflow, our own or an installed package's; None if there is none of that name.
 
-    Parameters
-    ----------
-    params : mapping
-        The run's parameters, checked, as JSON has them.
-    plan_uri : str
-        Where the plan is to be written.
+    A package adds workflows as entry points of the group ``muster.workflows``.
     """
-    return Element(
-        index=0,
-        name="inputs",
-        inputs={
-            "params": dict(params),
-            "bands": storage.join(site.work_uri, "bands"),
-            "gpus": _count_gpus(site, workflow, params.get("resources") or {}),
-        },
-        outputs={"plan": plan_uri},
-    )
+    if name in WORKFLOWS:
+        found: Workflow = load_named(WORKFLOWS[name])
+        return found
+    for entry in importlib.metadata.entry_points(group="muster.workflows", name=name):
+        return entry.load()  # type: ignore[no-any-return]
+    return None
 
 
-def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
-    """Turn a run's plan.json into elements, and batches frozen as the site places them.
-
-    Returns
-    -------
-    list of Group
-        One for each mapped task group, in the plan's order.
+def load_workflow(name: str) -> Workflow:
+    """Return a workflow.
 
     Raises
     ------
-    MissingInput
-        When the run has no plan.
-    InvalidInput
-        When retention has removed it, or it is none.
     ConfigError
-        When the plan is too large for one run, or asks for more than a pool gives.
+        When there is none of that name.
     """
-    run = runs.read_run(db, run_id)
-    try:
-        plan = read_plan(run)
-    except MissingInput as error:
-        removed_at = read_removed_at(db, run_id)
-        if removed_at is None:
-            raise
-        raise InvalidInput(
-            "the run's plan was removed by retention",
-            where=run.work_uri,
-            got=f"removed {removed_at:%Y-%m-%d}",
-            do="clear the task inspect and all that comes after it",
-        ) from error
-    looked_at = plan.made_at.isoformat()
-    again = run.facts.get("looked_at") not in (None, looked_at)
-    frozen = plan_batches(site, run.id, run.work_uri, plan, run.params.get("resources") or {})
-    for element in plan.elements:
-        said = (element.group, element.step, element.decision.value, element.reason)
-        log.info("%s %s: %s: %s", *said)
-    for line in tell_cost(db, [batch for _, batch in frozen.batches]):
-        log.info("%s", line)
-    if frozen.batches:
-        runs.create_batches(db, frozen.batches, again=again)
-    facts = {
-        **plan.facts,
-        "products": plan.products,
-        "looked_at": looked_at,
-        "bands": plan.band_names(),  # what retention must leave alone
-    }
-    runs.record_plan(db, run_id, frozen.settled, facts)
-    return frozen.groups
+    found = find_workflow(name)
+    if found is None:
+        raise ConfigError("unknown workflow", got=name, expected=", ".join(workflow_names()))
+    return found
 
 
-def read_plan(run: Run) -> Plan:
-    """Read a run's plan.json."""
-    uri = storage.join(run.work_uri, "plan.json")
-    try:
-        return Plan.model_validate_json(storage.read_bytes(uri))
-    except ValidationError as error:
-        raise InvalidInput(
-            "not a plan", where=uri, got=error, do="clear the task inspect"
-        ) from error
-
-
-def _check_steps_placed(site: Site, workflow: Workflow) -> None:
-    for step in workflow.steps:
-        site.placed(step)
-
-
-def _count_gpus(
-    site: Site, workflow: Workflow, overrides: Mapping[str, Mapping[str, Any]]
-) -> dict[str, int]:
-    """Say which steps are placed where there are GPUs: what computes there is chosen by it."""
-    counts = {
-        step: resources_of(site, step, overrides.get(step) or {}).gpus
-        for step in workflow.computing
-    }
-    return {step: count for step, count in counts.items() if count}
+def workflow_names() -> list[str]:
+    """List all workflows that there are."""
+    others = importlib.metadata.entry_points(group="muster.workflows")
+    return [*WORKFLOWS, *(entry.name for entry in others if entry.name not in WORKFLOWS)]

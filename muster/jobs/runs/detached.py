@@ -103,7 +103,7 @@ async def submit_detached(
                 )
             earlier |= {one.step: one for one in done[-len(present) :] if present}
     for group in gathering:
-        for step in (step for step in workflow.gather if step in group.batches):
+        for step in (step for step in workflow.final_steps if step in group.batches):
             references = [reference for one in done for reference in one.references]
             depends_on: dict[Ending, list[str]] = {"any": references} if references else {}
             done.append(await _submit_batch(db, backends, group, step, depends_on, fresh))

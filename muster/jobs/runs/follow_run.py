@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import find_workflow
 from muster.jobs.supervision.batch_end import read_end
 from muster.jobs.supervision.supervisor import Supervisor
 from muster.store import claims, runs
@@ -118,7 +118,7 @@ class RunFollower:
 
     async def _follow_group(self, group: Group, *, fresh: bool) -> None:
         """Follow a group's stages; a later one runs whatever became of the earlier."""
-        for stage in (*self._workflow.stages, *((step,) for step in self._workflow.gather)):
+        for stage in (*self._workflow.stages, *((step,) for step in self._workflow.final_steps)):
             async with asyncio.TaskGroup() as tasks:
                 for step in stage:
                     if step in group.batches:
@@ -160,7 +160,7 @@ def renew_where_overtaken(db: Database, batch: Batch) -> bool:
     batch : Batch
         Of a run that is planned; nothing happens to one of a run of no workflow.
     """
-    workflow = WORKFLOWS.get(runs.read_run(db, batch.run).workflow)
+    workflow = find_workflow(runs.read_run(db, batch.run).workflow)
     if workflow is None:
         return False
     groups = runs.read_groups(db, batch.run)

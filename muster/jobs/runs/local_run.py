@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.backends import Backends
 from muster.errors import MusterError
-from muster.jobs.planning.workflow import Workflow, freeze_plan, open_run
+from muster.jobs.planning.plan_run import freeze_plan, open_run
 from muster.jobs.runs.detached import check_detachable, submit_detached
 from muster.jobs.runs.follow_run import RunFollower
 from muster.jobs.runs.verdict import Verdict, give_verdict
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from muster.jobs.planning.freeze import Group
+    from muster.jobs.planning.workflow import Workflow
     from muster.jobs.runs.detached import Submitted
     from muster.jobs.runs.follow_run import Told
     from muster.site import Site

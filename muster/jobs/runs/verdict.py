@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from muster.errors import MusterError, StoreUnavailable
 from muster.imports import load_named
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import load_workflow
 from muster.model.outcome import Outcome
 from muster.store import runs
 from muster.store.records import RunState
@@ -123,7 +123,7 @@ def give_verdict(
     The verdict stands whatever becomes of that last part: a failure is logged and recorded.
     """
     run = runs.read_run(db, run_id)
-    statuses = sort_statuses(WORKFLOWS[run.workflow], runs.read_status(db, run.id))
+    statuses = sort_statuses(load_workflow(run.workflow), runs.read_status(db, run.id))
     inspections = [s for s in statuses if s.group == INPUTS]
     verdict = judge(
         [s for s in statuses if s.group != INPUTS],
@@ -143,7 +143,7 @@ def sort_statuses(
     workflow: Workflow | None, statuses: Iterable[ElementStatus]
 ) -> list[ElementStatus]:
     """Bring elements into the order of group and step, what gathers all groups last."""
-    steps, gather = (workflow.steps, workflow.gather) if workflow else ((), ())
+    steps, gather = (workflow.steps, workflow.final_steps) if workflow else ((), ())
 
     def rank(status: ElementStatus) -> tuple[bool, str, int]:
         number = steps.index(status.step) if status.step in steps else -1
@@ -154,7 +154,7 @@ def sort_statuses(
 
 def _conclude(db: Database, run_id: str, verdict: Verdict) -> None:
     run = runs.read_run(db, run_id)
-    conclude = WORKFLOWS[run.workflow].conclude
+    conclude = load_workflow(run.workflow).conclude
     if conclude is None:
         return
     try:

@@ -7,21 +7,20 @@ whether a dataset is there) is found out by the inspection.
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from muster import storage
-from muster.config import SizeMib, parse_config, read_yaml
-from muster.errors import ConfigError
+from muster.config import SizeMib, parse_config
 from muster.jobs.planning.params import (
     IntervalParams,
     PartialResources,
     check_unique,
     find_relative,
+    read_params_file,
 )
-from muster.locations import beside, fill_location
+from muster.locations import fill_location
 from muster.resampling.config.datasets import (
     LONGEST_TABLE,
     MERGE_GROUP,
@@ -36,10 +35,9 @@ from muster.resampling.config.merge_cells import CELL_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 Step = Literal["resampling.inspect", "resampling.resample", "resampling.merge"]
-
-_NOT_SAID: tuple[Any, ...] = (None, "", [], {})
 
 DEFAULT_MEMORY_MIB = 512
 LEAST_MEMORY_MIB = 64
@@ -70,14 +68,63 @@ class ResamplingParams(IntervalParams):
         As in :class:`muster.jobs.planning.params.IntervalParams`.
     """
 
-    target: TargetGrid
-    datasets: Annotated[tuple[Dataset, ...], Field(min_length=1)]
-    output: Location
-    merge: Merge | None = None
-    memory: Annotated[SizeMib, Field(ge=LEAST_MEMORY_MIB)] = DEFAULT_MEMORY_MIB
-    window_px: Annotated[int, Field(ge=1)] | None = None
-    overwrite: bool = False
-    resources: dict[Step, PartialResources] = {}
+    target: Annotated[
+        TargetGrid,
+        Field(
+            title="Target grid",
+            description='{"crs": "EPSG:4326", "resolution": 0.1, "extent": [-180, -90, 180, 90]}, '
+            'or {"like": "/data/grid.tif"}.',
+        ),
+    ]
+    datasets: Annotated[
+        tuple[Dataset, ...],
+        Field(
+            min_length=1,
+            description='[{"name": "wind", "path": "/data/wind-{year}-{month}.tif", "method": '
+            '"average"}, …]; a glob names the files of a mosaic.',
+        ),
+    ]
+    output: Annotated[
+        Location,
+        Field(description="Folder for COGs and pictures; a backfill adds year and month."),
+    ]
+    merge: Annotated[
+        Merge | None,
+        Field(
+            description="One table of all datasets: "
+            '{"output": "/data/all.parquet", "table": "all"}.'
+        ),
+    ] = None
+    memory: Annotated[
+        SizeMib,
+        Field(
+            ge=LEAST_MEMORY_MIB,
+            description="Budget of one dataset's windows, with its unit; "
+            f"{DEFAULT_MEMORY_MIB}MiB by default.",
+        ),
+    ] = DEFAULT_MEMORY_MIB
+    window_px: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Field(
+            title="Window",
+            description="Longest side of a window in target cells; follows from the memory.",
+        ),
+    ] = None
+    overwrite: Annotated[bool, Field(description="Compute what is up to date as well.")] = False
+    resources: Annotated[
+        dict[Step, PartialResources],
+        Field(
+            description="A step's own wishes: "
+            '{"resampling.resample": {"memory": "8GiB", "cpus": 4}}.'
+        ),
+    ] = {}
+
+    FILE_KEYS: ClassVar[frozenset[str]] = frozenset(
+        {
+            "target", "datasets", "output", "merge", "memory", "window_px", "overwrite",
+            "resources",
+        }
+    )  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod
@@ -108,30 +155,9 @@ class ResamplingParams(IntervalParams):
         return self
 
     @classmethod
-    def complete(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Take what is not said from the resampling.yaml that ``config`` names.
-
-        What is empty counts as not said, as a form sends all that it has.
-
-        Parameters
-        ----------
-        data : mapping
-            Keys of this model, and perhaps ``config``: an absolute path.
-
-        Raises
-        ------
-        MissingInput
-            When there is no such file.
-        ConfigError
-            When it is no YAML, has unknown keys, or is named by a relative path.
-        """
-        said = {name: value for name, value in data.items() if value not in _NOT_SAID}
-        config = said.pop("config", None)
-        if config is None:
-            return said
-        if not isinstance(config, str) or not config.startswith("/"):
-            raise ConfigError("config is no absolute path", got=repr(config))
-        return {**read_resampling_file(Path(config)), **said}
+    def read_file(cls, path: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the keys of resampling.yaml, and what is said before what it says."""
+        return {**read_resampling_file(path), **said}
 
     def relative_locations(self) -> list[str]:
         """List locations that mean another place for every process that reads them."""
@@ -237,33 +263,10 @@ def read_resampling_file(path: Path) -> dict[str, Any]:
     ConfigError
         When it is no YAML, or has keys that are none of the parameters'.
     """
-    data = read_yaml(path, FILE_KEYS)
-    unknown = sorted(set(data) - set(FILE_KEYS) - set(ORIGINAL_KEYS))
-    if unknown:
-        raise ConfigError(
-            "unknown key", where=path, got=", ".join(unknown), expected=", ".join(FILE_KEYS)
-        )
-    folder = path.absolute().parent
-
-    def put_beside(mapping: Any, key: str) -> None:
-        if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
-            mapping[key] = beside(folder, mapping[key])
-
-    put_beside(data, "output")
-    put_beside(data.get("target"), "like")
-    put_beside(data.get("merge"), "output")
-    datasets = data.get("datasets")
-    for dataset in datasets if isinstance(datasets, list) else []:
-        put_beside(dataset, "path")
-    return data
+    locations = (("output",), ("target", "like"), ("merge", "output"), ("datasets", "*", "path"))
+    return read_params_file(path, ResamplingParams.FILE_KEYS | set(ORIGINAL_KEYS), locations)
 
 
 def parse_params(data: dict[str, Any], where: object = "params of resampling") -> ResamplingParams:
     """Check parameters; the error says which key is wrong, and what is allowed."""
     return parse_config(ResamplingParams, data, where)
-
-
-FILE_KEYS = tuple(
-    name for name in ResamplingParams.model_fields if name not in ("interval_start", "interval_end")
-)
-"""Keys of resampling.yaml."""

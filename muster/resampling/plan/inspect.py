@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from muster import storage
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.model.plan import Decision, Plan, PlannedElement, count_decisions
+from muster.jobs.planning.inspection import inspect_items, write_plan
+from muster.model.plan import Decision, PlannedElement
 from muster.model.step import StepContext
 from muster.raster.gdal import gdal_environment, open_raster
 from muster.raster.write.integrity import check_output_location
@@ -91,11 +92,11 @@ def inspect_datasets(
     like = None if checked.target.like is None else checked.fill(checked.target.like)
     inspection = _Inspection(checked, make_target(checked.target, like))
     folder = checked.output_uri()
-    elements: list[PlannedElement] = []
     products: dict[str, str] = {}
-    for number, dataset in enumerate(checked.datasets):
-        context.progress(number / len(checked.datasets), f"inspecting {dataset.name}")
-        elements.append(inspection.plan_dataset(dataset))
+    datasets = {dataset.name: dataset for dataset in checked.datasets}
+    elements = inspect_items(
+        list(datasets), lambda name: [inspection.plan_dataset(datasets[name])], _refuse, context
+    )
     elements = [inspection.spare_sources(element) for element in elements]
     for element in elements:
         layer = element.inputs.get("layer")
@@ -110,14 +111,8 @@ def inspect_datasets(
         if merge.decision is Decision.RUN and uri is not None:
             check_output_location(uri.rpartition("/")[0])
             products[MERGE_GROUP] = uri
-    facts = {
-        "datasets": len(checked.datasets),
-        "grid": inspection.grid.describe(),
-        "decisions": count_decisions(elements),
-    }
-    made = Plan(workflow=WORKFLOW, elements=tuple(elements), facts=facts, products=products)
-    plan.write_text(made.model_dump_json(indent=1))
-    return facts
+    facts = {"datasets": len(checked.datasets), "grid": inspection.grid.describe()}
+    return write_plan(plan, WORKFLOW, elements, facts, products=products)
 
 
 class _Inspection:
@@ -131,16 +126,6 @@ class _Inspection:
         if params.target.like is not None:
             self._read_by[_place_of(params.fill(params.target.like))] = "the target grid"
 
-    def plan_dataset(self, dataset: Dataset) -> PlannedElement:
-        """Decide on one dataset."""
-        try:
-            return self._plan_dataset(dataset)
-        except MissingInput as error:
-            decision, reason = Decision.MISSING_INPUT, str(error)
-        except (InvalidInput, ConfigError) as error:
-            decision, reason = Decision.INVALID_INPUT, str(error)
-        return _refuse(dataset.name, decision, reason)
-
     def spare_sources(self, element: PlannedElement) -> PlannedElement:
         """Refuse an element whose result would take the place of a file that is read."""
         layer = element.inputs.get("layer") or {}
@@ -153,7 +138,7 @@ class _Inspection:
                     got=f"{uri}, which is read for {reader}",
                     do="name another folder for output, or the dataset otherwise",
                 )
-                return _refuse(element.name, Decision.INVALID_INPUT, str(error))
+                return _refuse(element.name, Decision.INVALID_INPUT, str(error))[0]
         return element
 
     def plan_merge(self, elements: Sequence[PlannedElement]) -> PlannedElement:
@@ -203,7 +188,8 @@ class _Inspection:
             **more,
         )
 
-    def _plan_dataset(self, dataset: Dataset) -> PlannedElement:
+    def plan_dataset(self, dataset: Dataset) -> PlannedElement:
+        """Decide on one dataset."""
         params = self.params
         filled = dataset.model_copy(update={"path": params.fill(dataset.path)})
         uris = find_files(filled.path)
@@ -289,8 +275,8 @@ class _Inspection:
         )
 
 
-def _refuse(name: str, decision: Decision, reason: str) -> PlannedElement:
-    return PlannedElement(step=RESAMPLE, name=name, group=name, decision=decision, reason=reason)
+def _refuse(name: str, decision: Decision, reason: str) -> list[PlannedElement]:
+    return [PlannedElement(step=RESAMPLE, name=name, group=name, decision=decision, reason=reason)]
 
 
 def _place_of(uri: str) -> str:

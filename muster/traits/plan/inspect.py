@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from muster import storage
 from muster.config import parse_config
-from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.model.plan import Decision, Plan, PlannedElement, count_decisions
+from muster.errors import ConfigError, InvalidInput
+from muster.jobs.planning.inspection import inspect_items, write_plan
+from muster.model.plan import Decision, PlannedElement
 from muster.model.step import StepContext
 from muster.raster.grid import check_same_grid
 from muster.raster.write.integrity import check_output_location
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from muster.traits.engine_names import PredictionEngine
 
 WORKFLOW = "trait_inference"
+BUILD = "traits.build"
 
 PROBE_PLOTS = 20_000
 """Plots that engines are tried on, at most: a plan must not need the memory of the step."""
@@ -101,27 +104,37 @@ def inspect_traits(
         gpus=gpus or {},
         scratch=context.scratch,
     )
-    elements: list[PlannedElement] = []
-    products: dict[str, str] = {}
-    for number, trait in enumerate(checked.traits):
-        context.progress(number / len(checked.traits), f"inspecting {trait}")
-        planned = inspection.plan_trait(trait)
-        elements += planned
-        build = planned[-1]
-        if build.decision in (Decision.RUN, Decision.REUSED):
-            products[trait] = checked.product_uri(trait)
-    if any(e.step == "traits.build" and e.decision is Decision.RUN for e in elements):
+    elements = inspect_items(
+        checked.traits,
+        inspection.plan_trait,
+        partial(refuse_trait, checked),
+        context,
+        own_errors=(InvalidInput,),
+    )
+    builds = [element for element in elements if element.step == BUILD]
+    if any(build.decision is Decision.RUN for build in builds):
         check_output_location(checked.output_uri())
-    facts = {
-        "traits": len(checked.traits),
-        "pixels": inspection.predictors.grid.whole.pixels,
-        "predictor_bands": sum(inspection.predictors.bands.values()),
-        "grid": inspection.predictors.grid.describe(),
-        "decisions": count_decisions(elements),
-    }
-    made = Plan(workflow=WORKFLOW, elements=tuple(elements), facts=facts, products=products)
-    plan.write_text(made.model_dump_json(indent=1))
-    return facts
+    return write_plan(
+        plan,
+        WORKFLOW,
+        elements,
+        {
+            "traits": len(checked.traits),
+            "pixels": inspection.predictors.grid.whole.pixels,
+            "predictor_bands": sum(inspection.predictors.bands.values()),
+            "grid": inspection.predictors.grid.describe(),
+        },
+        products={
+            build.name: checked.product_uri(build.name)
+            for build in builds
+            if build.decision in (Decision.RUN, Decision.REUSED)
+        },
+        cached=[
+            uri.rpartition("/")[2]
+            for build in builds
+            for uri in build.inputs.get("bands", {}).values()
+        ],
+    )
 
 
 class _Inspection:
@@ -165,21 +178,15 @@ class _Inspection:
         uri = self.params.bundle_uri(trait)
         product = self._look_at_product(trait)
         if product.kind == "foreign":
-            refusal = InvalidInput(
+            raise InvalidInput(
                 "a raster that is no product of this trait lies where its product goes",
                 where=product.uri,
                 got=product.problem,
                 do="move it away, or choose another output folder",
             )
-            return refuse_trait(self.params, trait, Decision.INVALID_INPUT, str(refusal))
-        try:
-            bundle = read_bundle(uri, self.scratch)
-            label = self._label(bundle, trait)
-            bands = {band: self._find_band(band, bundle, product) for band in BAND_ORDER}
-        except MissingInput as error:
-            return refuse_trait(self.params, trait, Decision.MISSING_INPUT, str(error))
-        except InvalidInput as error:
-            return refuse_trait(self.params, trait, Decision.INVALID_INPUT, str(error))
+        bundle = read_bundle(uri, self.scratch)
+        label = self._label(bundle, trait)
+        bands = {band: self._find_band(band, bundle, product) for band in BAND_ORDER}
         found = TraitFound(trait=trait, bundle=bundle, bands=bands, product=product, label=label)
         return plan_trait(self.params, found, self.predictors.uris)
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from muster.errors import MissingInput
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import WORKFLOWS, load_workflow
 from muster.laptop.airflow_api import wait_until
 from muster.laptop.services import Wishes
 from muster.laptop.slurm.cluster import SlurmCluster
@@ -41,8 +41,12 @@ DAG_FILES = (
     REPOSITORY / "dags" / "resampling.py",
     REPOSITORY / "dags" / "trait_inference.py",
     Path(__file__).parent / "dags" / "batches.py",
+    Path(__file__).parent / "dags" / "census.py",
     Path(__file__).parent / "dags" / "echo.py",
 )
+PAUSED = {"batches", "echo", "slurm_batches"}
+"""DAGs of the tests' own, which Airflow pauses as it finds them; workflows it does not."""
+
 SLURM_DAG_FILE = Path(__file__).parent / "dags" / "slurm_batches.py"
 
 # The cap on memory is what lets a test make a step fail for good: see test_trait_inference.
@@ -68,7 +72,10 @@ submissions_per_s = 20
 environment = {{ PYTHONPATH = "{pythonpath}" }}
 """
 
-STEPS = tuple(step for workflow in WORKFLOWS.values() for step in workflow.steps)
+STEPS = (
+    *(step for name in WORKFLOWS for step in load_workflow(name).steps),
+    *(f"census.{name}" for name in ("inspect", "count", "check", "total")),
+)
 ON_SLURM = ("traits.predict",)
 """What runs on the cluster of the Airflow that all tests share; all else runs on this machine."""
 
@@ -125,6 +132,14 @@ class Muster:
 
 
 @contextlib.contextmanager
+def find_test_steps() -> Iterator[None]:
+    """Find the steps of the tests' own, which the site places, in this process too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(STEPS_FOLDER))
+        yield
+
+
+@contextlib.contextmanager
 def start_muster(folder: Path, on_slurm: Collection[str] = ON_SLURM) -> Iterator[Muster]:
     """Start an Airflow, and a cluster where Slurm is installed, with these steps placed there."""
     cluster = _start_cluster(folder / "slurm")
@@ -140,10 +155,14 @@ def start_muster(folder: Path, on_slurm: Collection[str] = ON_SLURM) -> Iterator
         environment["SLURM_CONF"] = cluster.environment["SLURM_CONF"]
         environment["PATH"] = f"{_write_sbatch(folder)}{os.pathsep}{os.environ['PATH']}"
     try:
-        with start_live_airflow(folder / "home", Wishes(dags_folder=dags), environment) as live:
+        with (
+            find_test_steps(),
+            start_live_airflow(folder / "home", Wishes(dags_folder=dags), environment) as live,
+        ):
             for path in dags.glob("*.py"):
                 if path.stem != "maintenance":
                     live.api.wait_for_dag(path.stem)
+                if path.stem in PAUSED:
                     live.api.unpause(path.stem)
             db = Database(live.installation.store_url)
             yield Muster(live, db, folder, read_site(str(site)), cluster)

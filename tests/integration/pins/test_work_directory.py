@@ -11,7 +11,8 @@ import pytest
 
 from muster import storage
 from muster.backends.local import LocalBackend
-from muster.jobs.planning.workflow import WORKFLOWS, freeze_plan, open_run
+from muster.jobs.planning.plan_run import freeze_plan, open_run
+from muster.jobs.planning.workflow import load_workflow
 from muster.jobs.retention.work_layout import find_work
 from muster.jobs.supervision.retry import BackOff
 from muster.jobs.supervision.supervisor import Supervisor
@@ -86,7 +87,7 @@ def test_a_run_and_its_batches_lie_and_are_called_as_before(
         "models": "/models",
         "output": "/maps",
     }
-    inspection = open_run(db, site, WORKFLOWS["trait_inference"], RUN, params)
+    inspection = open_run(db, site, load_workflow("trait_inference"), RUN, params)
     run = runs.read_run(db, RUN)
     storage.write_text(storage.join(run.work_uri, "plan.json"), render_plan(plan()))
     groups = freeze_plan(db, site, RUN)

@@ -24,6 +24,7 @@ from muster.backends.slurm.client import CommandClient
 from muster.backends.slurm.clients import SLURM_CLIENTS
 from muster.jobs.supervision.retry import BackOff
 from muster.jobs.supervision.supervisor import Supervisor
+from muster.laptop.airflow_api import wait_until
 from muster.model.slurm_target import Cluster, SlurmTarget
 from muster.store import batches, claims, clusters, history
 from tests.batches import STEPS_FOLDER, make_batch, store_batch
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 QUICK = BackOff(first_s=0.01, longest_s=0.02)
 PATIENCE_S = 550.0
+QUEUE_PATIENCE_S = 90.0
 
 # Writes what a runner writes, without its start, for elements that do well; else it is the runner.
 QUICK_RUNNER = """\
@@ -270,8 +272,9 @@ class Campaign:
         assert self.degraded(batch) is None
         if ghosts:  # Slurm shows as running what it has forgotten the end of
             assert not self.pids_of(), "nothing may run"
-        else:
-            assert not self.open_jobs(), "nothing may be left in the queue"
+        else:  # a controller that was away is told of an end by the node, in the node's own time
+            empty = wait_until(lambda: not self.open_jobs(), QUEUE_PATIENCE_S)
+            assert empty, f"nothing may be left in the queue: {self.open_jobs()}"
 
     def check_record(self, batch: Batch) -> list[TriedAttempt]:
         """Make sure that the record of every attempt that ran is complete."""

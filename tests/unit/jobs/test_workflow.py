@@ -9,14 +9,16 @@ import yaml
 
 from muster.errors import ConfigError, MissingInput
 from muster.jobs.planning.freeze import Group
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import load_workflow
 from muster.resampling.config.params import ResamplingParams
+from muster.traits.params import TASKS
+from tests.batches import add_steps_to_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RESAMPLING = WORKFLOWS["resampling"]
-TRAITS = WORKFLOWS["trait_inference"]
+RESAMPLING = load_workflow("resampling")
+TRAITS = load_workflow("trait_inference")
 
 
 @pytest.fixture
@@ -82,9 +84,50 @@ def test_without_a_file_everything_is_said(config: Path) -> None:
         parse(target={}, datasets=[], output="/out")
 
 
-def test_only_resampling_knows_of_such_a_file(config: Path) -> None:
+def test_a_workflow_without_such_a_file_knows_nothing_of_it(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_steps_to_path(monkeypatch)
     with pytest.raises(ConfigError, match=r"unknown key.*got: config"):
-        TRAITS.parse_params({"config": str(config)})
+        load_workflow("census").parse_params({"config": str(config)})
+
+
+TRAITS_FILE = """
+traits: {names: [SLA, height]}
+trait_sets: [gbif, splot]
+predictors: rasters/
+models: models/{trait_set}
+output: /maps
+engines: {aoa: tree}
+"""
+
+
+def parse_traits(file: Path, **said: Any) -> Any:
+    return TRAITS.parse_params({"config": str(file), **said})
+
+
+def test_a_run_of_traits_takes_from_its_file_what_nobody_says(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(TRAITS_FILE)
+    params = parse_traits(file, traits=[], engines={}, local_point_density=None, overwrite=True)
+    assert (params.traits, params.trait_set, params.tasks) == (("SLA", "height"), "gbif", TASKS)
+    assert params.predictor_uris() == [f"{tmp_path}/rasters/"]
+    assert params.bundle_uri("SLA") == f"{tmp_path}/models/gbif/SLA"
+    assert (params.engines.aoa, params.overwrite) == ("tree", True)
+    said = parse_traits(file, traits=["height"], trait_set="splot", models="/m", tasks=["aoa"])
+    assert (said.traits, said.trait_set, said.models) == (("height",), "splot", "/m")
+    assert said.tasks == ("aoa",)
+
+
+def test_a_trait_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(TRAITS_FILE)
+    with pytest.raises(ConfigError, match=r"unknown trait; .*got: N; expected: SLA, height"):
+        parse_traits(file, traits=["N"])
+    with pytest.raises(ConfigError, match=r"unknown trait set; .*got: own"):
+        parse_traits(file, trait_set="own")
+    with pytest.raises(ConfigError, match=r"unknown key"):
+        parse_traits(file, trait_sets=["own"])
 
 
 RUN = {

@@ -168,6 +168,7 @@ def plan() -> Plan:
         ),
         facts={"pixels": 9, "grid": "3 × 3"},
         products={"SLA": "/maps/SLA.tif"},
+        cached=("cov-0123456789abcdef.tif", "predict-0123456789abcdef.tif"),
         made_at=AT,
     )
 

@@ -66,7 +66,13 @@ def test_a_plan_is_written_in_the_same_bytes_and_read_again() -> None:
     check_golden("plan.json", frozen.render_plan(frozen.plan()), user)
     read = frozen.read_stored(frozen.Plan, "plan.json")
     check_golden("plan.json", frozen.render_plan(read), user)
-    assert read.band_names() == ["predict-0123456789abcdef.tif"]
+    assert read.cached_names() == ["cov-0123456789abcdef.tif", "predict-0123456789abcdef.tif"]
+
+
+def test_a_plan_of_before_it_listed_what_is_cached_is_searched_for_it() -> None:
+    written = frozen.plan().model_dump(mode="json", exclude={"cached"})
+    read = frozen.Plan.model_validate(written)
+    assert read.cached_names() == ["predict-0123456789abcdef.tif"]
 
 
 def test_fence_result_and_progress_are_the_same_bytes() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import load_workflow
 from muster.traits.band_names import recognise_bands
 from muster.traits.product.existing import held_bands
 from tests.unit.pins.golden_files import check_literal
@@ -39,8 +39,8 @@ RASTERS = {
 def test_products_lie_where_they_lay(
     more: dict[str, str], folder: str, label: str, table_label: str
 ) -> None:
-    traits: Any = WORKFLOWS["trait_inference"].parse_params({**TRAITS, **more})
-    rasters: Any = WORKFLOWS["resampling"].parse_params({**RASTERS, **more})
+    traits: Any = load_workflow("trait_inference").parse_params({**TRAITS, **more})
+    rasters: Any = load_workflow("resampling").parse_params({**RASTERS, **more})
     (dataset,) = rasters.datasets
     at, dash = (f"@{label}", f"-{label}") if label else ("", "")
     check_literal(

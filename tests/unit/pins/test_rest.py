@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 from muster.errors import MusterError
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import load_workflow
 from muster.laptop.airflow_api import AirflowApi
 from muster.laptop.request import example_request
 from tests.unit.pins.golden_files import check_golden, check_literal, read_golden, render_json
@@ -124,7 +124,7 @@ def test_a_documented_conf_is_one_that_the_workflow_takes(
         file.write_text(page.split("```yaml\n")[1].split("```")[0])
         own["config"] = str(file)
     try:
-        typed = WORKFLOWS[dag_id].parse_params(own)
+        typed = load_workflow(dag_id).parse_params(own)
     except MusterError as error:
         pytest.fail(f"the docs' conf is refused: {error}. It {USER}: keep it", pytrace=False)
     assert typed.relative_locations() == []

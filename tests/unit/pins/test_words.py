@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from muster import errors
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import WORKFLOWS, load_workflow
 from muster.model.outcome import EXIT_CODES, Outcome, exit_code_of
 from muster.model.plan import Decision
 from muster.model.step import STEPS
@@ -83,8 +83,8 @@ def test_workflows_and_their_steps_have_their_names() -> None:
     check_literal(
         "workflows",
         {
-            name: {"stages": flow.stages, "inspect": flow.inspect, "last": flow.gather}
-            for name, flow in WORKFLOWS.items()
+            flow.name: {"stages": flow.stages, "inspect": flow.inspect, "last": flow.final_steps}
+            for flow in map(load_workflow, WORKFLOWS)
         },
         {
             "trait_inference": {
@@ -100,7 +100,7 @@ def test_workflows_and_their_steps_have_their_names() -> None:
         },
         "is stored in run.workflow, batch.step and Airflow's history, and named in site files",
     )
-    stepped = {step for flow in WORKFLOWS.values() for step in flow.steps}
+    stepped = {step for flow in map(load_workflow, WORKFLOWS) for step in flow.steps}
     check_literal("further steps", sorted(set(STEPS) - stepped), ["site.probe"], STORED)
 
 
@@ -117,7 +117,7 @@ def test_variables_and_tags_have_their_names() -> None:
 def test_entry_points_have_their_names() -> None:
     groups = find_all(r"entry_points\([^)]*group=[\"']([^\"']+)[\"']", ".py")
     user = "is named by installed packages, and by what calls the command"
-    check_literal("groups of entry points", groups, ["muster.steps"], user)
+    check_literal("groups of entry points", groups, ["muster.steps", "muster.workflows"], user)
     scripts = (REPOSITORY / "pyproject.toml").read_text().split("[project.scripts]\n")[1]
     check_literal("script", scripts.split(" = ")[0], "muster", user)
 

@@ -8,7 +8,7 @@ import pytest
 
 from muster.config import parse_config
 from muster.errors import ConfigError, MissingInput
-from muster.traits.params import InferParams, read_params_file
+from muster.traits.params import InferParams, read_traits_file
 
 MINIMAL: dict[str, Any] = {
     "traits": ["X50"],
@@ -158,7 +158,7 @@ resources:
 def test_params_file_is_relative_to_itself(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(FILE)
-    read = read_params_file(path)
+    read = read_traits_file(path)
     assert read.seed == 3
     made = read.infer_params(traits=("X55",), trait_set="gbif", tasks=("aoa",), overwrite=True)
     assert made.traits == ("X55",)
@@ -195,19 +195,19 @@ def test_wrong_params_file_is_refused(tmp_path: Path, old: str, new: str, messag
     path = tmp_path / "params.yaml"
     path.write_text(FILE.replace(old, new))
     with pytest.raises(ConfigError, match=message):
-        read_params_file(path)
+        read_traits_file(path)
 
 
 def test_unknown_trait_and_trait_set_name_what_there_is(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(FILE)
-    read = read_params_file(path)
+    read = read_traits_file(path)
     with pytest.raises(ConfigError, match=r"unknown trait; .*got: X99; expected: X50, X55"):
         read.infer_params(traits=("X50", "X99"))
     with pytest.raises(ConfigError, match="got: iucn; expected: splot, gbif"):
         read.infer_params(trait_set="iucn")
     with pytest.raises(MissingInput, match="absent"):
-        read_params_file(tmp_path / "absent.yaml")
+        read_traits_file(tmp_path / "absent.yaml")
 
 
 def test_params_import_no_compute_package() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.jobs.planning.workflow import WORKFLOWS
+from muster.jobs.planning.workflow import load_workflow
 from muster.jobs.runs.local_run import LocalRun
 from muster.site import Site
 from muster.store import runs
@@ -58,7 +58,7 @@ def digest(path: Path) -> str:
 def run_here(muster: OnSlurm, splot: Path, folder: Path) -> Path:
     """Make the product on this machine, in this process; return it."""
     pool = {"backend": "local", "slots": 2}
-    steps = WORKFLOWS["trait_inference"].steps
+    steps = load_workflow("trait_inference").steps
     site = Site.model_validate(
         {
             "name": "here",
@@ -69,7 +69,7 @@ def run_here(muster: OnSlurm, splot: Path, folder: Path) -> Path:
     )
     told = conf(splot, folder / "products", engines=ENGINES)
     run = LocalRun(
-        muster.db, site, WORKFLOWS["trait_inference"], f"here-{folder.name}", lambda *_: None
+        muster.db, site, load_workflow("trait_inference"), f"here-{folder.name}", lambda *_: None
     )
     assert asyncio.run(run.run(told)).good
     return folder / "products" / f"{TRAIT}.tif"

@@ -1,0 +1,161 @@
+"""The form of a workflow: what a person may say to a run, as JSON schemas of one field each.
+
+Airflow shows it and checks conf by it before a run is made.  It says only what its pages can show
+and what JSON itself can say: an object is checked as an object, all else by the parameters' own
+type when the run is opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from muster.jobs.planning.params import RunParams
+    from muster.jobs.planning.workflow import Workflow
+
+HIDDEN = frozenset({"interval_start", "interval_end"})
+"""Parameters that a run's own interval fills."""
+
+RUN_OPTIONS = frozenset({"year", "month", "quorum"})
+"""Fields that say something of the run itself and are no part of the workflow's own parameters."""
+
+_KEPT = (
+    "enum", "exclusiveMaximum", "exclusiveMinimum", "items", "maxItems", "maxLength", "maximum",
+    "minItems", "minLength", "minimum", "pattern", "uniqueItems",
+)  # fmt: skip
+_EMPTY: dict[str, Any] = {"array": [], "object": {}, "string": ""}
+
+
+@dataclass(frozen=True)
+class FormField:
+    """One field of a form.
+
+    Attributes
+    ----------
+    default : object
+        What stands in it; None where nothing is said, and something else says it or it is optional.
+    schema : dict
+        JSON schema, with title and description.
+    """
+
+    default: Any
+    schema: dict[str, Any]
+
+
+def make_form(workflow: Workflow) -> dict[str, FormField]:
+    """Make the form of a workflow: its parameters' own fields, and those of every run."""
+    model = workflow.params_model
+    described = model.model_json_schema()
+    form: dict[str, FormField] = {}
+    if model.FILE_KEYS:
+        form["config"] = FormField(
+            None,
+            {
+                "type": ["null", "string"],
+                "title": "Params file",
+                "description": "Absolute path of a YAML file with parameters; what is said below "
+                "goes before what it says.",
+            },
+        )
+    for name, schema in described["properties"].items():
+        if name not in HIDDEN:
+            form[name] = _make_field(model, name, _flatten(schema, described.get("$defs", {})))
+    return form | _run_fields(workflow)
+
+
+def _make_field(model: type[RunParams], name: str, schema: dict[str, Any]) -> FormField:
+    field = model.model_fields[name]
+    in_file = name in model.FILE_KEYS
+    default = None if in_file or field.is_required() else _default_of(model, name)
+    types = [t for t in schema.pop("type") if t != "null"]
+    if in_file:
+        schema.pop("minItems", None)  # nothing said is what the file says
+    if in_file or not field.is_required():
+        types.insert(0, "null")
+    else:
+        default = _EMPTY.get(types[0])
+        schema.pop("minItems", None)
+        schema.pop("minLength", None)
+    if "enum" in schema.get("items", {}):
+        schema["examples"] = schema["items"]["enum"]  # without them Airflow offers no choice
+    return FormField(
+        default,
+        {
+            "type": types if len(types) > 1 else types[0],
+            **schema,
+            "title": field.title or name.replace("_", " ").capitalize(),
+            "description": field.description or "",
+        },
+    )
+
+
+def _default_of(model: type[RunParams], name: str) -> Any:
+    """Return a field's default as JSON has it."""
+    default = model.model_fields[name].get_default(call_default_factory=True)
+    made = model.model_construct(None, **{name: default})
+    return made.model_dump(mode="json", include={name}, warnings=False)[name]
+
+
+def _flatten(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Reduce a schema to one level, with all types that it allows in a list."""
+    while "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        members = [_flatten(member, definitions) for member in schema["anyOf"]]
+        types = [t for member in members for t in member["type"]]
+        said = {key: v for member in members for key, v in member.items() if key != "type"}
+        said |= {key: schema[key] for key in _KEPT if key in schema}
+        return {"type": list(dict.fromkeys(types)), **said}
+    kind = schema["type"]
+    if kind == "object":
+        return {"type": ["object"]}
+    flat = {key: schema[key] for key in _KEPT if key in schema}
+    if kind == "array":
+        if "minLength" in flat:
+            flat["minItems"] = flat.pop("minLength")
+        items = _flatten(schema.get("items", {"type": "string"}), definitions)
+        flat["items"] = {**items, "type": items["type"][0]}
+    return {"type": [kind], **flat}
+
+
+def _run_fields(workflow: Workflow) -> dict[str, FormField]:
+    fields = {}
+    if workflow.interval in ("year", "month"):
+        fields["year"] = FormField(
+            None,
+            {
+                "type": ["null", "integer"],
+                "minimum": 1900,
+                "maximum": 2200,
+                "title": "Year",
+                "description": "For locations with {year}; a backfill fills it in by itself.",
+            },
+        )
+    if workflow.interval == "month":
+        fields["month"] = FormField(
+            None,
+            {
+                "type": ["null", "integer"],
+                "minimum": 1,
+                "maximum": 12,
+                "title": "Month",
+                "description": "Of that year, for locations with {year} and {month}; so does a "
+                "backfill.",
+            },
+        )
+    fields["quorum"] = FormField(
+        1.0,
+        {
+            "type": ["null", "number"],
+            "minimum": 0,
+            "maximum": 1,
+            "title": "Success quorum",
+            "description": f"Share of the {workflow.noun}s"
+            + (", and what is made of them all," if workflow.final_steps else "")
+            + " that must succeed for the run to succeed.",
+        },
+    )
+    return fields

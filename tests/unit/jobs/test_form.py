@@ -1,0 +1,134 @@
+"""The form of a workflow: what Airflow's page shows, and what of a conf is refused at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import pytest
+
+from muster.jobs.planning.form import FormField, make_form
+from muster.jobs.planning.workflow import WORKFLOWS, load_workflow
+from tests.batches import add_steps_to_path
+
+
+@pytest.fixture(params=[*WORKFLOWS, "census"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, FormField]:
+    add_steps_to_path(monkeypatch)
+    return make_form(load_workflow(request.param))
+
+
+@pytest.fixture
+def census(monkeypatch: pytest.MonkeyPatch) -> dict[str, FormField]:
+    add_steps_to_path(monkeypatch)
+    return make_form(load_workflow("census"))
+
+
+def test_every_default_is_one_that_its_own_field_takes(form: dict[str, FormField]) -> None:
+    """Airflow refuses a DAG with a timetable whose defaults are none."""
+    for field in form.values():
+        jsonschema.validate(field.default, field.schema)
+
+
+def test_every_field_is_named_and_described(form: dict[str, FormField]) -> None:
+    for name, field in form.items():
+        assert field.schema["title"], name
+        assert field.schema["description"].endswith("."), name
+
+
+def test_a_schema_is_flat(form: dict[str, FormField]) -> None:
+    for name, field in form.items():
+        assert not {"$ref", "anyOf", "properties", "additionalProperties"} & {*field.schema}, name
+        assert set(field.schema.get("items", {})) <= {"type", "enum"}, name
+
+
+def test_the_interval_is_not_asked_for_by_its_ends(form: dict[str, FormField]) -> None:
+    assert not [name for name in form if name.startswith("interval_")]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("trait_inference", {"year"}), ("resampling", {"year", "month"}), ("census", set())],
+)
+def test_year_and_month_are_asked_for_where_a_run_stands_for_them(
+    name: str, asked: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_steps_to_path(monkeypatch)
+    assert {"year", "month"} & {*make_form(load_workflow(name))} == asked
+
+
+@pytest.mark.parametrize("name", list(WORKFLOWS))
+def test_what_a_params_file_may_say_need_not_be_said(name: str) -> None:
+    workflow = load_workflow(name)
+    form = make_form(workflow)
+    for key in ("config", *workflow.params_model.FILE_KEYS):
+        assert form[key].default is None, key
+        assert form[key].schema["type"][0] == "null", key
+
+
+def test_a_star_is_where_nothing_else_can_say_it(census: dict[str, FormField]) -> None:
+    """Airflow gives one to what may not be null."""
+    starred = {n for n, field in census.items() if "null" not in field.schema["type"]}
+    assert starred == {"texts", "folder"}
+    assert {n: census[n].default for n in starred} == {"texts": [], "folder": ""}
+    assert "config" not in census
+
+
+@pytest.mark.parametrize(
+    ("key", "schema"),
+    [
+        ("texts", {"type": ["array", "string"], "items": {"type": "string"}}),
+        ("folder", {"type": "string"}),
+        ("least", {"type": ["null", "integer"], "minimum": 0, "title": "Least words"}),
+        ("longest", {"type": ["null", "string"], "title": "Longest"}),
+    ],
+)
+def test_fields_say_what_a_person_may_write(
+    census: dict[str, FormField], key: str, schema: dict[str, Any]
+) -> None:
+    assert census[key].schema.items() >= schema.items()
+
+
+def test_defaults_are_as_a_person_writes_them(census: dict[str, FormField]) -> None:
+    assert {n: census[n].default for n in ("least", "longest", "quorum")} == {
+        "least": 1, "longest": "1MiB", "quorum": 1.0,
+    }  # fmt: skip
+    pattern = {"type": "string", "pattern": census["longest"].schema["pattern"]}
+    for good in ("512MiB", "1.5 GiB", " 2TiB "):
+        jsonschema.validate(good, pattern)
+    for bad in ("512", "2GB", "MiB", "1 MiB each"):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, pattern)
+
+
+def test_choices_are_offered() -> None:
+    tasks = make_form(load_workflow("trait_inference"))["tasks"]
+    assert tasks.schema["examples"] == tasks.default == ["predict", "cov", "aoa", "build"]
+    assert tasks.schema["items"] == {"type": "string", "enum": tasks.default}
+    for wrong in ([], ["predict", "predict"], ["all"], "predict and cov"):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, tasks.schema)
+
+
+CONFS = [
+    ("trait_inference", {"traits": ["SLA"], "predictors": ["/p.tif"], "models": "/m",
+                         "output": "/o", "trait_set": "default", "tasks": ["aoa"],
+                         "overwrite": True, "local_point_density": True, "trait_table": "/t.csv",
+                         "engines": {"aoa": "tree"}, "resources": {"traits.aoa": {"cpus": 2}},
+                         "year": 2020, "quorum": 0.5}),
+    ("trait_inference", {"traits": [], "predictors": [], "engines": {}, "resources": {},
+                         "year": None, "models": None}),
+    ("resampling", {"config": "/r.yaml", "memory": "1.5 GiB", "window_px": 64, "overwrite": False,
+                    "month": 2, "year": 2020, "merge": {"table": "all"}, "target": {"like": "/g"},
+                    "datasets": [{"name": "a"}], "output": "/o", "quorum": 1}),
+    ("resampling", {"target": {}, "datasets": [], "merge": None, "memory": None}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "conf"), CONFS)
+def test_a_conf_that_was_taken_by_the_forms_of_before_is_taken(
+    name: str, conf: dict[str, Any]
+) -> None:
+    form = make_form(load_workflow(name))
+    for key, value in conf.items():
+        jsonschema.validate(value, form[key].schema)
