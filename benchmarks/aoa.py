@@ -6,7 +6,6 @@ Ours, the peer and a plain matrix product take turns in one process, and medians
     python benchmarks/aoa.py                      100,000 pixels
     python benchmarks/aoa.py --pixels 1000000     the full size
     python benchmarks/aoa.py --crossing           where the k-d tree stops being faster
-    python benchmarks/aoa.py --engines            all engines, for several kinds of weights
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from threadpoolctl import threadpool_limits
 from muster.traits.aoa.aoa import fit_aoa
 from muster.traits.aoa.neighbours import (
     KD_TREE_DIMENSIONS,
+    TREE_PLOTS,
     effective_dimensions,
     open_neighbours,
-    probe_engines,
 )
 
 if TYPE_CHECKING:
@@ -135,38 +134,14 @@ def render_row(result: dict[str, Any]) -> str:
     )
 
 
-def measure_engines(pixels: int, repeat: int, threads: int) -> list[dict[str, Any]]:
-    """Compare all engines on weights that are alike, and on weights that decay."""
-    rng = np.random.default_rng(11)
-    rows = []
-    for dimensions in (PREDICTORS, 150):
-        for decay in (None, dimensions / 12, dimensions / 5):
-            weights = 1.0 if decay is None else np.exp(-np.arange(dimensions) / decay)
-            points = rng.normal(size=(PLOTS, dimensions)) * weights
-            queries = rng.normal(size=(pixels, dimensions)) * weights
-            found: dict[str, list[float]] = defaultdict(list)
-            for _ in range(repeat):
-                for engine, taken in probe_engines(points, queries, threads, limit_s=30.0):
-                    found[engine].append(taken)
-            rows.append(
-                {
-                    "predictors": dimensions,
-                    "decay": decay,
-                    "effective_dimensions": round(effective_dimensions(points), 1),
-                    "cpu_s": {engine: round(median(taken), 3) for engine, taken in found.items()},
-                }
-            )
-    return rows
-
-
 def measure_crossing(pixels: int, repeat: int) -> list[dict[str, float]]:
-    """Compare the engines on clouds that fill more and more dimensions."""
+    """Compare the engines on plots whose weights decay, and fill few dimensions or more."""
     rng = np.random.default_rng(7)
     rows = []
-    for dimensions in range(1, 8):
-        scale = np.r_[np.ones(dimensions), np.full(PREDICTORS - dimensions, 0.05)]
-        points = rng.normal(size=(PLOTS, PREDICTORS)) * scale
-        queries = rng.normal(size=(pixels, PREDICTORS)) * scale
+    for decay in (0.5, 0.8, 1.0, 1.5, 2.0, 3.0):
+        weights = np.exp(-np.arange(PREDICTORS) / decay)
+        points = rng.normal(size=(TREE_PLOTS, PREDICTORS)) * weights
+        queries = rng.normal(size=(pixels, PREDICTORS)) * weights
         row = {"effective_dimensions": round(effective_dimensions(points), 2)}
         for engine in ("tree", "blocks"):
             neighbours = open_neighbours(points, engine=engine)
@@ -184,16 +159,19 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--crossing", action="store_true")
-    parser.add_argument("--engines", action="store_true")
     arguments = parser.parse_args()
     if arguments.crossing:
         rows = measure_crossing(min(arguments.pixels, 20_000), arguments.repeat)
-        print(json.dumps({"benchmark": "aoa crossing", "rule": KD_TREE_DIMENSIONS, "rows": rows}))
-        return
-    if arguments.engines:
-        pixels = min(arguments.pixels, 10_000)
-        rows = measure_engines(pixels, arguments.repeat, arguments.threads)
-        print(json.dumps({"benchmark": "aoa engines", "pixels": pixels, "rows": rows}))
+        print(
+            json.dumps(
+                {
+                    "benchmark": "aoa crossing",
+                    "rule": KD_TREE_DIMENSIONS,
+                    "plots": TREE_PLOTS,
+                    "rows": rows,
+                }
+            )
+        )
         return
     result = measure(arguments.pixels, arguments.peer_pixels, arguments.repeat, arguments.threads)
     print(json.dumps(result))

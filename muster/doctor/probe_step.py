@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMPUTE_PACKAGES = (
-    "faiss",
     "lightgbm",
     "matplotlib",
     "numba",

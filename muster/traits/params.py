@@ -30,7 +30,7 @@ from muster.jobs.planning.params import (
 from muster.locations import fill_location
 from muster.traits.band_names import item_name
 from muster.traits.bundle.location import locate_bundle
-from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
+from muster.traits.engine_names import AOA_ENGINES, AUTO, PREDICTION_ENGINES, REMOVED_AOA_ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -54,9 +54,9 @@ Predictors = Annotated[
 ]
 
 
-def _one_of(engines: Sequence[str]) -> AfterValidator:
+def _one_of(engines: Sequence[str], removed: Sequence[str] = ()) -> AfterValidator:
     def check(engine: str) -> str:
-        if engine not in ("auto", *engines):
+        if engine not in (AUTO, *engines, *removed):
             raise ValueError(f"{engine!r} is none of auto, {', '.join(engines)}")
         return engine
 
@@ -70,13 +70,13 @@ class Engines(Frozen):
     ----------
     predict, cov : {"auto", "quantised", "lightgbm"}
         What evaluates the models; ``auto`` takes what a trial at planning found to be faster.
-    aoa : {"auto", "tree", "blocks", "faiss", "cupy", "brute"}
+    aoa : {"auto", "blocks", "tree", "cupy", "brute"}
         What finds the nearest plots.
     """
 
     predict: Annotated[str, _one_of(PREDICTION_ENGINES)] = "auto"
     cov: Annotated[str, _one_of(PREDICTION_ENGINES)] = "auto"
-    aoa: Annotated[str, _one_of(AOA_ENGINES)] = "auto"
+    aoa: Annotated[str, _one_of(AOA_ENGINES, REMOVED_AOA_ENGINES)] = "auto"
 
 
 class InferParams(IntervalParams):

@@ -12,7 +12,7 @@ from muster.jobs.planning.workflow import WORKFLOWS, load_workflow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPUTE = (
-    "cupy", "faiss", "lightgbm", "llvmlite", "matplotlib", "numba", "numpy", "pyarrow", "pyproj",
+    "cupy", "lightgbm", "llvmlite", "matplotlib", "numba", "numpy", "pyarrow", "pyproj",
     "pystac", "rasterio", "scipy", "sklearn",
 )  # fmt: skip
 

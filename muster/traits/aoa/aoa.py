@@ -188,7 +188,7 @@ def fit_aoa(
     ConfigError
         When there is no such engine, or it cannot be used here.
     """
-    check_engine(engine)
+    engine = check_engine(engine)
     training = np.ascontiguousarray(training, dtype=np.float64)
     positive = np.maximum(np.asarray(weights, dtype=np.float64), 0.0)
     groups = np.asarray(folds, dtype=np.int64)

@@ -138,6 +138,23 @@ def read_training_table(path: Path, predictors: tuple[str, ...]) -> TrainingTabl
     )
 
 
+def count_plots(path: Path) -> int:
+    """Count the plots of a training table.
+
+    Raises
+    ------
+    InvalidInput
+        As :func:`read_training_table`.
+    """
+    try:
+        rows: int = pq.read_metadata(path).num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InvalidInput(
+            "training table cannot be read", where=path, got=error, do="make the bundle again"
+        ) from error
+    return rows
+
+
 def read_training_sample(path: Path, predictors: tuple[str, ...], most_rows: int) -> _FloatArray:
     """Read predictor values of plots that lie evenly in the table, in bounded memory.
 

@@ -206,8 +206,14 @@ def _why_again(found: TraitFound, name: BandName) -> str:
         return "the product is of the older kind, which does not say what it was made from"
     if name not in found.product.held:
         return "not there yet"
-    changes = found.bands[name].fingerprint.changes_since(found.product.made_from.get(name, {}))
-    return f"changed since it was made: {', '.join(changes)}"
+    return f"changed since it was made: {', '.join(_find_changes(found, name))}"
+
+
+def _find_changes(found: TraitFound, name: BandName) -> list[str]:
+    """List what a band was made from that has changed; engines of the AoA are equal to the bit."""
+    parts = found.product.made_from.get(name, {})
+    changes = found.bands[name].fingerprint.changes_since(parts)
+    return [part for part in changes if (name, part) != ("aoa", "engine")]
 
 
 def _build_inputs(params: InferParams, found: TraitFound, runs: set[BandName]) -> dict[str, Any]:
@@ -287,13 +293,7 @@ def _decide_build(
     outdated = sorted(set(found.product.held) - set(becomes))
     notes = [found.product.problem] if found.product.problem else []
     if outdated:
-        changed = {
-            part
-            for name in outdated
-            for part in found.bands[name].fingerprint.changes_since(
-                found.product.made_from.get(name, {})
-            )
-        }
+        changed = {part for name in outdated for part in _find_changes(found, name)}
         notes.append(
             f"{_list(outdated)} of the product there is outdated and left out"
             f" (changed: {_list(sorted(changed))})"

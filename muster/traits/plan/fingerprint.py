@@ -71,7 +71,7 @@ def fingerprint_band(
     parameters : mapping of str to JSON value
         The step's parameters that change values.
     engine : str
-        What computes it.
+        What computes it; for "aoa", whose engines are equal to the bit, what it is recorded under.
     """
     used = {
         "prediction": [MODEL_NAME],

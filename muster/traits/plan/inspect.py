@@ -23,7 +23,12 @@ from muster.raster.write.integrity import check_output_location
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.bundle.bundle import read_bundle
 from muster.traits.bundle.training_table import read_training_sample
-from muster.traits.engine_names import AOA_ENGINES, PREDICTION_ENGINES
+from muster.traits.engine_names import (
+    AUTO,
+    PREDICTION_ENGINES,
+    RECORDED_AOA_ENGINES,
+    present_aoa_engine,
+)
 from muster.traits.params import InferParams
 from muster.traits.plan.choose_aoa_engine import choose_aoa_engine
 from muster.traits.plan.decide import (
@@ -233,17 +238,19 @@ class _Inspection:
         asked = task in self.params.tasks
         # A band that is not asked for is right whichever engine made it, and with or without what
         # the product does not hold.
-        wanted = getattr(self.params.engines, task) if asked else "auto"
+        wanted = getattr(self.params.engines, task) if asked else AUTO
+        if band == "aoa":
+            wanted = present_aoa_engine(wanted)
         settings = [band_parameters(self.params, band)]
         if not asked:
             settings += [p for p in every_parameters(band) if p not in settings]
+        engines = PREDICTION_ENGINES if wanted == AUTO else (wanted,)
         ways = [
             self._way(
                 band, bundle, EngineChoice(engine, "as asked" if wanted == engine else ""), setting
             )
             for setting in settings
-            for engine in (AOA_ENGINES if band == "aoa" else PREDICTION_ENGINES)
-            if wanted in ("auto", engine)
+            for engine in (RECORDED_AOA_ENGINES if band == "aoa" else engines)
         ]
         for way in ways:
             there = way.there or product.held.get(band) == way.fingerprint.sha256
@@ -251,9 +258,13 @@ class _Inspection:
                 return way
         if not asked or find_obstacle(band, bundle):
             return ways[0]
-        if wanted != "auto":
-            return replace(ways[0], problem=self._check_engine(band, bundle, wanted))
-        return self._way(band, bundle, self._choose(band, bundle), settings[0])
+        if wanted != AUTO:
+            problem = self._check_engine(band, bundle, wanted)
+            return replace(ways[0], choice=EngineChoice(wanted, "as asked"), problem=problem)
+        choice = self._choose(band, bundle)
+        if band == "aoa":
+            return replace(ways[0], choice=choice)
+        return self._way(band, bundle, choice, settings[0])
 
     def _way(
         self, band: BandName, bundle: Bundle, choice: EngineChoice, parameters: Mapping[str, Any]
@@ -285,11 +296,9 @@ class _Inspection:
 
     def _choose(self, band: BandName, bundle: Bundle) -> EngineChoice:
         """Try the engines on the trait's own plots."""
+        if band == "aoa":
+            return choose_aoa_engine(bundle, gpus=self.gpus.get("traits.aoa", 0))
         plots = read_training_sample(bundle.training_path, bundle.predictors, PROBE_PLOTS)
         pixels = self.predictors.grid.whole.pixels
-        if band == "aoa":
-            return choose_aoa_engine(
-                plots, bundle.importance, pixels, gpus=self.gpus.get("traits.aoa", 0)
-            )
         models = [bundle.model_path] if band == "prediction" else bundle.fold_paths
         return choose_prediction_engine(models, plots, pixels)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.unit.traits.conftest import Stack
 
-ENGINES = ["tree", "blocks", "faiss", "brute"]
+ENGINES = ["tree", "blocks", "brute"]
 
 
 def cloud(count: int, dimensions: int, seed: int = 1) -> Any:
@@ -183,7 +183,8 @@ def test_training_that_gives_no_area_says_why(
         fit_aoa(training, np.array(weights), folds, names=["temp", "elev"])
 
 
-def test_engine_follows_the_dimensions_that_the_plots_fill() -> None:
+def test_engine_follows_the_dimensions_that_the_plots_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muster.traits.aoa.neighbours.TREE_PLOTS", 500)
     rng = np.random.default_rng(4)
     wide = rng.normal(size=(500, 30))
     assert effective_dimensions(wide) > 25

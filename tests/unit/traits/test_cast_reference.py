@@ -82,7 +82,7 @@ def test_training_di_and_lpd(case: Case) -> None:
     )
 
 
-@pytest.mark.parametrize("engine", ["tree", "blocks", "faiss", "brute"])
+@pytest.mark.parametrize("engine", ["tree", "blocks", "brute"])
 def test_every_pixel(case: Case, engine: str) -> None:
     object.__setattr__(
         case.fitted, "neighbours", open_neighbours(case.fitted.neighbours.points, engine=engine)

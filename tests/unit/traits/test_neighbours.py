@@ -13,23 +13,21 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from muster.errors import ConfigError
-from muster.traits.aoa import neighbours
-from muster.traits.aoa.nearest import blocks, device, flat, rotation, threads
+from muster.traits.aoa.nearest import blocks, device, rotation, threads
 from muster.traits.aoa.nearest.blocks import BlockNeighbours
 from muster.traits.aoa.nearest.brute import BruteNeighbours
 from muster.traits.aoa.nearest.device import ArrayNeighbours
-from muster.traits.aoa.nearest.flat import FlatNeighbours
 from muster.traits.aoa.nearest.threads import single_threaded_blas
 from muster.traits.aoa.nearest.tree import TreeNeighbours
 from muster.traits.aoa.neighbours import (
+    TREE_PLOTS,
     Nearness,
     Neighbours,
-    available_engines,
+    choose_engine,
+    effective_dimensions,
     open_neighbours,
-    probe_engines,
     summarise_pairs,
 )
-from muster.traits.engine_names import AOA_ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +40,6 @@ def open_array(points: Any, *, threads: int = 1) -> Neighbours:
 
 OPENERS: dict[str, Callable[..., Neighbours]] = {
     "blocks": BlockNeighbours,
-    "faiss": FlatNeighbours,
     "tree": TreeNeighbours,
     "brute": BruteNeighbours,
     "cupy": open_array,
@@ -208,16 +205,14 @@ def near_ties() -> tuple[Any, Any]:
 
 @pytest.mark.parametrize(
     ("module", "opener"),
-    [(blocks, BlockNeighbours), (flat, FlatNeighbours), (device, open_array)],
-    ids=["blocks", "faiss", "cupy"],
+    [(blocks, BlockNeighbours), (device, open_array)],
+    ids=["blocks", "cupy"],
 )
 def test_without_the_rounding_bound_it_would_go_wrong(
     module: Any, opener: Callable[..., Neighbours], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The data are hard enough to show a fault in the bound."""
     points, queries = near_ties()
-    if module is flat:
-        points = np.concatenate([points + 1e-7 * i for i in range(4)])
     expected = all_distances(queries, points)
     near = Nearness(1.0, float(np.median(expected.min(axis=1))))
     counted = (expected < near.threshold).sum(axis=1)
@@ -229,8 +224,7 @@ def test_without_the_rounding_bound_it_would_go_wrong(
     monkeypatch.setattr(module, "rounding_bound", lambda _: 0.0)
     blind = opener(points)
     assert (blind.nearest(queries) != nearest).any()
-    if module is not flat:
-        assert (blind.nearest_and_count(queries, near)[1] != counted).any()
+    assert (blind.nearest_and_count(queries, near)[1] != counted).any()
 
 
 def test_fewer_dimensions_are_looked_at_where_they_hold_the_variance() -> None:
@@ -271,12 +265,12 @@ def test_pairs_are_those_of_brute_force() -> None:
 
 def test_engine_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     points = normal(50, 3, 1)
-    assert set(available_engines()) == set(AOA_ENGINES)
     with pytest.raises(ConfigError, match=r"no such engine.*got: annoy.*expected: one of auto"):
         open_neighbours(points, engine="annoy")
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert "cannot be imported" in available_engines()["cupy"]
-    with pytest.raises(ConfigError, match=r"cupy cannot be used here.*expected: .*do: "):
+    with pytest.raises(
+        ConfigError, match=r"cupy cannot be used here; got: .*cannot be imported.*expected: .*do: "
+    ):
         open_neighbours(points, engine="cupy")
     with pytest.raises(ConfigError, match=r"cupy cannot be used.*do: "):
         ArrayNeighbours(points)
@@ -319,18 +313,38 @@ def test_products_of_less_than_float32_are_refused() -> None:
         ArrayNeighbours(normal(50, 3, 1), xp=fake)
 
 
-def test_probe_times_what_is_there_and_leaves_out_brute_force_when_big(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("plots", "sample", "dimensions", "engine"),
+    [
+        (TREE_PLOTS, None, 2, "tree"),
+        (TREE_PLOTS - 1, None, 2, "blocks"),
+        (TREE_PLOTS, None, 4, "blocks"),
+        (TREE_PLOTS, 500, 2, "tree"),
+        (TREE_PLOTS - 1, 500, 2, "blocks"),
+    ],
+)
+def test_a_tree_is_for_many_plots_in_few_dimensions(
+    plots: int, sample: int | None, dimensions: int, engine: str
 ) -> None:
-    points, queries = normal(400, 6, 1), normal(1000, 6, 2)
-    timings = probe_engines(points, queries)
-    assert {"blocks", "tree", "faiss", "brute"} <= {engine for engine, _ in timings}
-    seconds = [second for _, second in timings]
-    assert seconds == sorted(seconds)
-    assert min(seconds) > 0
-    monkeypatch.setattr(neighbours, "PROBE_PAIRS", 1000)
-    assert "brute" not in dict(probe_engines(points, queries))
-    assert len(probe_engines(points, queries, limit_s=0.0)) == 1
+    scale = np.r_[np.ones(dimensions), np.full(4, 1e-3)]
+    points = normal(sample or plots, dimensions + 4, 3) * scale
+    # evenly filled: dimensions of noise differ a little in what they fill
+    points /= points.std(axis=0) / scale
+    assert effective_dimensions(points) == pytest.approx(dimensions, abs=0.05)
+    chosen = choose_engine(points * np.r_[1.2, np.ones(dimensions + 3)], sample and plots)
+    assert chosen == engine
+    if sample is None:
+        assert open_neighbours(points).engine in (engine, "blocks")
+
+
+def test_an_engine_that_was_removed_runs_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    points, queries = normal(50, 3, 1), normal(20, 3, 2)
+    opened = open_neighbours(points, engine="faiss")
+    assert "the engine faiss was removed" in caplog.text
+    assert opened.engine == "blocks"
+    np.testing.assert_array_equal(
+        opened.nearest(queries), open_neighbours(points, engine="brute").nearest(queries)
+    )
 
 
 def blas_threads() -> set[int]:

@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.model.plan import Decision
-from muster.traits.aoa.neighbours import available_engines
+from muster.traits.engine_names import RECORDED_AOA_ENGINES
 from tests.unit.traits.test_inspect import Run, decisions, element
 
 if TYPE_CHECKING:
@@ -248,9 +248,47 @@ def test_chosen_engine_and_its_reason_are_in_the_plan(run: Run) -> None:
     assert predict.inputs["engine"] == "quantised"
     assert "by quantised, tried on 2048 plots, for 57000 pixels: quantised" in predict.reason
     aoa = element(run.plan(), "traits.aoa")
-    assert aoa.inputs["engine"] in ("tree", "blocks")
-    assert f"by {aoa.inputs['engine']}, tried on 4096 places, for 57000 pixels" in aoa.reason
-    assert "brute" in aoa.reason
+    assert (aoa.inputs["engine"], aoa.reason) == ("blocks", "not there yet")
+
+
+def test_many_plots_in_few_dimensions_are_searched_by_a_tree(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a rule alone: the same plots give the same engine wherever the plan is made."""
+    for module in ("traits.aoa.neighbours", "traits.plan.choose_aoa_engine"):
+        monkeypatch.setattr(f"muster.{module}.TREE_PLOTS", 10)
+    aoa = element(run.plan(), "traits.aoa")
+    assert aoa.inputs["engine"] == "tree"
+    assert "by tree, " in aoa.reason
+    monkeypatch.setattr("muster.traits.aoa.neighbours.KD_TREE_DIMENSIONS", 0.9)
+    assert element(run.plan(), "traits.aoa").inputs["engine"] == "blocks"
+
+
+@pytest.mark.parametrize("recorded", RECORDED_AOA_ENGINES)
+def test_a_band_that_any_engine_has_made_is_up_to_date(
+    run: Run, monkeypatch: pytest.MonkeyPatch, recorded: str
+) -> None:
+    """Whatever engine is asked for now: all give the same bits."""
+    with monkeypatch.context() as patch:
+        patch.setattr("muster.traits.plan.inspect.RECORDED_AOA_ENGINES", (recorded,))
+        run.execute(run.plan(engines={"aoa": "brute"}))
+    for asked in ("auto", "tree", "faiss"):
+        assert run.decisions(engines={"aoa": asked}) == "reused reused reused reused"
+    forget_stages(run)
+    assert run.decisions() == "reused reused reused reused", "as the product holds it"
+    label = json.loads(element(run.plan(), "traits.build").model_dump_json())["inputs"]["label"]
+    assert label["engines"]["aoa"] == recorded
+
+
+def test_params_that_name_a_removed_engine_run_with_a_warning(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = run.plan(engines={"aoa": "faiss"})
+    assert "the engine faiss was removed: auto takes its place" in caplog.text
+    aoa = element(plan, "traits.aoa")
+    assert (aoa.decision, aoa.inputs["engine"]) == (Decision.RUN, "blocks")
+    run.execute(plan)
+    assert run.decisions() == "reused reused reused reused"
 
 
 def test_gpu_engine_is_taken_where_the_step_has_one_and_refused_where_there_is_none(
@@ -265,13 +303,8 @@ def test_gpu_engine_is_taken_where_the_step_has_one_and_refused_where_there_is_n
     plan = run.plan(gpus={"traits.aoa": 2})
     assert element(plan, "traits.aoa").inputs["engine"] == "cupy"
     assert "2 GPUs" in element(plan, "traits.aoa").reason
-    monkeypatch.setattr(
-        "muster.traits.plan.choose_aoa_engine.probe_engines",
-        lambda *_: [("cupy", 0.01), ("blocks", 99.0)],
-    )
-    assert element(run.plan(), "traits.aoa").inputs["engine"] == "blocks"
     monkeypatch.undo()
-    if available_engines()["cupy"]:
+    if real("cupy") is None:
         plan = run.plan(gpus={"traits.aoa": 2})
         assert element(plan, "traits.aoa").inputs["engine"] != "cupy"
         refused = element(run.plan(engines={"aoa": "cupy"}), "traits.aoa")
