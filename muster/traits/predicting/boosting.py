@@ -9,10 +9,9 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import lightgbm
-
 from muster.errors import ConfigError
 from muster.traits.bundle.manifest import lightgbm_feature_name
+from muster.traits.lightgbm_alone import lightgbm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -126,24 +125,3 @@ def fit_booster(
 def open_booster(text: str) -> Any:
     """Load a model from its text."""
     return lightgbm.Booster(model_str=text)
-
-
-def check_model_text(text: str) -> list[str]:
-    """List, in sentences, why a text is no whole LightGBM model.
-
-    LightGBM ends the whole process over a text that was cut short, so that this is looked at
-    before it is loaded: the header says how many bytes each tree takes.
-    """
-    header, found, _ = text.partition("\nTree=0\n")
-    sizes = next((x for x in header.splitlines() if x.startswith("tree_sizes=")), None)
-    if not found or sizes is None:
-        return ["it has no list of trees"]
-    try:
-        length = sum(map(int, sizes.removeprefix("tree_sizes=").split()))
-    except ValueError:
-        return ["its list of trees holds something that is no size"]
-    encoded = text.encode()
-    end = len(header.encode()) + 1 + length
-    if not encoded[end:].startswith(b"end of trees"):
-        return [f"its trees end at byte {len(encoded)}, not at byte {end}: it was cut or changed"]
-    return []

@@ -11,12 +11,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import lightgbm
 import numpy as np
 
 from muster.errors import ConfigError, InvalidInput
 from muster.traits.engine_names import PREDICTION_ENGINES, PredictionEngine
-from muster.traits.predicting.boosting import check_model_text
+from muster.traits.predicting.trees import check_model_text, read_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,30 +84,37 @@ def load_model(
     problems = check_model_text(text)
     if problems:  # LightGBM would end the whole process
         raise InvalidInput("model cannot be loaded", where=path, got="; ".join(problems))
-    try:
-        booster = lightgbm.Booster(model_str=text)
-    except lightgbm.basic.LightGBMError as error:
-        raise InvalidInput(
-            "model cannot be loaded", where=path, got=error, expected="LightGBM's text format"
-        ) from error
-    if booster.num_feature() != predictors:
+    shape = read_shape(text)
+    if shape.predictors != predictors:
         raise InvalidInput(
             "model takes another number of predictors",
             where=path,
-            got=booster.num_feature(),
+            got=shape.predictors,
             expected=predictors,
         )
-    if booster.num_model_per_iteration() != 1:
+    if shape.values != 1:
         raise InvalidInput(
             "model predicts several values",
             where=path,
-            got=booster.num_model_per_iteration(),
+            got=shape.values,
             expected="a regression with one value a pixel",
         )
     if engine == "quantised":
         from muster.traits.predicting.quantised import compile_ensemble
 
         return compile_ensemble(text, predictors).predict
+    return _load_booster(path, text, threads)
+
+
+def _load_booster(path: Path, text: str, threads: int) -> Callable[[FloatArray], FloatArray]:
+    from muster.traits.lightgbm_alone import lightgbm  # which the other engine does without
+
+    try:
+        booster = lightgbm.Booster(model_str=text)
+    except lightgbm.basic.LightGBMError as error:
+        raise InvalidInput(
+            "model cannot be loaded", where=path, got=error, expected="LightGBM's text format"
+        ) from error
 
     def predict(values: FloatArray) -> FloatArray:
         predicted: FloatArray = np.asarray(booster.predict(values, num_threads=threads))

@@ -48,6 +48,53 @@ class Tree:
     leaf_value: np.ndarray[Any, np.dtype[np.float64]]
 
 
+def check_model_text(text: str) -> list[str]:
+    """List, in sentences, why a text is no whole LightGBM model.
+
+    LightGBM ends the whole process over a text that was cut short, so that this is looked at
+    before it is loaded: the header says how many bytes each tree takes.
+    """
+    header, found, _ = text.partition("\nTree=0\n")
+    sizes = next((x for x in header.splitlines() if x.startswith("tree_sizes=")), None)
+    if not found or sizes is None:
+        return ["it has no list of trees"]
+    try:
+        length = sum(map(int, sizes.removeprefix("tree_sizes=").split()))
+    except ValueError:
+        return ["its list of trees holds something that is no size"]
+    encoded = text.encode()
+    end = len(header.encode()) + 1 + length
+    if not encoded[end:].startswith(b"end of trees"):
+        return [f"its trees end at byte {len(encoded)}, not at byte {end}: it was cut or changed"]
+    return []
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model takes, and how many values it gives."""
+
+    predictors: int
+    values: int
+
+
+def read_shape(text: str) -> Shape:
+    """Read the shape of a model from its header.
+
+    Raises
+    ------
+    InvalidInput
+        When the text is not LightGBM's.
+    """
+    fields = dict(_pairs(text.partition("\nTree=0\n")[0]))
+    try:
+        return Shape(
+            predictors=int(fields["max_feature_idx"]) + 1,
+            values=int(fields.get("num_tree_per_iteration", "1")),
+        )
+    except (KeyError, ValueError) as error:
+        raise InvalidInput("not a LightGBM text model", got=repr(text[:40])) from error
+
+
 def read_trees(text: str) -> tuple[list[Tree], list[str]]:
     """Read the trees of a model.
 

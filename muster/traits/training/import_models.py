@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import lightgbm
 import numpy as np
 
 from muster import storage
@@ -19,7 +18,9 @@ from muster.traits.bundle.bundle import BundleContents, write_bundle
 from muster.traits.bundle.manifest import lightgbm_feature_name, read_feature_names
 from muster.traits.bundle.training_table import TrainingTable
 from muster.traits.bundle.transform import NO_TRANSFORM, TargetTransform
-from muster.traits.predicting.boosting import check_model_text, open_booster
+from muster.traits.lightgbm_alone import lightgbm
+from muster.traits.predicting.boosting import open_booster
+from muster.traits.predicting.trees import check_model_text
 from muster.traits.training.importance import IMPORTANCE_METHOD, measure_importance, read_importance
 from muster.traits.training.plots import PlotTable, read_plots
 from muster.traits.training.train import measure_errors

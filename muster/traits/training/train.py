@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import lightgbm
 import numpy as np
 from pydantic import Field
 
@@ -22,6 +21,7 @@ from muster.traits.bundle.location import locate_bundle
 from muster.traits.bundle.manifest import MANIFEST_NAME
 from muster.traits.bundle.training_table import TrainingTable
 from muster.traits.bundle.transform import Kind, fit_transform
+from muster.traits.lightgbm_alone import lightgbm
 from muster.traits.predicting.boosting import choose_parameters, fit_booster, open_booster
 from muster.traits.training.blocks import assign_blocks, assign_folds, choose_block_size
 from muster.traits.training.importance import IMPORTANCE_METHOD, measure_importance
