@@ -61,11 +61,11 @@ status: ## Say what runs.
 		$(BIN)/python -m muster.laptop status
 
 slurm: .venv/.complete ## Start a small Slurm cluster on this machine, for trying out.
-	@$(BIN)/python -m muster.laptop.slurm start
+	@$(BIN)/python -m minislurm start
 
 slurm-stop: ## End all that 'make slurm' has started, jobs too.
 	@test -x $(BIN)/python || { echo "nothing was started here"; exit 0; }; \
-		$(BIN)/python -m muster.laptop.slurm stop
+		$(BIN)/python -m minislurm stop
 
 ssh: .venv/.ssh ## Add the packages for a cluster by ssh to .venv.
 

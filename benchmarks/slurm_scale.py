@@ -203,9 +203,9 @@ def count_submissions(db: Database) -> dict[str, Any]:
 def measure_real_calls(folder: Path, repeat: int) -> dict[str, float] | None:
     """Measure on a real cluster what a single job and an array cost; None without Slurm."""
     try:
+        from minislurm.cluster import SlurmCluster
+        from minislurm.programs import find_programs
         from muster.errors import MissingInput
-        from muster.laptop.slurm.cluster import SlurmCluster
-        from muster.laptop.slurm.programs import find_programs
 
         find_programs()
     except (ImportError, MissingInput) as error:

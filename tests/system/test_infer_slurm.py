@@ -15,7 +15,7 @@ from tests.system.desk import POLL_S, say_states
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muster.laptop.slurm.cluster import SlurmCluster
+    from minislurm.cluster import SlurmCluster
     from tests.system.desk import Desk
 
 __all__ = ["slurm_cluster"]

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from minislurm.cluster import SlurmCluster
+from minislurm.config import ClusterOptions
+from minislurm.programs import find_programs
 from muster.errors import MissingInput
 from muster.jobs.planning.workflow import WORKFLOWS, load_workflow
 from muster.laptop.airflow_api import wait_until
 from muster.laptop.services import Wishes
-from muster.laptop.slurm.cluster import SlurmCluster
-from muster.laptop.slurm.config import ClusterOptions
-from muster.laptop.slurm.programs import find_programs
 from muster.site import read_site
 from muster.store.database import Database
 from tests.batches import STEPS_FOLDER

@@ -32,8 +32,8 @@ from tests.batches import STEPS_FOLDER, make_batch, store_batch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from minislurm.cluster import SlurmCluster
     from muster.jobs.supervision.batch_end import BatchEnd
-    from muster.laptop.slurm.cluster import SlurmCluster
     from muster.model.batch import Batch
     from muster.store.database import Database
     from muster.store.history import TriedAttempt

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from minislurm.cluster import SlurmCluster
+from minislurm.config import ClusterOptions
+from minislurm.programs import find_programs
 from muster.errors import MissingInput
-from muster.laptop.slurm.cluster import SlurmCluster
-from muster.laptop.slurm.config import ClusterOptions
-from muster.laptop.slurm.programs import find_programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ from tests.integration.slurm.campaign import Campaign
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.laptop.slurm.cluster import SlurmCluster
+    from minislurm.cluster import SlurmCluster
     from muster.model.batch import Batch
     from tests.integration.backends.sshd import Sshd
 

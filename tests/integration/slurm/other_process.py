@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+from minislurm.cluster import SlurmCluster
 from muster.backends.slurm.client import CommandClient
 from muster.jobs.supervision.supervisor import Supervisor
-from muster.laptop.slurm.cluster import SlurmCluster
 from muster.model.slurm_target import SlurmTarget
 from muster.store import batches, claims
 from muster.store.database import Database

@@ -18,8 +18,8 @@ from tests.batches import STEPS_FOLDER
 from tests.integration.slurm.campaign import count_jobs
 
 if TYPE_CHECKING:
+    from minislurm.cluster import SlurmCluster
     from muster.backends.contract import Backend
-    from muster.laptop.slurm.cluster import SlurmCluster
     from muster.model.batch import Batch
     from muster.store.database import Database
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from minislurm.cluster import SlurmCluster
+from minislurm.config import ClusterOptions
 from muster.errors import ConfigError, MusterError
 from muster.laptop.processes import StartFailed, check_listeners, find_processes
-from muster.laptop.slurm.cluster import SlurmCluster
-from muster.laptop.slurm.config import ClusterOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ from muster.site import read_site
 from muster.store.database import URL_VARIABLE
 
 if TYPE_CHECKING:
-    from muster.laptop.slurm.cluster import SlurmCluster
+    from minislurm.cluster import SlurmCluster
     from muster.store.database import Database
     from tests.integration.slurm.conftest import MakeCluster
 

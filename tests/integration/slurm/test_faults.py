@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from minislurm.cluster import SlurmCluster
     from muster.backends.slurm.parse import JobRow
-    from muster.laptop.slurm.cluster import SlurmCluster
     from muster.model.batch import Batch
     from muster.store.database import Database
 

@@ -26,8 +26,8 @@ from tests.integration.slurm.login import (
 )
 
 if TYPE_CHECKING:
+    from minislurm.cluster import SlurmCluster
     from muster.backends.contract import Backend
-    from muster.laptop.slurm.cluster import SlurmCluster
     from muster.model.attempt import Fence
     from muster.model.batch import Batch
     from muster.store.database import Database

@@ -16,7 +16,7 @@ from tests.system.desk import Desk, assert_says_once
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muster.laptop.slurm.cluster import SlurmCluster
+    from minislurm.cluster import SlurmCluster
 
 __all__ = ["desk", "region", "sshd"]
 

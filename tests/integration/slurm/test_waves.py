@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from muster.model.batch import Batch
 
     MakeCluster = Callable[..., "SlurmCluster"]
-    from muster.laptop.slurm.cluster import SlurmCluster
+    from minislurm.cluster import SlurmCluster
     from muster.store.database import Database
 
 pytestmark = pytest.mark.slurm

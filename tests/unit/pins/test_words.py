@@ -126,7 +126,7 @@ def test_modules_that_are_called_by_name_are_there() -> None:
     """By make, by docs, by job scripts and by runners that live: ``python -m …``."""
     import importlib.util
 
-    called = ["muster", "muster.jobs.child", "muster.laptop", "muster.laptop.slurm"]
+    called = ["muster", "muster.jobs.child", "muster.laptop", "minislurm"]
     found = [
         name
         for name in called

@@ -13,7 +13,7 @@ from tests.integration.slurm.conftest import skip_without_slurm
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muster.laptop.slurm.cluster import SlurmCluster
+    from minislurm.cluster import SlurmCluster
 
 
 @dataclass

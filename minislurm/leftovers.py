@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from minislurm.cgroups import find_members
 from muster.laptop.environment import MARKER
-from muster.laptop.slurm.cgroups import find_members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

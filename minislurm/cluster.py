@@ -20,6 +20,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from minislurm.cgroups import remove_cgroups
+from minislurm.config import NODES, ClusterOptions, Layout, daemon_names, render_commands
+from minislurm.folder import check_folder, make_database, make_folder, plan_layout, write_folder
+from minislurm.leftovers import find_leftovers
+from minislurm.programs import SEARCH_PATH, find_programs
 from muster.errors import ConfigError, SoftwareError
 from muster.laptop.environment import MARKER
 from muster.laptop.home import Home, only_one
@@ -34,23 +39,6 @@ from muster.laptop.processes import (
     read_records,
     write_record,
 )
-from muster.laptop.slurm.cgroups import remove_cgroups
-from muster.laptop.slurm.config import (
-    NODES,
-    ClusterOptions,
-    Layout,
-    daemon_names,
-    render_commands,
-)
-from muster.laptop.slurm.folder import (
-    check_folder,
-    make_database,
-    make_folder,
-    plan_layout,
-    write_folder,
-)
-from muster.laptop.slurm.leftovers import find_leftovers
-from muster.laptop.slurm.programs import SEARCH_PATH, find_programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -18,10 +18,8 @@ import subprocess
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from muster.errors import ConfigError, SoftwareError
-from muster.laptop.home import write_private
-from muster.laptop.slurm.cgroups import make_cgroups
-from muster.laptop.slurm.config import (
+from minislurm.cgroups import make_cgroups
+from minislurm.config import (
     LOOPBACK,
     NODES,
     PARTITIONS,
@@ -33,6 +31,8 @@ from muster.laptop.slurm.config import (
     render_slurm_conf,
     render_slurmdbd_conf,
 )
+from muster.errors import ConfigError, SoftwareError
+from muster.laptop.home import write_private
 from muster.storage import explain_os_error
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``python -m muster.laptop.slurm``: what the Makefile's slurm and slurm-stop do."""
+"""``python -m minislurm``: what the Makefile's slurm and slurm-stop do."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from minislurm.cluster import SlurmCluster
+from minislurm.config import PARTITIONS, ClusterOptions
+from minislurm.programs import SEARCH_PATH
 from muster.errors import MusterError
 from muster.laptop.processes import StartFailed
 from muster.laptop.services import REPOSITORY
-from muster.laptop.slurm.cluster import SlurmCluster
-from muster.laptop.slurm.config import PARTITIONS, ClusterOptions
-from muster.laptop.slurm.programs import SEARCH_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,9 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> Any:
         Exit code, as in :mod:`muster.errors`.
     """
     try:
-        return slurm.main(
-            arguments, prog_name="python -m muster.laptop.slurm", standalone_mode=False
-        )
+        return slurm.main(arguments, prog_name="python -m minislurm", standalone_mode=False)
     except MusterError as error:
         if isinstance(error, StartFailed):
             for line in error.tail.splitlines():

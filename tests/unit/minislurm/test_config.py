@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.errors import ConfigError, MissingInput
-from muster.laptop.slurm.config import (
+from minislurm.config import (
     ClusterOptions,
     Layout,
     daemon_names,
@@ -18,7 +17,8 @@ from muster.laptop.slurm.config import (
     render_slurm_conf,
     render_slurmdbd_conf,
 )
-from muster.laptop.slurm.programs import find_programs
+from minislurm.programs import find_programs
+from muster.errors import ConfigError, MissingInput
 
 LAYOUT = Layout(
     folder=Path("/run/c"),
