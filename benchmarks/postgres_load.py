@@ -33,7 +33,7 @@ from muster.store.database import Database
 from muster.store.schema import migrate
 
 if TYPE_CHECKING:
-    from muster.resampling.config.methods import Store
+    from muster.resampling.config.methods import Sink
 
 UPSERT = """
     INSERT INTO peer (row_idx, col_idx, x, y, value) VALUES %s
@@ -91,7 +91,7 @@ def upsert(db: Database, field: np.ndarray[Any, Any], rows: int) -> float:
     return (time.perf_counter() - start) / part.size
 
 
-def load(db: Database, layer: Layer, store: Store, field: np.ndarray[Any, Any]) -> float:
+def load(db: Database, layer: Layer, store: Sink, field: np.ndarray[Any, Any]) -> float:
     """Load the whole field in bands of tiles, in the place of what is there; seconds a pixel."""
     start = time.perf_counter()
     with open_load(db, layer, store, again=True) as opened:
@@ -125,7 +125,7 @@ def measure(db: Database, arguments: argparse.Namespace) -> dict[str, Any]:
         runs["tiles"].append(load(db, layer, "tiles", field))
     read = {}
     whole = Window(0, 0, *field.shape)
-    stores: tuple[Store, ...] = ("rows", "tiles")
+    stores: tuple[Sink, ...] = ("rows", "tiles")
     for store in stores:
         start = time.perf_counter()
         found = read_layer_window(layer, db, whole, store)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muster.cli.session import open_database
-from muster.resampling.config.methods import STORES
+from muster.resampling.config.methods import SINKS
 
 if TYPE_CHECKING:
     from muster.raster.grid import Grid, Window
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--bbox", type=float, nargs=4, metavar="XMIN YMIN XMAX YMAX",
     help="Which cells: all that this box touches, in the grid's own coordinates.",
 )  # fmt: skip
-@click.option("--store", type=click.Choice(STORES), help="Where to read from.")
+@click.option("--store", type=click.Choice(SINKS), help="Where to read from.")
 @click.option("--output", help="A file to write: .tif, .csv (a line a cell with a value) or .npy.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def read(

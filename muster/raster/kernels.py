@@ -29,9 +29,9 @@ _CONFIG: Any = numba.config
 _PACKAGE = Path(__file__).parents[1]
 _SOURCES = (
     "raster/kernels.py",
-    "resampling/kernels.py",
-    "traits/quantised.py",
-    "traits/nearest/*.py",
+    "resampling/compute/kernels.py",
+    "traits/predicting/quantised.py",
+    "traits/aoa/nearest/*.py",
 )
 """Every file that a kernel or a part of one stands in; a test looks for others."""
 

@@ -25,7 +25,7 @@ from muster.raster.gdal import (
 )
 from muster.raster.grid import Grid, Window, check_same_grid
 from muster.raster.nodata import find_valid, stored_nodata
-from muster.raster.windows import MIB, MemoryPlan, WindowPlan, plan_memory, plan_windows
+from muster.raster.windows import MemoryPlan, WindowPlan, plan_memory, plan_windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,8 +123,7 @@ class PredictorStack:
         )
         # The matrix, once more while its valid rows are picked out, what is stored, the masks.
         pixel_bytes = 16 * len(self.names) + stored + 8 * work_values + 4
-        max_pixels = self.memory.window_mib * MIB // pixel_bytes
-        return plan_windows(self.grid, self.block, max_pixels, window_px)
+        return plan_windows(self.grid, self.block, self.memory.pixels(pixel_bytes), window_px)
 
     def read(self, window: Window) -> tuple[_FloatArray, _BoolArray]:
         """Read all predictors of a window.

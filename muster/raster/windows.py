@@ -31,6 +31,9 @@ READING_CACHE_MIB = 32
 """What GDAL's block cache may take where a raster is read once, from one end to the other."""
 
 _LEAST_MIB = 16
+_CACHE_SHARE = 8
+_LEAST_CACHE_MIB = 16
+_MOST_CACHE_MIB = 64
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,25 @@ class MemoryPlan:
 
     window_mib: int
     cache_mib: int
+
+    def pixels(self, pixel_bytes: int, most: int | None = None) -> int:
+        """Return how many pixels of so many bytes a window may have; one at least."""
+        fit = max(1, self.window_mib * MIB // pixel_bytes)
+        return fit if most is None else min(fit, most)
+
+
+def plan_budget(memory_mib: int) -> MemoryPlan:
+    """Share out a budget for pixels alone, beside what the interpreter and its libraries take."""
+    cache_mib = max(_LEAST_CACHE_MIB, min(_MOST_CACHE_MIB, memory_mib // _CACHE_SHARE))
+    return MemoryPlan(memory_mib - cache_mib, cache_mib)
+
+
+def least_budget_mib(needed_bytes: int) -> int:
+    """Return the least budget whose windows may take so many bytes."""
+    least = -(-needed_bytes // MIB) + _LEAST_CACHE_MIB
+    while plan_budget(least).window_mib * MIB < needed_bytes:
+        least += 1
+    return least
 
 
 def plan_memory(memory_mib: int | None, windows: int = 1) -> MemoryPlan:

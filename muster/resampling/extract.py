@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from muster.resampling.config.methods import Store
+    from muster.resampling.config.methods import Sink
     from muster.resampling.layer import Layer
     from muster.store.database import Database
 
@@ -102,7 +102,7 @@ def extract_layer(
     db: Database | None,
     window: Window,
     *,
-    store: Store | None = None,
+    store: Sink | None = None,
     output: str | None = None,
 ) -> Summary:
     """Read a window of a layer, write it, and sum it up.

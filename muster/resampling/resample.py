@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from muster.raster.grid import Window
     from muster.raster.write.cog import CogWriter
-    from muster.resampling.config.methods import Store
+    from muster.resampling.config.methods import Sink
     from muster.resampling.stores.load import DatasetLoad
 
 BASE_MIB = 256
@@ -107,7 +107,7 @@ def resample_dataset(
     for path in (cog, quicklook):
         if path is not None:
             check_output_folder(path)
-    asked: tuple[tuple[Store, object], ...] = (("tiles", wanted.tiles), ("rows", wanted.table))
+    asked: tuple[tuple[Sink, object], ...] = (("tiles", wanted.tiles), ("rows", wanted.table))
     stores = [store for store, is_asked in asked if is_asked]
     if wanted.registered:
         return _register(wanted)
@@ -184,7 +184,7 @@ class _Work:
         self,
         layer: Layer,
         prepared: Prepared,
-        loads: Mapping[Store, DatasetLoad],
+        loads: Mapping[Sink, DatasetLoad],
         writer: CogWriter | None,
     ) -> None:
         self.thumbnail = Thumbnail(layer)
@@ -243,7 +243,7 @@ class _Work:
         self,
         window: Window,
         values: np.ndarray[Any, Any],
-        missing: Mapping[Store, Mapping[Window, Sequence[Window]]],
+        missing: Mapping[Sink, Mapping[Window, Sequence[Window]]],
     ) -> None:
         valid = find_valid(values, self._nodata)
         self._computed.add(window)

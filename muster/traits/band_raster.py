@@ -12,6 +12,7 @@ out of it.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from muster.raster.write.cog import CogWriter
 
 FINGERPRINT_TAG = "MUSTER_FINGERPRINT"
+RANGES_TAG = "MUSTER_RANGES"
+"""Least and greatest value of each band, as JSON; null for a band without values."""
 
 COV_DESCRIPTION = "coefficient of variation"
 AOA_DESCRIPTION = "area of applicability"
@@ -157,12 +160,23 @@ def write_band_raster(
                     expected="predictors that overlap",
                     do="check the predictors' nodata and extents",
                 )
+            cog.tags[RANGES_TAG] = json.dumps(work.ranges())
         return {
             "pixels": stack.grid.whole.pixels,
             "pixels_with_predictors": work.pixels_read,
             "pixels_valid": work.pixels_valid,
             "windows": len(windows),
         }
+
+
+def parse_ranges(text: str) -> dict[int, tuple[float, float]]:
+    """Read the ranges of a band raster's bands, by their numbers; none where they are not whole."""
+    try:
+        found = [(float(pair[0]), float(pair[1])) if pair else None for pair in json.loads(text)]
+    except (ValueError, TypeError, IndexError):
+        return {}
+    whole = {n: pair for n, pair in enumerate(found, 1) if pair and all(map(math.isfinite, pair))}
+    return {n: pair for n, pair in whole.items() if pair[0] <= pair[1]}
 
 
 class _Work:
@@ -177,6 +191,8 @@ class _Work:
     ) -> None:
         self.pixels_read = 0
         self.pixels_valid = 0
+        self._least: Any = math.inf
+        self._greatest: Any = -math.inf
         self._compute = compute
         self._cog = cog
         self._progress = progress
@@ -198,14 +214,23 @@ class _Work:
                 finite = np.isfinite(results)
                 layers = np.full((len(results), window.pixels), np.nan)
                 layers[:, valid] = np.where(finite, results, np.nan)
+                least = np.where(finite, results, math.inf).min(axis=1)
+                greatest = np.where(finite, results, -math.inf).max(axis=1)
                 finite_pixels = int(np.count_nonzero(finite.all(axis=0)))
             with self._writing:
                 if layers is not None:
+                    self._least = np.minimum(self._least, least)
+                    self._greatest = np.maximum(self._greatest, greatest)
                     self._cog.write(window, layers.reshape(-1, window.height, window.width))
                 self.pixels_read += len(values)
                 self.pixels_valid += finite_pixels
                 self._done += 1
                 self._progress(self._done / self._count, f"window {self._done} of {self._count}")
+
+    def ranges(self) -> list[list[float] | None]:
+        """Return (least, greatest) of each band; None for one without values."""
+        pairs = zip(np.atleast_1d(self._least), np.atleast_1d(self._greatest), strict=True)
+        return [[float(low), float(high)] if low <= high else None for low, high in pairs]
 
     @contextlib.contextmanager
     def stopping_all_on_failure(self) -> Iterator[None]:

@@ -138,7 +138,7 @@ class ClassDifference:
         self.inside_a = self.inside_b = 0
         """Pixels inside, of all that the raster has a value for."""
 
-    def add(self, a: WindowValues, b: WindowValues) -> None:
+    def add(self, window: Window, a: WindowValues, b: WindowValues) -> None:
         """Take a window in."""
         both = self.coverage.add(a, b)
         in_a, in_b = a.values > 0.5, b.values > 0.5

@@ -18,18 +18,16 @@ from muster.errors import InvalidInput, MissingInput
 from muster.raster.band_values import read_window
 from muster.raster.compare.compared import ValueFacts, conclude_values, share_of
 from muster.raster.compare.difference import ValueDifference
+from muster.raster.compare.passes import BandPair, check_pair, compare_windows, plan_pair
 from muster.raster.gdal import gdal_environment, open_raster
-from muster.raster.grid import Grid, check_same_grid
-from muster.raster.windows import MIB, plan_memory, plan_windows
+from muster.raster.grid import Grid
+from muster.raster.windows import plan_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from muster.raster.band_values import WindowValues
     from muster.raster.grid import Window
-
-_PIXEL_BYTES = 128
-"""Two bands as stored and as doubles, their difference, and what is sorted out of them."""
 
 _CLASS_TAGS = ("meaning", "categories")
 """Either of them says that a band holds classes."""
@@ -188,18 +186,12 @@ def compare_rasters(
         gdal_environment(threads, memory.cache_mib),
         open_bands(a, b, band_a=band_a, band_b=band_b) as pair,
     ):
-        # Windows that cut through the blocks of neither.
-        shapes = [band.dataset.block_shapes[band.number - 1] for band in pair]
-        block = (max(int(s[0]) for s in shapes), max(int(s[1]) for s in shapes))
-        max_pixels = min(memory.window_mib * MIB // _PIXEL_BYTES, 1 << 20)
         of_a, of_b = pair
-        windows = plan_windows(of_a.grid, block, max_pixels)
         difference = ValueDifference()
-        for window in windows:
-            difference.add(window, of_a.read(window), of_b.read(window))
-        difference.locate()
-        for window in windows:
-            difference.refine(of_a.read(window), of_b.read(window))
+        compare_windows(
+            plan_pair(of_a.grid, [(band.dataset, band.number) for band in pair], memory),
+            [BandPair(difference, lambda window: (of_a.read(window), of_b.read(window)))],
+        )
         facts = of_a.facts, of_b.facts
         values = conclude_values(difference, of_a.grid, facts[0].unit or facts[1].unit)
         whole = of_a.whole_numbers and of_b.whole_numbers
@@ -234,15 +226,12 @@ def open_bands(
         As :func:`compare_rasters`.
     """
     with _open_band(a, band_a, options) as of_a, _open_band(b, band_b, options) as of_b:
-        problems = check_same_grid(of_a.grid, of_b.grid)
-        if problems:
-            raise InvalidInput(
-                f"rasters lie on different grids ({', '.join(problems)})",
-                where=b,
-                got=of_b.grid.describe(),
-                expected=f"{of_a.grid.describe()}, as {a}",
-                do="resample one to the other's grid first (target: like: FILE)",
-            )
+        check_pair(
+            (a, of_a.grid),
+            (b, of_b.grid),
+            "rasters",
+            "resample one to the other's grid first (target: like: FILE)",
+        )
         yield of_a, of_b
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from pyproj import Transformer
 
 from muster.errors import ConfigError
-from muster.raster.windows import MIB
-from muster.resampling.compute.windows import WorkPlan, cache_mib_of
+from muster.raster.windows import MIB, plan_budget
+from muster.resampling.compute.windows import WorkPlan
 from muster.resampling.layer import TILE_PX
 
 if TYPE_CHECKING:
@@ -169,8 +169,8 @@ def plan_warp_work(
     ConfigError
         When a single piece does not fit into the budget.
     """
-    cache_mib = cache_mib_of(memory_mib)
-    room = (memory_mib - cache_mib) * MIB
+    budget = plan_budget(memory_mib)
+    room, cache_mib = budget.window_mib * MIB, budget.cache_mib
     pixels = math.prod(int(warp.piece * r * 1.2) + 6 * math.ceil(r) + 6 for r in warp.ratio)
     # Round a pole views are as large as they may be, whatever they are elsewhere.
     pixels = MOST_VIEW_PX if _holds_pole(source.grid, target) else min(MOST_VIEW_PX, pixels)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from muster.errors import ConfigError
 from muster.raster.grid import Window
-from muster.raster.windows import MIB
+from muster.raster.windows import MIB, least_budget_mib, plan_budget
 from muster.resampling.compute.reader import clip_cols
 from muster.resampling.compute.separable import source_cols
 from muster.resampling.layer import TILE_PX
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 MOST_STRIP_MIB = 96
 """What the strip of source rows may take at most: more is no faster."""
-
-_CACHE_SHARE = 8
-_LEAST_CACHE_MIB = 16
-_MOST_CACHE_MIB = 64
 
 
 @dataclass(frozen=True)
@@ -79,11 +75,6 @@ class WorkPlan:
             yield Window(row, strip[0], rows, strip[1] - strip[0])
 
 
-def cache_mib_of(memory_mib: int) -> int:
-    """Say how much of a budget GDAL's block cache takes."""
-    return max(_LEAST_CACHE_MIB, min(_MOST_CACHE_MIB, memory_mib // _CACHE_SHARE))
-
-
 def plan_work(
     source: Source,
     target: Grid,
@@ -118,8 +109,8 @@ def plan_work(
     ConfigError
         When not even the narrowest strip fits into the budget.
     """
-    cache_mib = cache_mib_of(memory_mib)
-    room = (memory_mib - cache_mib) * MIB
+    budget = plan_budget(memory_mib)
+    room = budget.window_mib * MIB
     # Whole tiles where they are loaded; else a strip may be as narrow as it must.
     step = TILE_PX if loads else min(window_px or TILE_PX, TILE_PX)
     band_rows = min(step, target.height)
@@ -152,7 +143,7 @@ def plan_work(
             "memory is too small for one strip of the raster",
             where=source.name,
             got=f"{memory_mib}MiB; {least_rows} source rows × {columns} columns must be there",
-            expected=f"at least {_least_mib(needed)}MiB",
+            expected=f"at least {least_budget_mib(needed)}MiB",
             do="raise memory"
             if source.block[0] <= most_rows
             else "raise memory, or store the source in lower blocks (tiled, 512 × 512)",
@@ -163,18 +154,10 @@ def plan_work(
     )
     capacity_rows = int(min(source.grid.height, most // row_bytes))
     total = capacity_rows * row_bytes + band_bytes + threads * cell_bytes
-    memory = -(-total // MIB) + cache_mib
+    memory = -(-total // MIB) + budget.cache_mib
     return WorkPlan(
-        target, band_rows, strips, capacity_rows, cache_mib, memory, least_rows=least_rows
+        target, band_rows, strips, capacity_rows, budget.cache_mib, memory, least_rows=least_rows
     )
-
-
-def _least_mib(needed: int) -> int:
-    """Say from which budget on there is room for so many bytes beside the cache."""
-    least = -(-needed // MIB) + _LEAST_CACHE_MIB
-    while (least - cache_mib_of(least)) * MIB < needed:
-        least += 1
-    return least
 
 
 def _ceil(length: int, count: int, step: int) -> int:

@@ -19,7 +19,7 @@ from muster.resampling.config.methods import (
     METHODS,
     Dtype,
     Method,
-    Store,
+    Sink,
     Weights,
 )
 
@@ -167,7 +167,7 @@ class Dataset(Frozen):
     min_valid_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     dtype: Dtype = "auto"
     store: Annotated[
-        tuple[Store, ...] | None,
+        tuple[Sink, ...] | None,
         BeforeValidator(as_list),
         AfterValidator(lambda v: v if v is None else check_unique(v)),
     ] = None

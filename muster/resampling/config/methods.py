@@ -21,8 +21,8 @@ CATEGORY_METHODS: tuple[Method, ...] = ("nearest", "mode")
 
 Weights = Literal["planar", "spherical"]
 
-Store = Literal["register", "tiles", "rows", "cog"]
-STORES: tuple[Store, ...] = get_args(Store)
+Sink = Literal["register", "tiles", "rows", "cog"]
+SINKS: tuple[Sink, ...] = get_args(Sink)
 
 Dtype = Literal["auto", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"]
 

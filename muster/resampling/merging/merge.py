@@ -19,7 +19,7 @@ from muster.model.step import StepContext
 from muster.raster.gdal import gdal_environment
 from muster.raster.grid import Grid, Window, check_same_grid
 from muster.raster.nodata import find_valid, stored_nodata
-from muster.raster.windows import MIB, plan_memory
+from muster.raster.windows import plan_memory
 from muster.resampling.config.merge_cells import CELL_COLUMNS, Cells, Counts
 from muster.resampling.layer import TILE_PX, Layer
 from muster.resampling.merging.merge_parquet import write_parquet
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from muster.raster.windows import MemoryPlan
     from muster.resampling.layer import LayerReader
     from muster.resampling.merging.merge_table import MergeLoad
     from muster.store.database import Database
@@ -105,7 +106,7 @@ def merge_layers(
         "fingerprint": fingerprint or _fingerprint(merged, incomplete),
         "incomplete": incomplete,
     }
-    windows = list(plan_bands(grid, merged, memory.window_mib))
+    windows = list(plan_bands(grid, merged, memory))
     facts: dict[str, Any] = {"cells": grid.height * grid.width}
     with gdal_environment(context.threads, memory.cache_mib), contextlib.ExitStack() as stack:
         load = None
@@ -118,7 +119,7 @@ def merge_layers(
             if load.done is not None and parquet is None:
                 return {**facts, **asdict(load.done)}
         readers = [stack.enter_context(_reader(layer, db)) for layer in merged]
-        rows = read_height(grid, merged, memory.window_mib)
+        rows = read_height(grid, merged, memory)
         merging = Merging(merged, readers, grid, rows=rows, keep=incomplete == "keep")
         cells = _read_all(merging, windows, load, context)
         if parquet is not None:
@@ -176,7 +177,7 @@ def check_grids(layers: Sequence[Layer]) -> Grid:
     return grid
 
 
-def plan_bands(grid: Grid, layers: Sequence[Layer], window_mib: int) -> Iterator[Window]:
+def plan_bands(grid: Grid, layers: Sequence[Layer], memory: MemoryPlan) -> Iterator[Window]:
     """Decide on the windows that a merge works through: whole rows, or pieces of one.
 
     Parameters
@@ -185,7 +186,7 @@ def plan_bands(grid: Grid, layers: Sequence[Layer], window_mib: int) -> Iterator
         Of all layers.
     layers : sequence of Layer
         Of which a cell has a value each.
-    window_mib : int
+    memory : MemoryPlan
         What the arrays of one window may take.
 
     Returns
@@ -195,7 +196,7 @@ def plan_bands(grid: Grid, layers: Sequence[Layer], window_mib: int) -> Iterator
     """
     # A value picked from what is read, with a flag for either; the other half is for reading.
     cell_bytes = _CELL_BYTES + sum(np.dtype(layer.dtype).itemsize + 3 for layer in layers)
-    most = max(1, window_mib * MIB // (2 * cell_bytes))
+    most = memory.pixels(2 * cell_bytes)
     height = _even_height(most // grid.width, TILE_PX)
     width = grid.width if height > 1 else min(grid.width, most)
     for row in range(0, grid.height, height):
@@ -203,13 +204,13 @@ def plan_bands(grid: Grid, layers: Sequence[Layer], window_mib: int) -> Iterator
             yield Window(row, col, min(height, grid.height - row), min(width, grid.width - col))
 
 
-def read_height(grid: Grid, layers: Sequence[Layer], window_mib: int) -> int:
+def read_height(grid: Grid, layers: Sequence[Layer], memory: MemoryPlan) -> int:
     """Decide how many whole rows are read at once, of which the windows are then cut.
 
     What lies in blocks of many rows would else be decoded for every window anew.
     """
     row_bytes = grid.width * sum(np.dtype(layer.dtype).itemsize for layer in layers)
-    return _even_height(window_mib * MIB // (2 * row_bytes), _BLOCK_PX)
+    return _even_height(memory.pixels(2 * row_bytes), _BLOCK_PX)
 
 
 def _even_height(most: int, cap: int) -> int:

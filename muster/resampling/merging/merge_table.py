@@ -8,9 +8,9 @@ in its table's comment.
 from __future__ import annotations
 
 import json
-import logging
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,17 +19,9 @@ from psycopg2 import sql
 from muster.errors import ConfigError, SoftwareError
 from muster.resampling.config.merge_cells import CELL_COLUMNS, Counts
 from muster.resampling.stores.binary_copy import copy_in, empty_rows, row_dtype
-from muster.resampling.stores.load import LOCK_WAIT_S
-from muster.resampling.stores.load_rows import VALUE_TYPES, RowSink
-from muster.store.datasets import drop_load
-from muster.store.loads import (
-    enter_window,
-    load_lock,
-    read_ledger,
-    switch_load,
-    take_load,
-    unhurried,
-)
+from muster.resampling.stores.load import LOCK_WAIT_S, open_loader
+from muster.resampling.stores.load_rows import VALUE_TYPES, RowTable
+from muster.store.loads import switch_load
 from muster.store.row_tables import SCHEMA, render_comment, table_identifier
 
 if TYPE_CHECKING:
@@ -40,10 +32,9 @@ if TYPE_CHECKING:
     from muster.raster.grid import Window
     from muster.resampling.config.merge_cells import Cells
     from muster.resampling.layer import Layer
+    from muster.resampling.stores.load import Loader
     from muster.store.database import Database
     from muster.store.loads import LoadRecord
-
-log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 63
 _MOST_COLUMNS = 1600
@@ -62,18 +53,11 @@ class MergeLoad:
         Of the table, where one of the same fingerprint is there already.
     """
 
-    def __init__(
-        self, db: Database, sink: _MergeSink, load: LoadRecord | None, done: Counts | None
-    ) -> None:
-        self.done = done
-        self._db = db
-        self._sink = sink
-        self._load = load
-        self._loaded: set[Window] = set()
-
-    def resume(self, ledger: Sequence[Window]) -> None:
-        """Take windows for loaded that are in the ledger."""
-        self._loaded.update(ledger)
+    def __init__(self, loader: Loader, table: _MergedTable) -> None:
+        self.done = table.done
+        self._loader = loader
+        self._table = table
+        self._loaded = set(loader.ledger)
 
     def write(self, window: Window, cells: Cells) -> None:
         """Load the cells of a window, unless they have been loaded.
@@ -85,13 +69,9 @@ class MergeLoad:
         StoreUnavailable
             When Postgres does not answer, or has no space left.
         """
-        if self._load is None or window in self._loaded:
-            return
-        with unhurried(self._db) as cursor:
-            if enter_window(cursor, self._load, window, len(cells.row)):
-                table = table_identifier(self._load.staging or "")
-                copy_in(cursor, table, self._sink.encode(cells))
-        self._loaded.add(window)
+        if self._loader.record is not None and window not in self._loaded:
+            self._loader.write(window, len(cells.row), cells)
+            self._loaded.add(window)
 
     def finish(self, counts: Counts) -> None:
         """Let the table take effect in the place of what was there.
@@ -105,13 +85,9 @@ class MergeLoad:
         Transient
             When somebody uses for very long what is to be replaced.
         """
-        if self._load is None:
-            return
-        with unhurried(self._db) as cursor:
-            self._sink.index(cursor, self._load)
-        with unhurried(self._db) as cursor:
-            self._sink.switch(cursor, self._load, counts)
-        self._load, self.done = None, counts
+        if self._loader.record is not None:
+            self._loader.finish(partial(self._table.switch, counts=counts))
+            self.done = counts
 
 
 @contextmanager
@@ -149,34 +125,26 @@ def open_merge_load(
     Transient
         When another process still loads it after ``lock_wait_s``.
     """
-    sink = _MergeSink(merged, columns)
-    with load_lock(db, merged.key, "rows", lock_wait_s) as waited:
-        record: LoadRecord | None = None
-        ledger: list[Window] = []
-        with unhurried(db) as cursor:
-            sink.check(cursor)
-            done = None if again and not waited else sink.find_done(cursor)
-            if done is None:
-                record, fresh = take_load(cursor, merged.to_row(), "rows")
-                ledger = read_ledger(cursor, record)
-                if not set(ledger) <= set(windows):
-                    drop_load(cursor, record.id, merged.key, record.staging)
-                    record, fresh = take_load(cursor, merged.to_row(), "rows")
-                    ledger = []
-                if fresh:
-                    sink.begin(cursor, record)
-        load = MergeLoad(db, sink, record, done)
-        load.resume(ledger)
-        if ledger:
-            log.info("%s: going on after %d of %d windows", merged.key, len(ledger), len(windows))
-        yield load
+    table = _MergedTable(merged, columns)
+    with open_loader(
+        db,
+        merged.to_row(),
+        "rows",
+        table,
+        table.find_done,
+        windows=windows,
+        lock_wait_s=lock_wait_s,
+        again=again,
+    ) as loader:
+        yield MergeLoad(loader, table)
 
 
-class _MergeSink(RowSink):
+class _MergedTable(RowTable):
     """How the rows of a merge are written: as those of a dataset, with more columns."""
 
     def __init__(self, merged: Layer, columns: Sequence[Layer]) -> None:
         super().__init__(merged)
+        self.done: Counts | None = None
         self._columns = tuple(columns)
         _check_names([layer.dataset.name for layer in columns], self.place)
         kinds = [VALUE_TYPES[layer.dtype][1] for layer in columns]
@@ -215,13 +183,17 @@ class _MergeSink(RowSink):
             )
         self._comment(cursor, load, f"fingerprint: {self._layer.fingerprint}")
 
+    def copy(self, cursor: Cursor, load: LoadRecord, window: Window, *values: Any) -> None:
+        """Bring the cells of a window."""
+        copy_in(cursor, table_identifier(load.staging or ""), self.encode(*values))
+
     def encode(self, cells: Cells) -> Iterator[bytes]:
         """Encode cells as binary COPY has them, by pieces."""
         step = max(1, _PIECE_BYTES // self._dtype.itemsize)
         for first in range(0, len(cells.row), step):
             yield self._encode_piece(cells, slice(first, first + step))
 
-    def find_done(self, cursor: Cursor) -> Counts | None:
+    def find_done(self, cursor: Cursor) -> bool:
         """Find what is counted of the table, where it is there and of this fingerprint."""
         cursor.execute(
             "SELECT obj_description(to_regclass(%s), 'pg_class')",
@@ -229,10 +201,10 @@ class _MergeSink(RowSink):
         )
         (comment,) = cursor.fetchone() or (None,)
         lines = (comment or "").splitlines()
-        if f"fingerprint: {self._layer.fingerprint}" not in lines:
-            return None
         counted = [line.removeprefix(_COUNTS) for line in lines if line.startswith(_COUNTS)]
-        return Counts(**json.loads(counted[0])) if counted else None
+        if counted and f"fingerprint: {self._layer.fingerprint}" in lines:
+            self.done = Counts(**json.loads(counted[0]))
+        return self.done is not None
 
     def switch(self, cursor: Cursor, load: LoadRecord, counts: Counts) -> None:
         """Put a table that is whole into the place of what was there; one transaction."""

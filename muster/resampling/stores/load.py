@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,10 +20,10 @@ from muster.errors import ConfigError, SoftwareError
 from muster.raster.grid import Window
 from muster.raster.nodata import find_valid, stored_nodata
 from muster.resampling.layer import TILE_PX
-from muster.resampling.stores.load_rows import RowSink
-from muster.resampling.stores.load_tiles import TileSink
+from muster.resampling.stores.load_rows import RowTable
+from muster.resampling.stores.load_tiles import Tiles
+from muster.store.datasets import drop_load
 from muster.store.loads import (
-    LoadRecord,
     enter_window,
     is_loaded,
     load_lock,
@@ -34,22 +35,23 @@ from muster.store.loads import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from psycopg2.extensions import cursor as Cursor
 
-    from muster.raster.nodata import BoolArray
-    from muster.resampling.config.methods import Store
+    from muster.resampling.config.methods import Sink
     from muster.resampling.layer import Layer
     from muster.store.database import Database
+    from muster.store.datasets import DatasetRow
+    from muster.store.loads import LoadRecord
 
 log = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 600.0
 
 
-class Sink(Protocol):
-    """How a store takes pixels; all of it happens in the caller's transactions."""
+class Destination(Protocol):
+    """What windows are brought to; all of it happens in the caller's transactions."""
 
     place: str
 
@@ -57,48 +59,125 @@ class Sink(Protocol):
         """Refuse, before anything is computed, what would be refused in the end."""
 
     def begin(self, cursor: Cursor, load: LoadRecord) -> None:
-        """Make what the pixels go to."""
+        """Make what the windows go to."""
 
-    def copy(
-        self, cursor: Cursor, load: LoadRecord, window: Window, values: Any, valid: BoolArray
-    ) -> None:
-        """Bring the pixels of a window: (row, col), and which of them have a value."""
+    def copy(self, cursor: Cursor, load: LoadRecord, window: Window, *values: Any) -> None:
+        """Bring what a window holds."""
 
     def index(self, cursor: Cursor, load: LoadRecord) -> None:
         """Make what a reader needs; may be called again."""
 
 
-class DatasetLoad:
-    """A load of one dataset into one store.
+@dataclass
+class Loader:
+    """A load under way: each window with its line in the ledger, then all of it at once.
 
     Attributes
     ----------
-    done : bool
-        Nothing is to be done: the same fingerprint has been loaded already.
+    db : Database
+        The store.
+    destination : Destination
+        Where to.
+    record : LoadRecord or None
+        Under our claim; None where nothing is to be loaded, or no more.
+    ledger : list of Window
+        What was loaded before.
+    """
 
-    Notes
-    -----
+    db: Database
+    destination: Any
+    record: LoadRecord | None
+    ledger: list[Window]
+
+    def write(self, window: Window, count: int, *values: Any) -> None:
+        """Load a window of so many pixels, unless its line is in the ledger."""
+        if self.record is None:
+            raise SoftwareError("the load has ended", where=self.destination.place)
+        with unhurried(self.db) as cursor:
+            if enter_window(cursor, self.record, window, count):
+                self.destination.copy(cursor, self.record, window, *values)
+
+    def finish(self, switch: Callable[[Cursor, LoadRecord], None]) -> None:
+        """Make what a reader needs, then let the load take effect; two transactions."""
+        if self.record is None:
+            return
+        with unhurried(self.db) as cursor:
+            self.destination.index(cursor, self.record)
+        with unhurried(self.db) as cursor:
+            switch(cursor, self.record)
+        self.record = None
+
+
+@contextmanager
+def open_loader(
+    db: Database,
+    dataset: DatasetRow,
+    sink: str,
+    destination: Destination,
+    is_done: Callable[[Cursor], bool],
+    *,
+    windows: Collection[Window] | None = None,
+    lock_wait_s: float,
+    again: bool,
+) -> Iterator[Loader]:
+    """Take up a load that was left, or begin one; alone.
+
+    Parameters
+    ----------
+    is_done : callable
+        ``is_done(cursor)``: whether the same has been loaded already.
+    windows : collection of Window, optional
+        In which it is going to be written: a load that was left in others is dropped.  Any others
+        are taken up by default.
+
+    Raises
+    ------
+    InvalidInput
+        When there is a table in the way that no load of this dataset has made.
+    Transient
+        When another process still loads it after ``lock_wait_s``.
+    """
+    with load_lock(db, dataset.key, sink, lock_wait_s) as waited:
+        loader = Loader(db, destination, None, [])
+        with unhurried(db) as cursor:
+            destination.check(cursor)
+            if (again and not waited) or not is_done(cursor):
+                record, fresh = take_load(cursor, dataset, sink)
+                loader.ledger = read_ledger(cursor, record)
+                if windows is not None and not set(loader.ledger) <= set(windows):
+                    drop_load(cursor, record.id, dataset.key, record.staging)
+                    record, fresh = take_load(cursor, dataset, sink)
+                    loader.ledger = []
+                if fresh:
+                    destination.begin(cursor, record)
+                loader.record = record
+        if loader.ledger:
+            done = len(loader.ledger)
+            log.info("%s of dataset %s: going on after %d windows", sink, dataset.key, done)
+        yield loader
+
+
+class DatasetLoad:
+    """A load of one dataset into one store.
+
     Several threads may write at once, each another window.
     """
 
-    def __init__(
-        self, db: Database, layer: Layer, sink: Sink, load: LoadRecord | None, run_id: str | None
-    ) -> None:
-        self.done = load is None
-        self._db = db
+    def __init__(self, loader: Loader, layer: Layer, run_id: str | None) -> None:
+        self._loader = loader
         self._layer = layer
-        self._sink = sink
-        self._load = load
         self._run_id = run_id
         self._nodata = stored_nodata(layer.nodata, layer.dtype)
         shape = (-(-layer.grid.height // TILE_PX), -(-layer.grid.width // TILE_PX))
         self._loaded = np.zeros(shape, dtype=np.bool_)
+        for window in loader.ledger:
+            self._loaded[_tile_slices(window)] = True
         self._guard = Lock()
 
-    def resume(self, ledger: Iterable[Window]) -> None:
-        """Take windows for loaded that are in the ledger."""
-        for window in ledger:
-            self._loaded[_tile_slices(window)] = True
+    @property
+    def done(self) -> bool:
+        """Whether nothing is to be loaded, or all has been."""
+        return self._loader.record is None
 
     def missing_windows(self, windows: Iterable[Window]) -> list[Window]:
         """Say what of some windows has not been loaded.
@@ -137,7 +216,6 @@ class DatasetLoad:
         StoreUnavailable
             When Postgres does not answer, or has no space left.
         """
-        load = self._open()
         self._check(window, values)
         tiles = _tile_slices(window)
         with self._guard:
@@ -150,9 +228,7 @@ class DatasetLoad:
         if values.dtype.kind == "f":
             # Whatever no store holds as a value reads alike from all.
             values = np.where(valid, values, values.dtype.type(self._layer.nodata_value))
-        with unhurried(self._db) as cursor:
-            if enter_window(cursor, load, window, int(valid.sum())):
-                self._sink.copy(cursor, load, window, values, valid)
+        self._loader.write(window, int(valid.sum()), values, valid)
         with self._guard:
             self._loaded[tiles] = True
 
@@ -168,21 +244,14 @@ class DatasetLoad:
         Transient
             When somebody uses for very long what is to be replaced.
         """
-        if self.done:
-            return
-        load = self._open()
-        with unhurried(self._db) as cursor:
-            self._sink.index(cursor, load)
-        with unhurried(self._db) as cursor:
-            dataset, place = self._layer.to_row(), self._sink.place
+        dataset = self._layer.to_row()
+
+        def switch(cursor: Cursor, load: LoadRecord) -> None:
+            place = self._loader.destination.place
             record = partial(record_holding, cursor, load, dataset, place, self._run_id)
             switch_load(cursor, load, dataset, place, record)
-        self.done = True
 
-    def _open(self) -> LoadRecord:
-        if self._load is None or self.done:
-            raise SoftwareError("the dataset has been loaded", where=self._layer.key)
-        return self._load
+        self._loader.finish(switch)
 
     def _missing(self, window: Window) -> Iterator[Window]:
         there = self._loaded[_tile_slices(window)]
@@ -225,7 +294,7 @@ class DatasetLoad:
 def open_load(
     db: Database,
     layer: Layer,
-    store: Store,
+    store: Sink,
     *,
     run_id: str | None = None,
     lock_wait_s: float = LOCK_WAIT_S,
@@ -264,29 +333,24 @@ def open_load(
     Transient
         When another process still loads it after ``lock_wait_s``.
     """
-    sink = _choose_sink(layer, store)
-    with load_lock(db, layer.key, store, lock_wait_s) as waited:
-        ledger: list[Window] = []
-        record: LoadRecord | None = None
-        with unhurried(db) as cursor:
-            sink.check(cursor)
-            if (again and not waited) or not is_loaded(cursor, layer.to_row(), store, sink.place):
-                record, fresh = take_load(cursor, layer.to_row(), store)
-                if fresh:
-                    sink.begin(cursor, record)
-                ledger = read_ledger(cursor, record)
-        load = DatasetLoad(db, layer, sink, record, run_id)
-        load.resume(ledger)
-        if ledger:
-            log.info("%s of dataset %s: going on after %d windows", store, layer.key, len(ledger))
-        yield load
+    destination, dataset = _choose_destination(layer, store), layer.to_row()
+    with open_loader(
+        db,
+        dataset,
+        store,
+        destination,
+        lambda cursor: is_loaded(cursor, dataset, store, destination.place),
+        lock_wait_s=lock_wait_s,
+        again=again,
+    ) as loader:
+        yield DatasetLoad(loader, layer, run_id)
 
 
-def _choose_sink(layer: Layer, store: Store) -> Sink:
+def _choose_destination(layer: Layer, store: Sink) -> Destination:
     if store == "tiles":
-        return TileSink(layer)
+        return Tiles(layer)
     if store == "rows":
-        return RowSink(layer)
+        return RowTable(layer)
     raise ConfigError("nothing is loaded into this store", got=store, expected="tiles or rows")
 
 

@@ -36,7 +36,7 @@ _MOST_PIXELS = 1 << 17
 """Of a piece that is sent at once: its rows take some 6 MiB."""
 
 
-class RowSink:
+class RowTable:
     """How the rows of a layer are written.
 
     Parameters

@@ -33,7 +33,7 @@ _MOST_THREADS = 4
 """More are no quicker: Postgres takes the tiles of a load one by one."""
 
 
-class TileSink:
+class Tiles:
     """How the tiles of a layer are written.
 
     Parameters

@@ -22,15 +22,15 @@ from muster.resampling.stores.read_postgres import RowReader, TileReader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muster.resampling.config.methods import Store
+    from muster.resampling.config.methods import Sink
     from muster.resampling.layer import Layer, LayerReader
     from muster.store.database import Database
 
-_ORDER: tuple[Store, ...] = ("register", "cog", "tiles", "rows")
+_ORDER: tuple[Sink, ...] = ("register", "cog", "tiles", "rows")
 """What is read where a layer lies in several places: files before Postgres, tiles before rows."""
 
 
-def layer_stores(layer: Layer) -> tuple[Store, ...]:
+def layer_stores(layer: Layer) -> tuple[Sink, ...]:
     """List where a layer says that it lies, in the order in which they are preferred."""
     lies = {
         "register": layer.registered,
@@ -43,7 +43,7 @@ def layer_stores(layer: Layer) -> tuple[Store, ...]:
 
 @contextmanager
 def open_layer(
-    layer: Layer, db: Database | None, store: Store | None = None
+    layer: Layer, db: Database | None, store: Sink | None = None
 ) -> Iterator[LayerReader]:
     """Open a layer for reading by windows.
 
@@ -97,7 +97,7 @@ def open_layer(
 
 
 def read_layer_window(
-    layer: Layer, db: Database | None, window: Window, store: Store | None = None
+    layer: Layer, db: Database | None, window: Window, store: Sink | None = None
 ) -> np.ndarray[Any, Any]:
     """Read one window, as :func:`open_layer` does: (row, col)."""
     with open_layer(layer, db, store) as reader:

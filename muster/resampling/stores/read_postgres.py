@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from muster.errors import MusterError
     from muster.raster.grid import Window
-    from muster.resampling.config.methods import Store
+    from muster.resampling.config.methods import Sink
     from muster.resampling.layer import Layer
     from muster.store.database import Database
 
@@ -199,7 +199,7 @@ class RowReader:
             raise _not_loaded(self._layer, "rows", held)
 
 
-def _read_held(cursor: Cursor, layer: Layer, store: Store) -> tuple[str, str] | None:
+def _read_held(cursor: Cursor, layer: Layer, store: Sink) -> tuple[str, str] | None:
     cursor.execute(
         "SELECT fingerprint, place FROM holding WHERE dataset = %s AND store = %s",
         (layer.key, store),
@@ -208,7 +208,7 @@ def _read_held(cursor: Cursor, layer: Layer, store: Store) -> tuple[str, str] | 
     return None if row is None else (row[0], row[1])
 
 
-def _not_loaded(layer: Layer, store: Store, held: tuple[str, str] | None) -> MissingInput:
+def _not_loaded(layer: Layer, store: Sink, held: tuple[str, str] | None) -> MissingInput:
     return MissingInput(
         f"the dataset is not in {store}" if held is None else "the dataset has been loaded anew",
         where=f"{store} of dataset {layer.key}",

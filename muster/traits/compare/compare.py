@@ -16,9 +16,9 @@ import numpy as np
 from muster.errors import InvalidInput
 from muster.raster.compare.compared import conclude_values, share_of
 from muster.raster.compare.difference import ClassDifference, ValueDifference
+from muster.raster.compare.passes import BandPair, check_pair, compare_windows, plan_pair
 from muster.raster.gdal import gdal_environment
-from muster.raster.grid import check_same_grid
-from muster.raster.windows import MIB, WindowPlan, plan_memory, plan_windows
+from muster.raster.windows import plan_memory
 from muster.traits.band_names import BAND_ORDER, BandName
 from muster.traits.compare.comparison import (
     Alike,
@@ -33,8 +33,8 @@ from muster.traits.product.open_product import OpenProduct, open_product
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_PIXEL_BYTES = 128
-"""Two layers as stored and as doubles, their difference, and what is sorted out of them."""
+    from muster.raster.band_values import WindowValues
+    from muster.raster.grid import Window
 
 
 def compare_products(
@@ -76,13 +76,10 @@ def compare_products(
     memory = plan_memory(memory_mib)
     with gdal_environment(threads, memory.cache_mib), open_pair(a, b) as pair:
         names = common_bands(*pair)
-        max_pixels = min(memory.window_mib * MIB // _PIXEL_BYTES, 1 << 20)
-        # Windows that cut through the blocks of neither.
-        shapes = [product.dataset.block_shapes[0] for product in pair]
-        block = (max(int(s[0]) for s in shapes), max(int(s[1]) for s in shapes))
-        windows = plan_windows(pair[0].grid, block, max_pixels, window_px)
+        bands = [(product.dataset, 1) for product in pair]
+        windows = plan_pair(pair[0].grid, bands, memory, window_px)
         works = [_BandWork(name, *pair) for name in names]
-        _work_through(works, windows)
+        compare_windows(windows, [BandPair(w.difference, w.read, w.read_values) for w in works])
         return Comparison(
             a=_describe(pair[0]),
             b=_describe(pair[1]),
@@ -103,15 +100,12 @@ def open_pair(a: str, b: str) -> Iterator[tuple[OpenProduct, OpenProduct]]:
         As :func:`compare_products`.
     """
     with open_product(a) as of_a, open_product(b) as of_b:
-        problems = check_same_grid(of_a.grid, of_b.grid)
-        if problems:
-            raise InvalidInput(
-                f"products lie on different grids ({', '.join(problems)})",
-                where=b,
-                got=of_b.grid.describe(),
-                expected=f"{of_a.grid.describe()}, as {a}",
-                do="bring one to the grid of the other, for example with gdalwarp",
-            )
+        check_pair(
+            (a, of_a.grid),
+            (b, of_b.grid),
+            "products",
+            "bring one to the grid of the other, for example with gdalwarp",
+        )
         for name in common_bands(of_a, of_b):
             units = of_a.unit(name), of_b.unit(name)
             if name != "aoa" and all(units) and units[0] != units[1]:
@@ -159,6 +153,18 @@ class _BandWork:
         self.difference = ClassDifference() if self.name == "aoa" else ValueDifference()
         self.stored_alike = self.a.storage(self.name) == self.b.storage(self.name)
 
+    def read(self, window: Window) -> tuple[WindowValues, WindowValues]:
+        """Read both, and look whether they are stored alike."""
+        (a, stored_a), (b, stored_b) = (p.read(self.name, window) for p in (self.a, self.b))
+        if self.stored_alike:
+            same = stored_a.tobytes() == stored_b.tobytes()
+            self.stored_alike = same and np.array_equal(a.valid, b.valid)
+        return a, b
+
+    def read_values(self, window: Window) -> tuple[WindowValues, WindowValues]:
+        """Read both."""
+        return self.a.read(self.name, window)[0], self.b.read(self.name, window)[0]
+
     def result(self) -> BandComparison:
         difference = self.difference
         coverage = difference.coverage
@@ -186,28 +192,6 @@ class _BandWork:
         unit = self.a.unit(self.name) or self.b.unit(self.name)
         facts = conclude_values(difference, self.a.grid, unit)
         return ValueComparison(**{**shared, **vars(facts)})
-
-
-def _work_through(works: Sequence[_BandWork], windows: WindowPlan) -> None:
-    for window in windows:
-        for work in works:
-            a, stored_a = work.a.read(work.name, window)
-            b, stored_b = work.b.read(work.name, window)
-            if work.stored_alike:
-                work.stored_alike = stored_a.tobytes() == stored_b.tobytes() and np.array_equal(
-                    a.valid, b.valid
-                )
-            if isinstance(work.difference, ValueDifference):
-                work.difference.add(window, a, b)
-            else:
-                work.difference.add(a, b)
-    of_values = [(w, w.difference) for w in works if isinstance(w.difference, ValueDifference)]
-    for _, difference in of_values:
-        difference.locate()
-    for window in windows if of_values else ():
-        for work, difference in of_values:
-            layers = (product.read(work.name, window)[0] for product in (work.a, work.b))
-            difference.refine(*layers)
 
 
 def _describe(product: OpenProduct) -> ProductFacts:

@@ -20,7 +20,7 @@ import muster
 from muster.errors import ConfigError
 from muster.model.step import StepContext
 from muster.raster.gdal import gdal_environment
-from muster.raster.windows import MIB, WindowPlan, plan_memory, plan_windows
+from muster.raster.windows import WindowPlan, plan_memory, plan_windows
 from muster.raster.write.cog import CogFormat, write_cog
 from muster.raster.write.integrity import check_output_folder
 from muster.raster.write.packing import INT16_NODATA, Packing, plan_packing
@@ -118,7 +118,7 @@ def build_final_product_trait(
     ):
         windows = _plan(grid, sources, context)
         sources = tuple(
-            source.packed_as(_measure_packing(source, windows, context))
+            source.packed_as(_plan_packing(source, windows, context))
             if source.name == "prediction" and not source.copied
             else source
             for source in sources
@@ -157,14 +157,16 @@ def _check_keys(what: str, given: Mapping[str, Any], known: Sequence[str]) -> No
 
 def _plan(grid: Grid, stages: Sequence[ProductBand], context: StepContext) -> WindowPlan:
     # A value as it is read, as it is packed, and what is between the two.
-    pixel_bytes = len(stages) * 48
-    max_pixels = plan_memory(context.memory_mib).window_mib * MIB // pixel_bytes
-    height, width = stages[0].dataset.block_shapes[0]
     # Strips of a small raster aside, a few megapixels are as fast as more.
-    return plan_windows(grid, (int(height), int(width)), min(max_pixels, 1 << 21))
+    most = plan_memory(context.memory_mib).pixels(len(stages) * 48, 1 << 21)
+    height, width = stages[0].dataset.block_shapes[0]
+    return plan_windows(grid, (int(height), int(width)), most)
 
 
-def _measure_packing(stage: ProductBand, windows: WindowPlan, context: StepContext) -> Packing:
+def _plan_packing(stage: ProductBand, windows: WindowPlan, context: StepContext) -> Packing:
+    """Choose a packing by the range that the step has recorded, or measure it."""
+    if stage.range is not None:
+        return plan_packing(*stage.range)
     least, greatest = math.inf, -math.inf
     for number, window in enumerate(windows, start=1):
         values = stage.read(window)

@@ -19,7 +19,13 @@ from muster.raster.gdal import GDAL_ERRORS, explain_read_error, open_raster
 from muster.raster.grid import Band, Grid, Window, check_same_grid
 from muster.raster.write.packing import CLASS_PACKING, COV_PACKING, INT16_NODATA, Packing
 from muster.traits.band_names import BAND_ORDER, BandName
-from muster.traits.band_raster import AOA_DESCRIPTION, COV_DESCRIPTION, FINGERPRINT_TAG
+from muster.traits.band_raster import (
+    AOA_DESCRIPTION,
+    COV_DESCRIPTION,
+    FINGERPRINT_TAG,
+    RANGES_TAG,
+    parse_ranges,
+)
 from muster.traits.product.existing import OLDER, held_bands
 from muster.traits.product.open_product import OpenProduct, open_product
 
@@ -63,6 +69,8 @@ class ProductBand:
         Whether the stored numbers are taken as they are.
     former : OpenProduct or None
         The product that it is taken over from; None for a band raster.
+    range : tuple of float, or None
+        Least and greatest value, where the step has recorded them.
     """
 
     name: BandName
@@ -74,6 +82,7 @@ class ProductBand:
     fingerprint: str
     copied: bool = False
     former: OpenProduct | None = None
+    range: tuple[float, float] | None = None
 
     def read(self, window: Window) -> FloatArray:
         """Read a window's values, (row, col), float64, NaN for nodata."""
@@ -202,8 +211,17 @@ def _raster_band(
             do="run the step again",
         )
     number = descriptions.index(band.description) + 1
-    fingerprint = dataset.tags().get(FINGERPRINT_TAG, "")
-    return ProductBand(name, uri, dataset, number, band, packing, fingerprint)
+    tags = dataset.tags()
+    return ProductBand(
+        name,
+        uri,
+        dataset,
+        number,
+        band,
+        packing,
+        tags.get(FINGERPRINT_TAG, ""),
+        range=parse_ranges(tags.get(RANGES_TAG, "")).get(number),
+    )
 
 
 def _former_bands(

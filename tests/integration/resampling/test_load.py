@@ -38,7 +38,7 @@ from tests.integration.resampling.layers import bands, cut, make_layer, make_val
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muster.resampling.config.methods import Store
+    from muster.resampling.config.methods import Sink
     from muster.store.database import Database
 
 pytestmark = pytest.mark.slow
@@ -58,7 +58,7 @@ def ask(db: Database, query: str, *values: Any) -> list[tuple[Any, ...]]:
         ]
 
 
-def load_all(db: Database, layer: Layer, store: Store, values: Any, width: int = 700) -> int:
+def load_all(db: Database, layer: Layer, store: Sink, values: Any, width: int = 700) -> int:
     """Load what is missing; return how many windows that were."""
     with open_load(db, layer, store) as load:
         windows = load.missing_windows(bands(layer, width))
@@ -96,7 +96,7 @@ def loader(db: Database, *arguments: str) -> Iterator[Loader]:
 @pytest.mark.parametrize(
     "dtype", ["uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"]
 )
-def test_what_is_loaded_reads_back_equal(db: Database, store: Store, dtype: str) -> None:
+def test_what_is_loaded_reads_back_equal(db: Database, store: Sink, dtype: str) -> None:
     layer = make_layer(dtype)
     values = make_values(layer)
     load_all(db, layer, store, values, 256)
@@ -123,7 +123,7 @@ def test_a_row_says_where_the_centre_of_its_cell_is(db: Database) -> None:
 
 
 @BOTH
-def test_a_dataset_without_any_value_is_loaded(db: Database, store: Store) -> None:
+def test_a_dataset_without_any_value_is_loaded(db: Database, store: Sink) -> None:
     layer = make_layer()
     values = np.full((600, 700), np.nan, "float32")
     load_all(db, layer, store, values)
@@ -132,7 +132,7 @@ def test_a_dataset_without_any_value_is_loaded(db: Database, store: Store) -> No
 
 
 @BOTH
-def test_infinities_are_no_values_in_any_store(db: Database, store: Store) -> None:
+def test_infinities_are_no_values_in_any_store(db: Database, store: Sink) -> None:
     layer = make_layer("float64")
     values = make_values(layer)
     values[0, :3] = [np.inf, -np.inf, np.nan]
@@ -142,7 +142,7 @@ def test_infinities_are_no_values_in_any_store(db: Database, store: Store) -> No
 
 
 @BOTH
-def test_what_a_killed_process_has_left_is_gone_on_with(db: Database, store: Store) -> None:
+def test_what_a_killed_process_has_left_is_gone_on_with(db: Database, store: Sink) -> None:
     with loader(db, store, "a", "3") as first:
         assert [first.line(), first.line()] == ["loads", "inside"]
         first.process.kill()
@@ -167,7 +167,7 @@ def test_what_a_killed_process_has_left_is_gone_on_with(db: Database, store: Sto
 
 
 @BOTH
-def test_another_fingerprint_begins_afresh(db: Database, store: Store) -> None:
+def test_another_fingerprint_begins_afresh(db: Database, store: Sink) -> None:
     with loader(db, store, "a", "3") as first:
         assert [first.line(), first.line()] == ["loads", "inside"]
     with loader(db, store, "b") as second:
@@ -182,7 +182,7 @@ def test_another_fingerprint_begins_afresh(db: Database, store: Store) -> None:
 
 
 @BOTH
-def test_of_two_processes_one_loads_and_one_waits(db: Database, store: Store) -> None:
+def test_of_two_processes_one_loads_and_one_waits(db: Database, store: Sink) -> None:
     with loader(db, store, "a") as one, loader(db, store, "a") as two:
         said = sorted(tuple(p.process.communicate(timeout=60)[0].splitlines()) for p in (one, two))
     assert said == [("done already",), ("loads", "loaded")]
@@ -243,7 +243,7 @@ def test_a_lost_lock_lets_nobody_write_beside_the_successor(db: Database) -> Non
 
 
 @BOTH
-def test_windows_of_another_size_take_up_what_is_there(db: Database, store: Store) -> None:
+def test_windows_of_another_size_take_up_what_is_there(db: Database, store: Sink) -> None:
     layer = make_layer()
     values = make_values(layer)
     middle = Window(256, 256, 256, 256)
@@ -268,7 +268,7 @@ def test_windows_of_another_size_take_up_what_is_there(db: Database, store: Stor
 
 
 @BOTH
-def test_threads_may_write_at_once(db: Database, store: Store) -> None:
+def test_threads_may_write_at_once(db: Database, store: Sink) -> None:
     layer = make_layer()
     values = make_values(layer)
     failures: list[Exception] = []
@@ -295,7 +295,7 @@ def test_threads_may_write_at_once(db: Database, store: Store) -> None:
 
 
 @BOTH
-def test_a_load_that_is_not_whole_takes_no_effect(db: Database, store: Store) -> None:
+def test_a_load_that_is_not_whole_takes_no_effect(db: Database, store: Sink) -> None:
     layer = make_layer()
     values = make_values(layer)
     window = next(iter(bands(layer)))
@@ -307,7 +307,7 @@ def test_a_load_that_is_not_whole_takes_no_effect(db: Database, store: Store) ->
 
 
 @BOTH
-def test_a_reader_sees_the_old_load_or_the_new(db: Database, store: Store) -> None:
+def test_a_reader_sees_the_old_load_or_the_new(db: Database, store: Sink) -> None:
     old, new = (make_layer(fingerprint=letter * 64) for letter in "ab")
     ones, twos = (np.full((600, 700), n, "float32") for n in (1, 2))
     load_all(db, old, store, ones)
@@ -345,7 +345,7 @@ def test_a_reader_sees_the_old_load_or_the_new(db: Database, store: Store) -> No
 
 
 @BOTH
-def test_what_is_loaded_is_not_loaded_again(db: Database, store: Store) -> None:
+def test_what_is_loaded_is_not_loaded_again(db: Database, store: Sink) -> None:
     layer = make_layer()
     values = make_values(layer)
     assert load_all(db, layer, store, values) == 3
@@ -432,7 +432,7 @@ def test_a_reader_who_does_not_end_holds_up_the_switch_for_a_while_only(
 
 @BOTH
 def test_a_record_that_is_held_for_long_is_no_store_that_is_down(
-    db: Database, monkeypatch: pytest.MonkeyPatch, store: Store
+    db: Database, monkeypatch: pytest.MonkeyPatch, store: Sink
 ) -> None:
     monkeypatch.setattr("muster.store.loads._SWITCH_WAIT", "200ms")
     old, new = (make_layer(fingerprint=letter * 64) for letter in "ab")
@@ -464,7 +464,7 @@ def test_any_name_of_a_table_is_only_a_name(db: Database, table: str) -> None:
 
 
 @pytest.mark.parametrize("store", ["cog", "register"])
-def test_only_tiles_and_rows_are_loaded(db: Database, store: Store) -> None:
+def test_only_tiles_and_rows_are_loaded(db: Database, store: Sink) -> None:
     with pytest.raises(ConfigError, match="tiles or rows"), open_load(db, make_layer(), store):
         pass
     with pytest.raises(ConfigError, match="no table"):
@@ -511,7 +511,7 @@ def test_what_fails_while_rows_are_made_is_told_as_what_it_is(
 
 @BOTH
 def test_what_was_interrupted_long_ago_is_cleaned_and_what_is_loaded_stays(
-    db: Database, tmp_path: Path, store: Store
+    db: Database, tmp_path: Path, store: Sink
 ) -> None:
     site = Site.model_validate(
         {"name": "s", "work": str(tmp_path), "pools": {}, "placement": {}}

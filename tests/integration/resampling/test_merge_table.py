@@ -157,9 +157,9 @@ def test_two_merges_into_two_tables_leave_each_other_alone(
     assert ask(store, "SELECT dataset, state FROM load WHERE store = 'rows' ORDER BY 1") == [
         ("merge:merged", "loading"), ("merge:other", "done"),
     ]  # fmt: skip
-    encode, encoded = merge_table._MergeSink.encode, []
+    encode, encoded = merge_table._MergedTable.encode, []
     monkeypatch.setattr(
-        merge_table._MergeSink, "encode", lambda *a: encoded.append(a) or encode(*a)
+        merge_table._MergedTable, "encode", lambda *a: encoded.append(a) or encode(*a)
     )
     run(key="merge:merged")
     assert encoded == [], "what was interrupted is not computed again"
@@ -177,7 +177,7 @@ def test_of_two_merges_into_one_table_the_later_replaces_the_earlier(store: Data
 
 def test_a_load_that_broke_is_taken_up(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     run(table="whole", key="other", incomplete="keep")
-    encode = merge_table._MergeSink.encode
+    encode = merge_table._MergedTable.encode
     encoded: list[int] = []
 
     def broken(self: Any, cells: Any) -> Iterator[bytes]:
@@ -188,7 +188,7 @@ def test_a_load_that_broke_is_taken_up(store: Database, monkeypatch: pytest.Monk
                 raise RuntimeError("the machine stops")
         encoded.append(len(cells.row))
 
-    monkeypatch.setattr(merge_table._MergeSink, "encode", broken)
+    monkeypatch.setattr(merge_table._MergedTable, "encode", broken)
     with pytest.raises(RuntimeError, match="stops"):
         run(incomplete="keep")
     assert "merged" not in tables(store)
@@ -199,7 +199,7 @@ def test_a_load_that_broke_is_taken_up(store: Database, monkeypatch: pytest.Monk
         encoded.append(len(cells.row))
         return encode(self, cells)
 
-    monkeypatch.setattr(merge_table._MergeSink, "encode", counted)
+    monkeypatch.setattr(merge_table._MergedTable, "encode", counted)
     facts = run(incomplete="keep")
     assert len(encoded) == 3
     assert sum(encoded) == facts["rows"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.model.step import StepContext, call_step
 from muster.raster.grid import Grid
+from muster.raster.windows import MemoryPlan
 from muster.resampling.layer import GridSpec
 from muster.resampling.merging import merge, merge_parquet
 from muster.resampling.merging.merge import merge_layers, plan_bands
@@ -169,7 +170,7 @@ def test_bands_cover_the_grid_row_by_row_within_the_memory(
     many = [make_layer(f"d{n}", make_grid(1, 1), "float64") for n in range(1)] * layers
     grid = make_grid(height, width)
     position = 0
-    for count, window in enumerate(plan_bands(grid, many, window_mib)):
+    for count, window in enumerate(plan_bands(grid, many, MemoryPlan(window_mib, 0))):
         assert window.row * width + window.col == position
         assert window.height == 1 or window.width == width
         assert window.pixels * (8 * layers) < window_mib << 20
@@ -210,7 +211,7 @@ def test_more_rows_are_read_at_once_than_are_worked_on(
     facts = merge_layers(
         layers=dump(layers), parquet=path, context=StepContext(memory_mib=80), incomplete="keep"
     )
-    windows = list(plan_bands(grid, layers, 16))
+    windows = list(plan_bands(grid, layers, MemoryPlan(16, 0)))
     assert {window.height for window in windows[:-1]} == {16}
     assert [w.height for w in opened.asked] == [128] * 8 + [44] * 4
     some = np.isfinite(values["warm"]) | (values["cover"] != 255) | (values["people"] != -1)
