@@ -100,7 +100,7 @@ def plan(**options: Any) -> int:
     """
     params = _read_params(options)
     made = _inspect(params, options)
-    rows = [_tell_element(params, made, name) for name in _names(made)]
+    rows = [_tell_element(made, name) for name in _names(made)]
     if options["as_json"]:
         click.echo(json.dumps({"datasets": rows, "facts": made.facts}, indent=1))
     else:
@@ -179,7 +179,7 @@ def _names(made: Plan) -> list[str]:
     return list(dict.fromkeys(element.group for element in made.elements))
 
 
-def _tell_element(params: ResamplingParams, made: Plan, name: str) -> dict[str, Any]:
+def _tell_element(made: Plan, name: str) -> dict[str, Any]:
     (element,) = [e for e in made.elements if e.group == name]
     layer = element.inputs.get("layer") or {}
     estimate = element.inputs.get("estimate") or {}

@@ -1,4 +1,4 @@
-"""A small client of Airflow's REST API (v2), for the demonstration and for tests against it."""
+"""A small client of Airflow's REST API (v2), for the demonstration; tests add to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Transient
@@ -20,7 +20,7 @@ from muster.laptop.airflow_answers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
 __all__ = ["AirflowApi", "DagRun", "TaskAddress", "TaskInstance", "wait_until"]
@@ -77,7 +77,7 @@ class AirflowApi:
     def has_dag(self, dag_id: str) -> bool:
         """Say whether the DAG processor has parsed a DAG."""
         try:
-            self.call("GET", f"dags/{_quoted(dag_id)}")
+            self.call("GET", f"dags/{quoted(dag_id)}")
         except MissingInput:
             return False
         return True
@@ -109,7 +109,7 @@ class AirflowApi:
 
     def unpause(self, dag_id: str) -> None:
         """Let a DAG's runs be scheduled."""
-        self.call("PATCH", f"dags/{_quoted(dag_id)}", {"is_paused": False})
+        self.call("PATCH", f"dags/{quoted(dag_id)}", {"is_paused": False})
 
     def trigger(
         self,
@@ -124,46 +124,16 @@ class AirflowApi:
             "logical_date": logical_date.isoformat() if logical_date else None,
             "conf": dict(conf or {}),
         }
-        answer = self.call("POST", f"dags/{_quoted(dag_id)}/dagRuns", body)
+        answer = self.call("POST", f"dags/{quoted(dag_id)}/dagRuns", body)
         return str(answer["dag_run_id"])
 
     def run(self, dag_id: str, run_id: str) -> DagRun:
         """Return a run."""
-        return parse_dag_run(self.call("GET", _run_path(dag_id, run_id)))
-
-    def runs(self, dag_id: str) -> list[DagRun]:
-        """Return all runs of a DAG, oldest first."""
-        path = f"dags/{_quoted(dag_id)}/dagRuns"
-        return [parse_dag_run(row) for row in self._rows(path, "dag_runs", {"order_by": "id"})]
-
-    def wait_for_run(self, dag_id: str, run_id: str, patience_s: float = 600.0) -> DagRun:
-        """Wait until a run has ended, well or not.
-
-        Raises
-        ------
-        Transient
-            When it has not ended after ``patience_s``; the message tells where its tasks are.
-        """
-
-        def ended() -> bool:
-            return self.run(dag_id, run_id).ended
-
-        if not wait_until(ended, patience_s):
-            tasks = ", ".join(
-                f"{task.task_id}[{task.map_index}] {task.state}"
-                for task in self.task_instances(dag_id, run_id)
-            )
-            raise Transient(
-                "the run has not ended",
-                where=f"{dag_id} {run_id}",
-                got=tasks,
-                expected=f"an end within {patience_s:.0f} s",
-            )
-        return self.run(dag_id, run_id)
+        return parse_dag_run(self.call("GET", run_path(dag_id, run_id)))
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """Return all task instances of a run, each index of the mapped ones included."""
-        path = f"{_run_path(dag_id, run_id)}/taskInstances"
+        path = f"{run_path(dag_id, run_id)}/taskInstances"
         return [parse_task_instance(row) for row in self._rows(path, "task_instances")]
 
     def task_log(
@@ -171,7 +141,7 @@ class AirflowApi:
     ) -> str:
         """Return the log of a try of a task (the newest one by default), a line an event."""
         task_id, map_index = task
-        path = f"{_run_path(dag_id, run_id)}/taskInstances/{_quoted(task_id)}"
+        path = f"{run_path(dag_id, run_id)}/taskInstances/{quoted(task_id)}"
         if try_number is None:
             newest = f"{path}/{map_index}" if map_index >= 0 else path
             try_number = int(self.call("GET", newest)["try_number"])
@@ -179,74 +149,6 @@ class AirflowApi:
             "GET", f"{path}/logs/{try_number}", query={"map_index": map_index, "full_content": 1}
         )
         return "\n".join(parse_log_line(event) for event in answer["content"])
-
-    def clear(
-        self,
-        dag_id: str,
-        run_id: str,
-        tasks: Sequence[str | TaskAddress],
-        *,
-        include_downstream: bool = False,
-        only_failed: bool = False,
-    ) -> list[TaskAddress]:
-        """Clear tasks of a run so that they run again; return those that were cleared."""
-        body = {
-            "dry_run": False,
-            "dag_run_id": run_id,
-            "task_ids": [list(task) if isinstance(task, tuple) else task for task in tasks],
-            "include_downstream": include_downstream,
-            "only_failed": only_failed,
-        }
-        answer = self.call("POST", f"dags/{_quoted(dag_id)}/clearTaskInstances", body)
-        return [(str(row["task_id"]), int(row["map_index"])) for row in answer["task_instances"]]
-
-    def set_task_state(
-        self,
-        dag_id: str,
-        run_id: str,
-        task: TaskAddress,
-        state: Literal["success", "failed", "skipped"],
-    ) -> None:
-        """Mark a task."""
-        task_id, map_index = task
-        path = f"{_run_path(dag_id, run_id)}/taskInstances/{_quoted(task_id)}"
-        if map_index >= 0:
-            path += f"/{map_index}"
-        self.call("PATCH", path, {"new_state": state})
-
-    def set_run_state(
-        self, dag_id: str, run_id: str, state: Literal["queued", "success", "failed"]
-    ) -> None:
-        """Mark a run."""
-        self.call("PATCH", _run_path(dag_id, run_id), {"state": state})
-
-    def delete_run(self, dag_id: str, run_id: str) -> None:
-        """Delete a run that does not run."""
-        self.call("DELETE", _run_path(dag_id, run_id))
-
-    def backfill(
-        self,
-        dag_id: str,
-        interval: tuple[datetime, datetime],
-        conf: Mapping[str, Any] | None = None,
-        max_active_runs: int = 1,
-        reprocess: Literal["none", "failed", "completed"] = "none",
-    ) -> int:
-        """Start a backfill of all intervals from one date to another, and return its id."""
-        body = {
-            "dag_id": dag_id,
-            "from_date": interval[0].isoformat(),
-            "to_date": interval[1].isoformat(),
-            "dag_run_conf": dict(conf or {}),
-            "max_active_runs": max_active_runs,
-            "reprocess_behavior": reprocess,
-            "run_backwards": False,
-        }
-        return int(self.call("POST", "backfills", body)["id"])
-
-    def backfill_ended(self, backfill_id: int) -> bool:
-        """Say whether all runs of a backfill have ended."""
-        return self.call("GET", f"backfills/{backfill_id}")["completed_at"] is not None
 
     def set_pools(self, pools: Mapping[str, Mapping[str, Any]]) -> None:
         """Make pools, or change those that are there, from what ``render_pools`` gives."""
@@ -256,7 +158,7 @@ class AirflowApi:
                 self.call("POST", "pools", body)
             except InvalidInput:
                 changed = {"pool": name, **pool}
-                self.call("PATCH", f"pools/{_quoted(name)}", changed)
+                self.call("PATCH", f"pools/{quoted(name)}", changed)
 
     def _rows(
         self, path: str, key: str, query: Mapping[str, str | int] | None = None
@@ -333,9 +235,11 @@ def _explain(status: int, where: str, content: bytes) -> MusterError:
     return InvalidInput("Airflow refuses", where=where, got=f"{status} {detail}")
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Quote a name as a part of a path."""
     return quote(name, safe="")
 
 
-def _run_path(dag_id: str, run_id: str) -> str:
-    return f"dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}"
+def run_path(dag_id: str, run_id: str) -> str:
+    """Return the path of a run."""
+    return f"dags/{quoted(dag_id)}/dagRuns/{quoted(run_id)}"

@@ -21,7 +21,7 @@ _RECORD_CALL = """
     VALUES (%(name)s, %(command)s, 1, %(failed)s, %(seconds)s)
     ON CONFLICT (cluster, command) DO UPDATE SET
         calls = cluster_call.calls + 1, failures = cluster_call.failures + excluded.failures,
-        seconds = cluster_call.seconds + excluded.seconds, last_at = now()
+        seconds = cluster_call.seconds + excluded.seconds
 """
 
 # The place of an element in a job array is its place among all that were submitted with it.
@@ -130,7 +130,7 @@ def record_seen(db: Database, name: str, at: datetime, seen: bytes) -> None:
     """Record what a look has seen that began then; an older one never replaces a newer."""
     with db.transaction() as cursor:
         cursor.execute(
-            "UPDATE cluster SET looked_at = %s, seen = %s, trouble = NULL, trouble_since = NULL"
+            "UPDATE cluster SET looked_at = %s, seen = %s, trouble = NULL"
             " WHERE name = %s AND coalesce(looked_at, '-infinity') < %s",
             (at, seen, name, at),
         )
@@ -139,11 +139,7 @@ def record_seen(db: Database, name: str, at: datetime, seen: bytes) -> None:
 def record_trouble(db: Database, name: str, trouble: str) -> None:
     """Record that a look was not answered."""
     with db.transaction() as cursor:
-        cursor.execute(
-            "UPDATE cluster SET trouble = %s, trouble_since = coalesce(trouble_since, now())"
-            " WHERE name = %s",
-            (trouble, name),
-        )
+        cursor.execute("UPDATE cluster SET trouble = %s WHERE name = %s", (trouble, name))
 
 
 def read_open_jobs(db: Database, name: str) -> list[OpenJob]:

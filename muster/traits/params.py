@@ -80,89 +80,55 @@ class Engines(Frozen):
 
 
 class InferParams(IntervalParams):
-    """Parameters of a run of trait_inference.
+    """Parameters of a run of trait_inference; the form shows what is said of each.
 
     Attributes
     ----------
     traits : tuple of str
-        Traits to map, at least one, each once.
+        Names of the traits to map, one a line, each once; each needs a model of that name.
     trait_set : str
-        Name of a family of models and products that are kept apart.
+        Name of a family of models and products that are kept apart; fills {trait_set} in locations.
     tasks : tuple of {"predict", "cov", "aoa", "build"}
-        What to do; all by default.
+        Which bands to compute, all by default; any that is new goes into the product.
     predictors : tuple of str
-        Rasters, matched to the models by band name; a location that ends with "/" means every
-        .tif, .tiff and .vrt directly in it.  May hold {trait_set}, {year}, {month}.
+        Rasters, one a line, matched to the models by band name: paths or s3:// URIs; one that ends
+        with "/" means every .tif, .tiff and .vrt directly in it.  May hold {trait_set}, {year},
+        {month}.
     models : str
-        Where the model bundles lie.  May hold {trait}, {trait_set}, {year}, {month}; without
-        {trait}, a bundle is the folder of the trait's name in it.
+        Folder with a model bundle a trait (muster traits train).  May hold {trait}, {trait_set},
+        {year}, {month}; without {trait}, a bundle is the folder of the trait's name in it.
     output : str
-        Folder of the products.  May hold {trait_set}, {year}, {month}.
+        Folder for the products; a backfill adds the year.  May hold {trait_set}, {year}, {month}.
     overwrite : bool
-        Whether what is there already is computed again.
+        Compute what is up to date as well.
     local_point_density : bool
-        Whether the area of applicability comes with the local point density.
+        Count the training points near each pixel, too, for the area of applicability.
     trait_table : str or None
-        Where a table lies that says each trait's unit, description and TRY id.
+        CSV with a trait's name, unit, description and TRY id.
     engines : Engines
-        What computes the bands.
+        What computes a band, where the plan should not choose: {"aoa": "tree"}.
     resources : dict of str to PartialResources
-        Step → what replaces the site's placement.
+        A step's own wishes, in the place of the site's: {"traits.aoa": {"memory": "8GiB"}}.
     interval_start, interval_end
         As in :class:`muster.jobs.planning.params.IntervalParams`.
     """
 
-    traits: Annotated[
-        Names,
-        Field(
-            min_length=1,
-            description="Names of the traits to map, one a line; each needs a model of that name.",
-        ),
-    ]
-    trait_set: Annotated[Name, Field(description="Fills {trait_set} in locations.")] = "default"
+    traits: Annotated[Names, Field(min_length=1)]
+    trait_set: Name = "default"
     tasks: Annotated[
         tuple[Task, ...],
         BeforeValidator(as_list),
-        Field(
-            min_length=1,
-            json_schema_extra={"uniqueItems": True},
-            description="Which bands to compute; any that is new goes into the product.",
-        ),
+        Field(min_length=1, json_schema_extra={"uniqueItems": True}),
         AfterValidator(check_unique),
     ] = TASKS
-    predictors: Annotated[
-        Predictors,
-        Field(
-            description="Rasters with the predictors' bands, one a line: paths, s3:// URIs; {year}."
-        ),
-    ]
-    models: Annotated[
-        Models,
-        Field(
-            description="Folder with a model bundle a trait (muster traits train); {trait}, {year}."
-        ),
-    ]
-    output: Annotated[
-        Output, Field(description="Folder for the products; a backfill adds the year.")
-    ]
-    overwrite: Annotated[bool, Field(description="Compute what is up to date as well.")] = False
-    local_point_density: Annotated[
-        bool, Field(description="Count the training points near each pixel, too.")
-    ] = False
-    trait_table: Annotated[
-        TableLocation | None,
-        Field(description="CSV with a trait's name, unit, description and TRY id."),
-    ] = None
-    engines: Annotated[
-        Engines,
-        Field(
-            description='What computes a band, where the plan should not choose: {"aoa": "tree"}.'
-        ),
-    ] = Engines()
-    resources: Annotated[
-        dict[Step, PartialResources],
-        Field(description='A step\'s own wishes: {"traits.aoa": {"memory": "8GiB", "cpus": 2}}.'),
-    ] = {}
+    predictors: Predictors
+    models: Models
+    output: Output
+    overwrite: bool = False
+    local_point_density: bool = False
+    trait_table: TableLocation | None = None
+    engines: Engines = Engines()
+    resources: dict[Step, PartialResources] = {}
 
     FILE_KEYS: ClassVar[frozenset[str]] = frozenset(
         {

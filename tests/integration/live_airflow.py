@@ -19,6 +19,7 @@ from muster.laptop.environment import render_environment
 from muster.laptop.home import make_home, read_tail
 from muster.laptop.processes import find_processes
 from muster.laptop.services import Services, Wishes
+from tests.airflow_client import AirflowClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     import psutil
 
-    from muster.laptop.airflow_api import AirflowApi
     from muster.laptop.environment import Installation
 
 QUICK_DEATHS = {
@@ -56,7 +56,7 @@ class LiveAirflow:
         What starts and stops it.
     installation : Installation
         Its addresses and folders.
-    api : AirflowApi
+    api : AirflowClient
         A client, logged in.
     environment : dict of str to str
         The environment of its processes; a command run in it uses its databases.
@@ -64,7 +64,7 @@ class LiveAirflow:
 
     services: Services
     installation: Installation
-    api: AirflowApi
+    api: AirflowClient
     environment: dict[str, str]
 
     @property
@@ -134,10 +134,11 @@ def start_live_airflow(
     )
     try:
         installation = services.start()
+        own = services.api(installation)
         yield LiveAirflow(
             services,
             installation,
-            services.api(installation),
+            AirflowClient(own.address, own.user, own.password),
             render_environment(installation, services.inherited),
         )
     finally:

@@ -30,14 +30,24 @@ WORKFLOW = Workflow(
 
 
 class CensusParams(RunParams):
-    """Parameters of a census."""
+    """Parameters of a census.
 
-    texts: Annotated[
-        tuple[str, ...], OneOrMore, Field(min_length=1, description="Files, one a line.")
-    ]
-    folder: Annotated[str, Field(description="Where the counts go.")]
-    least: Annotated[int, Field(ge=0, title="Least words", description="Fewer are wrong.")] = 1
-    longest: Annotated[SizeMib, Field(description="A longer text is refused.")] = 1
+    Attributes
+    ----------
+    texts : tuple of str
+        Files, one a line.
+    folder : str
+        Where the counts go.
+    least_words : int
+        A text with fewer is wrong.
+    longest : int
+        A longer text is refused.
+    """
+
+    texts: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1)]
+    folder: str
+    least_words: Annotated[int, Field(ge=0)] = 1
+    longest: SizeMib = 1
 
     def relative_locations(self) -> list[str]:
         return find_relative([*self.texts, self.folder])
@@ -64,7 +74,7 @@ def inspect_texts(
             element(
                 "check",
                 name,
-                inputs={"source": counted, "least": checked.least},
+                inputs={"source": counted, "least": checked.least_words},
                 outputs={"right": right},
             ),
         ]

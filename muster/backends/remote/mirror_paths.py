@@ -62,10 +62,6 @@ class WorkPaths:
             )
         return moved
 
-    def to_here(self, path: str) -> str | None:
-        """Return the path on this side of one on the cluster; None outside the work directory."""
-        return _move(path, self.there, self.here)
-
     def translate_to_there(self, data: bytes) -> bytes:
         """Translate the JSON of this side for a job.
 

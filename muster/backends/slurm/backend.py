@@ -16,6 +16,8 @@ from muster.backends.slurm.clients import SLURM_CLIENTS, SLURM_FOLDER
 from muster.backends.slurm.parse import is_alive, is_refusal, is_stuck, observe_row
 from muster.backends.slurm.poller import ClusterPoller
 from muster.backends.slurm.render import (
+    ELEMENTS_FILE,
+    ENVIRONMENT_FILE,
     STARTED_FILE,
     job_variables,
     render_elements,
@@ -317,8 +319,8 @@ class SlurmBackend:
         variables = {**told, **job_variables(wave, self._files.there)}
         files = {
             "job.sh": render_script(wave, slots=wave.batch.slots),
-            "elements": render_elements(wave.order, _pack(wave.batch)),
-            "environment": render_environment(variables),
+            ELEMENTS_FILE: render_elements(wave.order, _pack(wave.batch)),
+            ENVIRONMENT_FILE: render_environment(variables),
         }
         with os_errors_at(folder):
             folder.mkdir(parents=True, exist_ok=True)

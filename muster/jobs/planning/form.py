@@ -7,6 +7,7 @@ type when the run is opened.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ class FormField:
 def make_form(workflow: Workflow) -> dict[str, FormField]:
     """Make the form of a workflow: its parameters' own fields, and those of every run."""
     model = workflow.params_model
-    described = model.model_json_schema()
+    described, descriptions = model.model_json_schema(), read_descriptions(model)
     form: dict[str, FormField] = {}
     if model.FILE_KEYS:
         form["config"] = FormField(
@@ -62,11 +63,14 @@ def make_form(workflow: Workflow) -> dict[str, FormField]:
         )
     for name, schema in described["properties"].items():
         if name not in HIDDEN:
-            form[name] = _make_field(model, name, _flatten(schema, described.get("$defs", {})))
+            flat = _flatten(schema, described.get("$defs", {}))
+            form[name] = _make_field(model, name, flat, descriptions[name])
     return form | _run_fields(workflow)
 
 
-def _make_field(model: type[RunParams], name: str, schema: dict[str, Any]) -> FormField:
+def _make_field(
+    model: type[RunParams], name: str, schema: dict[str, Any], description: str
+) -> FormField:
     field = model.model_fields[name]
     in_file = name in model.FILE_KEYS
     default = None if in_file or field.is_required() else _default_of(model, name)
@@ -86,10 +90,22 @@ def _make_field(model: type[RunParams], name: str, schema: dict[str, Any]) -> Fo
         {
             "type": types if len(types) > 1 else types[0],
             **schema,
-            "title": field.title or name.replace("_", " ").capitalize(),
-            "description": field.description or "",
+            "title": name.replace("_", " ").capitalize(),
+            "description": description,
         },
     )
+
+
+def read_descriptions(model: type[RunParams]) -> dict[str, str]:
+    """Read what a model's docstring says of each of its attributes."""
+    names: list[str] = []
+    found: dict[str, str] = {}
+    for line in (inspect.getdoc(model) or "").partition("\n----------\n")[2].splitlines():
+        if line.startswith(" "):
+            found |= {name: f"{found.get(name, '')} {line.strip()}".strip() for name in names}
+        else:
+            names = line.partition(" : ")[0].split(", ")
+    return found
 
 
 def _default_of(model: type[RunParams], name: str) -> Any:

@@ -44,80 +44,41 @@ LEAST_MEMORY_MIB = 64
 
 
 class ResamplingParams(IntervalParams):
-    """Parameters of a run of resampling.
+    """Parameters of a run of resampling; the form shows what is said of each.
 
     Attributes
     ----------
     target : TargetGrid
-        The grid.
+        The grid: {"crs": "EPSG:4326", "resolution": 0.1, "extent": [-180, -90, 180, 90]}, or that
+        of a raster: {"like": "/data/grid.tif"}.
     datasets : tuple of Dataset
-        What is brought to it, each name once.
+        What is brought to it, each name once: [{"name": "wind", "method": "average",
+        "path": "/data/wind-{year}-{month}.tif"}]; a glob names the files of a mosaic.
     output : str
-        Folder of COGs and pictures.  May hold {year} and {month}.
+        Folder for COGs and pictures; a backfill adds year and month.  May hold {year} and {month}.
     merge : Merge or None
-        Whether and how the datasets become one table.
+        One table of all datasets: {"output": "/data/all.parquet", "table": "all"}.
     memory : int
-        Budget of one dataset's windows, in MiB, written with its unit; capped by the placement.
+        Budget of one dataset's windows, with its unit, 512MiB by default; capped by the placement.
     window_px : int or None
-        Longest side of a window, in target cells; the results do not depend on it.
+        Longest side of a window, in target cells; follows from the memory by default, and changes
+        no result.
     overwrite : bool
-        Whether what is there already is computed again.
+        Compute what is up to date as well.
     resources : dict of str to PartialResources
-        Step → what replaces the site's placement.
+        A step's own wishes, in the place of the site's: {"resampling.resample": {"cpus": 4}}.
     interval_start, interval_end
         As in :class:`muster.jobs.planning.params.IntervalParams`.
     """
 
-    target: Annotated[
-        TargetGrid,
-        Field(
-            title="Target grid",
-            description='{"crs": "EPSG:4326", "resolution": 0.1, "extent": [-180, -90, 180, 90]}, '
-            'or {"like": "/data/grid.tif"}.',
-        ),
-    ]
-    datasets: Annotated[
-        tuple[Dataset, ...],
-        Field(
-            min_length=1,
-            description='[{"name": "wind", "path": "/data/wind-{year}-{month}.tif", "method": '
-            '"average"}, …]; a glob names the files of a mosaic.',
-        ),
-    ]
-    output: Annotated[
-        Location,
-        Field(description="Folder for COGs and pictures; a backfill adds year and month."),
-    ]
-    merge: Annotated[
-        Merge | None,
-        Field(
-            description="One table of all datasets: "
-            '{"output": "/data/all.parquet", "table": "all"}.'
-        ),
-    ] = None
-    memory: Annotated[
-        SizeMib,
-        Field(
-            ge=LEAST_MEMORY_MIB,
-            description="Budget of one dataset's windows, with its unit; "
-            f"{DEFAULT_MEMORY_MIB}MiB by default.",
-        ),
-    ] = DEFAULT_MEMORY_MIB
-    window_px: Annotated[
-        Annotated[int, Field(ge=1)] | None,
-        Field(
-            title="Window",
-            description="Longest side of a window in target cells; follows from the memory.",
-        ),
-    ] = None
-    overwrite: Annotated[bool, Field(description="Compute what is up to date as well.")] = False
-    resources: Annotated[
-        dict[Step, PartialResources],
-        Field(
-            description="A step's own wishes: "
-            '{"resampling.resample": {"memory": "8GiB", "cpus": 4}}.'
-        ),
-    ] = {}
+    target: TargetGrid
+    datasets: Annotated[tuple[Dataset, ...], Field(min_length=1)]
+    output: Location
+    merge: Merge | None = None
+    memory: Annotated[SizeMib, Field(ge=LEAST_MEMORY_MIB)] = DEFAULT_MEMORY_MIB
+    window_px: Annotated[int, Field(ge=1)] | None = None
+    overwrite: bool = False
+    resources: dict[Step, PartialResources] = {}
 
     FILE_KEYS: ClassVar[frozenset[str]] = frozenset(
         {

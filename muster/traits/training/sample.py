@@ -112,7 +112,7 @@ def sample_predictors(
     with open_predictors(
         uris, names, threads=context.threads, memory_mib=context.memory_mib
     ) as stack:
-        x, y = transform_coordinates(coordinates, crs, stack.grid.crs.to_wkt(), context.threads)
+        x, y = transform_coordinates(coordinates, crs, stack.grid.crs.to_wkt())
         rows, cols = locate_pixels(stack.grid, x, y)
         inside = rows >= 0
         if not inside.any():
@@ -138,7 +138,7 @@ def sample_predictors(
 
 
 def transform_coordinates(
-    coordinates: tuple[FloatArray, FloatArray], source: str, target: str, threads: int = 1
+    coordinates: tuple[FloatArray, FloatArray], source: str, target: str
 ) -> tuple[FloatArray, FloatArray]:
     """Bring coordinates from one CRS to another, x before y on both sides.
 

@@ -32,8 +32,9 @@ from tests.integration.live_airflow import LiveAirflow, start_live_airflow
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from muster.laptop.airflow_api import AirflowApi, TaskInstance
+    from muster.laptop.airflow_api import TaskInstance
     from muster.site import Site
+    from tests.airflow_client import AirflowClient
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DAG_FILES = (
@@ -112,7 +113,7 @@ class Muster:
     slurm: SlurmCluster | None
 
     @property
-    def api(self) -> AirflowApi:
+    def api(self) -> AirflowClient:
         return self.live.api
 
     def states(self, dag_id: str, run_id: str) -> dict[tuple[str, str], str]:

@@ -14,9 +14,10 @@ import psycopg2
 import pytest
 
 from muster.errors import ConfigError, InvalidInput, MissingInput
-from muster.laptop.airflow_api import AirflowApi, wait_until
+from muster.laptop.airflow_api import wait_until
 from muster.laptop.processes import StartFailed, check_listeners
 from muster.laptop.services import Wishes
+from tests.airflow_client import AirflowClient
 from tests.conftest import fresh_database
 from tests.integration.live_airflow import start_live_airflow
 
@@ -82,7 +83,7 @@ def test_wrong_requests_are_told_apart(live):
         live.api.trigger("no_such_dag")
     with pytest.raises(InvalidInput, match="words"):
         live.api.trigger("echo", {"words": "not a list"})
-    stranger = AirflowApi(live.api.address, "admin", "guess")
+    stranger = AirflowClient(live.api.address, "admin", "guess")
     with pytest.raises(InvalidInput, match="does not accept the login"):
         stranger.has_dag("echo")
     assert stranger.health()["metadatabase"]["status"] == "healthy"

@@ -79,7 +79,7 @@ def test_a_star_is_where_nothing_else_can_say_it(census: dict[str, FormField]) -
     [
         ("texts", {"type": ["array", "string"], "items": {"type": "string"}}),
         ("folder", {"type": "string"}),
-        ("least", {"type": ["null", "integer"], "minimum": 0, "title": "Least words"}),
+        ("least_words", {"type": ["null", "integer"], "minimum": 0, "title": "Least words"}),
         ("longest", {"type": ["null", "string"], "title": "Longest"}),
     ],
 )
@@ -90,8 +90,8 @@ def test_fields_say_what_a_person_may_write(
 
 
 def test_defaults_are_as_a_person_writes_them(census: dict[str, FormField]) -> None:
-    assert {n: census[n].default for n in ("least", "longest", "quorum")} == {
-        "least": 1, "longest": "1MiB", "quorum": 1.0,
+    assert {n: census[n].default for n in ("least_words", "longest", "quorum")} == {
+        "least_words": 1, "longest": "1MiB", "quorum": 1.0,
     }  # fmt: skip
     pattern = {"type": "string", "pattern": census["longest"].schema["pattern"]}
     for good in ("512MiB", "1.5 GiB", " 2TiB "):

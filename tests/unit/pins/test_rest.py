@@ -17,8 +17,8 @@ import pytest
 
 from muster.errors import MusterError
 from muster.jobs.planning.workflow import load_workflow
-from muster.laptop.airflow_api import AirflowApi
 from muster.laptop.request import example_request
+from tests.airflow_client import AirflowClient
 from tests.unit.pins.golden_files import check_golden, check_literal, read_golden, render_json
 from tests.unit.pins.parsed_dags import parse_dags
 from tests.unit.pins.recording_airflow import recording_airflow
@@ -134,7 +134,7 @@ def test_a_documented_conf_is_one_that_the_workflow_takes(
 
 AT = datetime(2020, 1, 1, tzinfo=UTC)
 TASK = ("trait.aoa", 3)
-CALLS: dict[str, list[Callable[[AirflowApi], Any]]] = {
+CALLS: dict[str, list[Callable[[AirflowClient], Any]]] = {
     "health": [lambda api: api.health()],
     "has_dag": [lambda api: api.has_dag("trait_inference")],
     "import_errors": [lambda api: api.import_errors()],
@@ -173,8 +173,8 @@ CALLS: dict[str, list[Callable[[AirflowApi], Any]]] = {
 
 
 def test_every_call_to_airflow_is_pinned() -> None:
-    public = {n for n, _ in inspect.getmembers(AirflowApi, inspect.isfunction) if n[0] != "_"}
-    check_literal("methods of AirflowApi", sorted(public), sorted(CALLS), "talks to Airflow")
+    public = {n for n, _ in inspect.getmembers(AirflowClient, inspect.isfunction) if n[0] != "_"}
+    check_literal("methods of AirflowClient", sorted(public), sorted(CALLS), "talks to Airflow")
 
 
 def test_what_is_sent_to_airflow_is_what_it_takes() -> None:
@@ -183,7 +183,7 @@ def test_what_is_sent_to_airflow_is_what_it_takes() -> None:
         for name, calls in CALLS.items():
             for number, call in enumerate(calls, start=1):
                 asked.clear()
-                call(AirflowApi(address, "admin", "secret"))
+                call(AirflowClient(address, "admin", "secret"))
                 login = asked.pop(0) if name != "health" else ""
                 said.append(f"{name} {number}")
                 said += [f"  {request}" for request in asked]

@@ -23,7 +23,7 @@ PATHS = WorkPaths("/data/work", "/lustre/u/muster")
 )
 def test_paths_below_move_and_come_back(here: str, there: str):
     assert PATHS.to_there(here) == there
-    assert PATHS.to_here(there) == here
+    assert json.loads(PATHS.translate_to_here(json.dumps(there).encode())) == here
 
 
 @pytest.mark.parametrize(

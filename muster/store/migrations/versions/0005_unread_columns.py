@@ -1,0 +1,22 @@
+"""Columns that nothing has read: since when a cluster is in trouble, and its last call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Drop the columns."""
+    connection = op.get_bind()
+    sql = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
+    connection.exec_driver_sql(sql.replace("%", "%%"))
+
+
+def downgrade() -> None:
+    """Refuse: a record of what ran is not to be dropped by a command."""
+    raise RuntimeError("the store has no way back; restore a dump instead")
