@@ -1,7 +1,8 @@
-"""Who may import whom: each side is imported in a process that lacks the other's packages."""
+"""Who may import whom: by the floors of the house, and in processes that lack others' packages."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,18 @@ COMPUTE = (
     "cupy", "lightgbm", "llvmlite", "matplotlib", "numba", "numpy", "pyarrow", "pyproj",
     "pystac", "rasterio", "scipy", "sklearn",
 )  # fmt: skip
+
+FLOORS = (
+    {"", "config", "errors", "frozen", "imports", "locations", "log", "storage"},
+    {"model", "raster"},
+    {"site", "store"},
+    {"backends"},
+    {"doctor", "jobs"},
+    {"report"},
+    {"resampling", "traits"},
+    {"__main__", "cli", "laptop"},
+)
+"""What lies in muster/, from the ground up; a module imports from its own floor and those below."""
 
 BLOCK = """
 import importlib, importlib.abc, runpy, sys, warnings
@@ -52,6 +65,71 @@ def run(code: str, blocked: tuple[str, ...], *arguments: str, home: Path) -> Non
     assert ended.returncode == 0, ended.stderr[-2000:]
 
 
+def read_imports() -> dict[str, set[str]]:
+    """Read of each module which others of muster it imports, anywhere and for types too."""
+    paths = {}
+    for path in sorted((REPOSITORY / "muster").rglob("*.py")):
+        parts = path.relative_to(REPOSITORY).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    found: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        named = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: a relative import"
+                members = {f"{node.module}.{alias.name}" for alias in node.names}
+                named |= (members & set(paths)) or {str(node.module)}
+        found[name] = named & set(paths)
+    return found
+
+
+def floor_of(module: str) -> int:
+    part = ([*module.split("."), ""])[1]
+    return next(number for number, floor in enumerate(FLOORS) if part in floor)
+
+
+def find_upward(imports: dict[str, set[str]]) -> list[str]:
+    return [
+        f"{module} imports {other}"
+        for module, others in imports.items()
+        for other in others
+        if floor_of(other) > floor_of(module)
+    ]
+
+
+def find_circle(imports: dict[str, set[str]]) -> list[str]:
+    """Find modules that import each other in a circle; a wing and its own package may."""
+    left = {
+        module: {o for o in others if not f"{module}.".startswith(f"{o}.")}
+        for module, others in imports.items()
+    }
+    while ready := [m for m, others in left.items() if not others & left.keys()]:
+        for module in ready:
+            del left[module]
+    return sorted(left)
+
+
+def test_no_module_imports_from_a_floor_above() -> None:
+    imports = read_imports()
+    assert len(imports) > 250
+    assert find_upward(imports) == []
+
+
+def test_modules_form_no_circle() -> None:
+    assert find_circle(read_imports()) == []
+
+
+def test_an_upward_import_and_a_circle_are_found() -> None:
+    upward = {"muster.store.runs": {"muster.jobs.child"}, "muster.jobs.child": set()}
+    assert find_upward(upward) == ["muster.store.runs imports muster.jobs.child"]
+    circle = {"muster.a": {"muster.b"}, "muster.b": {"muster.a"}, "muster.c": {"muster.a"}}
+    assert find_circle(circle) == ["muster.a", "muster.b", "muster.c"]
+    own = {"muster.w": {"muster.w.x"}, "muster.w.x": {"muster.w"}}
+    assert find_circle(own) == []
+
+
 def test_muster_is_importable_without_airflow(tmp_path: Path) -> None:
     names = modules("muster")
     assert "muster.jobs.supervision.supervisor" in names
@@ -60,7 +138,9 @@ def test_muster_is_importable_without_airflow(tmp_path: Path) -> None:
 
 
 OF_AIRFLOWS_SIDE = (
+    "muster.model",
     "muster.jobs",
+    "muster.doctor",
     "muster.store",
     "muster.backends",
     "muster.storage",
