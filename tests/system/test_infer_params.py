@@ -48,7 +48,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
         (TRAITS + REST + "resources: {traits.aoa: {memory: big}}", ("memory", "'512MiB'", "'big'")),
         ("traits: {names: [leaf_area]\n", ("not a YAML file", "line 2", "','")),
         ("traits: !!python/object/apply:os.system ['touch x']", ("not a YAML file", "python")),
-        ("a" * 10, ("params file holds no keys", "got: str", "traits, trait_sets")),
+        ("a" * 10, ("params file holds no keys", "got: str", "trait_table, traits")),
         ("", ("params file holds no keys", "got: NoneType")),
         (b"\x00\x01\xff\xfe", ("not a YAML file", "params.yaml")),
         ("traits: {names: [Blattflä]}\n".encode("latin-1"), ("not a YAML file", "params.yaml")),

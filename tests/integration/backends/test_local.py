@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 START = """
 import asyncio, sys
-from muster.backends.contract import Wave
+from muster.model.wave import Wave
 from muster.backends.local import LocalBackend
 from muster.jobs.running.runner import read_batch_file
 batch = read_batch_file(sys.argv[1])

@@ -323,7 +323,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 import numpy as np
 from pathlib import Path
 from muster.model.step import StepContext
-from muster.resampling import merge
+from muster.resampling.merging import merge
 from tests.unit.resampling.layers import make_grid, make_layer
 import contextlib
 
