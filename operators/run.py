@@ -56,7 +56,7 @@ def open_run(context: Context) -> dict[str, Any]:
         batch_id = open_run_in_store(
             Database.from_environment(), site, workflow, run_id_of(context), params, interval
         )
-    except (ConfigError, MissingInput) as error:  # a params file that is not there, for one
+    except (InvalidInput, MissingInput) as error:  # a params file that is not there, for one
         raise AirflowFailException(str(error)) from None
     return {
         "group": "inputs",
@@ -69,7 +69,7 @@ def open_run(context: Context) -> dict[str, Any]:
 def freeze(context: Context) -> list[dict[str, Any]]:
     """Freeze the run's plan into batches; return one small dict for each group to map over.
 
-    What gathers the groups is no part of the list: its dict is pushed under ``FINAL_KEY``.
+    The group of the final steps is no part of the list: its dict is pushed under ``FINAL_KEY``.
     """
     run_id = run_id_of(context)
     workflow = load_workflow(context["dag_run"].dag_id)
@@ -77,11 +77,11 @@ def freeze(context: Context) -> list[dict[str, Any]]:
         groups = freeze_plan(Database.from_environment(), read_site(), run_id)
     except InvalidInput as error:  # no retry mends a plan, or what it was made by
         raise AirflowFailException(str(error)) from None
-    side_by_side, gathering = workflow.split_groups(groups)
+    side_by_side, final = workflow.split_groups(groups)
     if workflow.final_steps:
         none = Group("", run_id, {}, dict.fromkeys(workflow.final_steps, "the params ask for none"))
-        gathered = (*gathering, none)[0]
-        context["ti"].xcom_push(key=FINAL_KEY, value=gathered.to_dict())
+        last = (*final, none)[0]
+        context["ti"].xcom_push(key=FINAL_KEY, value=last.to_dict())
     return [group.to_dict() for group in side_by_side]
 
 

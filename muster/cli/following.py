@@ -174,7 +174,7 @@ def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) ->
     made = {g.name for g in verdict.groups if any(g.steps.get(s) in GOOD for s in workflow.making)}
     products = {name: uri for name, uri in planned.items() if name in made}
     if as_json:
-        gathered = {
+        final = {
             g.name for g in verdict.groups if not set(g.steps).isdisjoint(workflow.final_steps)
         }
         click.echo(
@@ -187,13 +187,9 @@ def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) ->
                     f"{workflow.noun}s": [
                         {workflow.noun: g.name, **_tell_group(g, products)}
                         for g in verdict.groups
-                        if g.name not in gathered
+                        if g.name not in final
                     ],
-                    **{
-                        g.name: _tell_group(g, products)
-                        for g in verdict.groups
-                        if g.name in gathered
-                    },
+                    **{g.name: _tell_group(g, products) for g in verdict.groups if g.name in final},
                 },
                 indent=1,
             )

@@ -106,7 +106,9 @@ class Batch(Frozen):
         said = {**dict.fromkeys(TARGETS), **data}
         backend = said.pop("backend")
         targets = {name: said.pop(name) for name in TARGETS}
-        return {**said, "target": parse_target(backend, targets.pop(backend, None))}
+        if "target" in said:
+            raise ValueError("a batch's file says backend and no target")
+        return {**said, "target": parse_target(backend, targets)}
 
     @model_serializer(mode="wrap")
     def _write_target(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from muster.frozen import Frozen
 from muster.model.slurm_target import SlurmTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class LocalTarget(Frozen):
@@ -26,16 +29,27 @@ TARGETS: dict[str, type[Target]] = {kind.backend: kind for kind in get_args(Targ
 """Backend → type of its targets."""
 
 
-def parse_target(backend: str, data: Any) -> Target:
-    """Read a target as a batch's file has it; a target that says nothing is not written.
+def parse_target(backend: Any, targets: Mapping[str, Any]) -> Target:
+    """Read a target as a batch's file has it, beside the targets of no other backend.
+
+    Parameters
+    ----------
+    backend : object
+        Name of the backend, as the file has it.
+    targets : mapping of str to object
+        Backend → its target; a target that says nothing is not written.
 
     Raises
     ------
     ValueError
         When this version has no such backend, or the target is not one of its.
     """
-    if backend not in TARGETS:
+    if not isinstance(backend, str) or backend not in TARGETS:
         raise ValueError(f"no backend {backend!r} in this version; there are {sorted(TARGETS)}")
+    others = [name for name, other in targets.items() if name != backend and other is not None]
+    if others:
+        raise ValueError(f"a batch on {backend} has no {', '.join(others)}")
+    data = targets.get(backend)
     if data is None and TARGETS[backend].model_fields:
         raise ValueError(f"a batch on {backend} does not say where: {backend} is missing")
-    return TARGETS[backend].model_validate(data or {})
+    return TARGETS[backend].model_validate({} if data is None else data)

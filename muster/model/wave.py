@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from muster.model.resources import Resources
 
 
-Ending = Literal["ok", "any"]
+RequiredEnd = Literal["ok", "any"]
 """How a submission must have ended that another one depends on."""
 
 
@@ -48,7 +48,7 @@ class Wave:
     resources: Resources
     excluded_hosts: Sequence[str] = ()
     submitted: Sequence[int] = ()
-    depends_on: Mapping[Ending, Sequence[str]] = field(default_factory=dict)
+    depends_on: Mapping[RequiredEnd, Sequence[str]] = field(default_factory=dict)
     intended_at: datetime | None = None
     submitted_at: datetime | None = None
 

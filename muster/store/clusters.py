@@ -26,15 +26,14 @@ _RECORD_CALL = """
 
 # The place of an element in a job array is its place among all that were submitted with it.
 _OPEN_JOBS = """
-    SELECT s.key, s.reference, s.submitted_at, (b.spec -> 'slurm' ->> 'pack')::int,
+    SELECT s.key, s.reference, s.submitted_at, (b.spec -> b.backend ->> 'pack')::int,
            array_agg(placed.task) FILTER (WHERE placed.state <> 'ended')
     FROM submission s JOIN batch b ON b.id = s.batch_id
     JOIN LATERAL (
         SELECT a.state, row_number() OVER (ORDER BY e.index) - 1 AS task
         FROM attempt a JOIN element e ON e.id = a.element_id WHERE a.submission_id = s.id
     ) placed ON true
-    WHERE s.state = 'submitted' AND b.backend = 'slurm'
-      AND b.spec -> 'slurm' -> 'cluster' ->> 'name' = %s
+    WHERE s.state = 'submitted' AND b.spec -> b.backend -> 'cluster' ->> 'name' = %s
     GROUP BY s.id, b.id ORDER BY s.id
 """
 

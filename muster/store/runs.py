@@ -239,8 +239,8 @@ def read_clusters_elsewhere(db: Database, run_id: str) -> list[str]:
     """Name the clusters of a run's batches that do not see the work directory of this side."""
     with db.transaction() as cursor:
         cursor.execute(
-            "SELECT DISTINCT spec -> 'slurm' -> 'cluster' ->> 'name' FROM batch"
-            " WHERE run_id = %s AND spec -> 'slurm' ->> 'work_root' IS NOT NULL ORDER BY 1",
+            "SELECT DISTINCT spec -> batch.backend -> 'cluster' ->> 'name' FROM batch"
+            " WHERE run_id = %s AND spec -> batch.backend ->> 'work_root' IS NOT NULL ORDER BY 1",
             (run_id,),
         )
         return [name for (name,) in cursor.fetchall()]

@@ -1,4 +1,4 @@
-"""Stage rasters: what predict, cov and aoa leave for build, made window by window.
+"""Band rasters: what predict, cov and aoa leave for build, made window by window.
 
 Each thread takes a window from its reading to its writing, so that with two threads or more
 reading, computing and writing overlap, and never more than the step's own threads are at work.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -172,11 +173,20 @@ def write_band_raster(
 def parse_ranges(text: str) -> dict[int, tuple[float, float]]:
     """Read the ranges of a band raster's bands, by their numbers; none where they are not whole."""
     try:
-        found = [(float(pair[0]), float(pair[1])) if pair else None for pair in json.loads(text)]
-    except (ValueError, TypeError, IndexError):
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
-    whole = {n: pair for n, pair in enumerate(found, 1) if pair and all(map(math.isfinite, pair))}
-    return {n: pair for n, pair in whole.items() if pair[0] <= pair[1]}
+    pairs = enumerate(found if isinstance(found, list) else [], start=1)
+    return {number: (float(pair[0]), float(pair[1])) for number, pair in pairs if _is_range(pair)}
+
+
+def _is_range(pair: Any) -> bool:
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(isinstance(n, int | float) and abs(n) <= sys.float_info.max for n in pair)
+        and bool(pair[0] <= pair[1])
+    )
 
 
 class _Work:

@@ -33,7 +33,7 @@ from muster.traits.bundle.location import locate_bundle
 from muster.traits.engine_names import AOA_ENGINES, AUTO, PREDICTION_ENGINES, REMOVED_AOA_ENGINES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Task = Literal["predict", "cov", "aoa", "build"]
@@ -258,15 +258,18 @@ class ParamsFile(Frozen):
         data = {**self.shared(), **{name: value for name, value in said.items() if value}}
         return parse_config(InferParams, data, "params of trait_inference")
 
-    def check_names(self, traits: Iterable[str], trait_set: str | None) -> None:
-        """Refuse traits, or a trait set, that the file does not have.
+    def check_names(self, traits: Any, trait_set: Any) -> None:
+        """Refuse traits, or a trait set, that the file does not have; what is neither, later.
 
         Raises
         ------
         ConfigError
             When there is one.
         """
-        unknown = [trait for trait in as_list(traits) if trait not in self.traits.names]
+        named = as_list(traits)
+        if not isinstance(named, list | tuple):
+            return
+        unknown = [trait for trait in named if trait not in self.traits.names]
         if unknown:
             raise ConfigError(
                 "unknown trait",

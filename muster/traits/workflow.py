@@ -14,5 +14,4 @@ WORKFLOW = Workflow(
     noun="trait",
     report="muster.traits.report:make_report",
     conclude="muster.traits.conclude:conclude_run",
-    cache="bands",
 )

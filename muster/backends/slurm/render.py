@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from muster.model.batch import Batch
     from muster.model.resources import Caps, Resources
-    from muster.model.wave import Ending
+    from muster.model.wave import RequiredEnd
 
 ENVIRONMENT_FILE = "environment"
 ELEMENTS_FILE = "elements"
@@ -36,7 +36,7 @@ STARTED_FILE = "started"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]*")
 _HOSTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,\[\]-]*")
 _REFERENCE = re.compile(r"[0-9]+(_[0-9]+)?")
-_DEPENDENCIES: dict[Ending, str] = {"ok": "afterok", "any": "afterany"}
+_DEPENDENCIES: dict[RequiredEnd, str] = {"ok": "afterok", "any": "afterany"}
 
 # Each array task begins here.  exec, so that the runner is what Slurm signals and waits for: at the
 # time limit, and when it cancels, Slurm sends SIGTERM to all processes of a job, and SIGKILL after
@@ -245,7 +245,7 @@ def _is_gpu(entry: str) -> bool:
     return entry.partition(":")[0] == "gpu"
 
 
-def _dependency(depends_on: Mapping[Ending, Sequence[str]]) -> str:
+def _dependency(depends_on: Mapping[RequiredEnd, Sequence[str]]) -> str:
     clauses = []
     for end, word in _DEPENDENCIES.items():
         jobs = [_checked(_REFERENCE, job, "job to wait for") for job in depends_on.get(end, ())]

@@ -23,10 +23,19 @@ HIDDEN = frozenset({"interval_start", "interval_end"})
 RUN_OPTIONS = frozenset({"year", "month", "quorum"})
 """Fields that say something of the run itself and are no part of the workflow's own parameters."""
 
-_KEPT = (
-    "enum", "exclusiveMaximum", "exclusiveMinimum", "items", "maxItems", "maxLength", "maximum",
-    "minItems", "minLength", "minimum", "pattern", "uniqueItems",
-)  # fmt: skip
+_NUMBERS = frozenset({"integer", "number"})
+_KEPT: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("items", "maxItems", "minItems", "uniqueItems"), frozenset({"array"})),
+    **dict.fromkeys(("maxLength", "minLength", "pattern"), frozenset({"string"})),
+    **dict.fromkeys(("exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum"), _NUMBERS),
+    "enum": frozenset({"array", "boolean", "integer", "number", "object", "string"}),
+}
+"""What a form says of a value → the types of which it is said."""
+
+_JSON_TYPES = {
+    list: "array", bool: "boolean", int: "integer", type(None): "null", float: "number",
+    dict: "object", str: "string",
+}  # fmt: skip
 _EMPTY: dict[str, Any] = {"array": [], "object": {}, "string": ""}
 
 
@@ -77,10 +86,12 @@ def _make_field(
     types = [t for t in schema.pop("type") if t != "null"]
     if in_file:
         schema.pop("minItems", None)  # nothing said is what the file says
-    if in_file or not field.is_required():
+    if in_file or not field.is_required() or types[0] not in _EMPTY or "enum" in schema:
         types.insert(0, "null")
+        if "enum" in schema:
+            schema["enum"] = [None, *(value for value in schema["enum"] if value is not None)]
     else:
-        default = _EMPTY.get(types[0])
+        default = _EMPTY[types[0]]
         schema.pop("minItems", None)
         schema.pop("minLength", None)
     if "enum" in schema.get("items", {}):
@@ -88,7 +99,7 @@ def _make_field(
     return FormField(
         default,
         {
-            "type": types if len(types) > 1 else types[0],
+            "type": _alone(types),
             **schema,
             "title": name.replace("_", " ").capitalize(),
             "description": description,
@@ -116,25 +127,53 @@ def _default_of(model: type[RunParams], name: str) -> Any:
 
 
 def _flatten(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce a schema to one level, with all types that it allows in a list."""
+    """Reduce a schema to one level, with all types that it allows in a list.
+
+    What it says of one type stays if all that it allows of that type say the same: a form may take
+    more than the parameters' own type does, and never less.
+    """
     while "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
-    if "anyOf" in schema:
-        members = [_flatten(member, definitions) for member in schema["anyOf"]]
-        types = [t for member in members for t in member["type"]]
-        said = {key: v for member in members for key, v in member.items() if key != "type"}
-        said |= {key: schema[key] for key in _KEPT if key in schema}
-        return {"type": list(dict.fromkeys(types)), **said}
-    kind = schema["type"]
-    if kind == "object":
+    kept = {key: schema[key] for key in _KEPT if key in schema}
+    allowed = schema.get("anyOf") or schema.get("oneOf")
+    if allowed:
+        return _merge([_flatten(each, definitions) for each in allowed]) | kept
+    if "const" in schema:
+        kept["enum"] = [schema["const"]]
+    types = schema.get("type") or _types_of(kept.get("enum"))
+    if types == "object":
         return {"type": ["object"]}
-    flat = {key: schema[key] for key in _KEPT if key in schema}
-    if kind == "array":
-        if "minLength" in flat:
-            flat["minItems"] = flat.pop("minLength")
-        items = _flatten(schema.get("items", {"type": "string"}), definitions)
-        flat["items"] = {**items, "type": items["type"][0]}
-    return {"type": [kind], **flat}
+    if types == "array":
+        if "minLength" in kept:
+            kept["minItems"] = kept.pop("minLength")
+        items = {"anyOf": schema["prefixItems"]} if "prefixItems" in schema else schema.get("items")
+        flat = _flatten(items or {}, definitions)
+        kept["items"] = {**flat, "type": _alone(flat["type"])}
+    return {"type": [types] if isinstance(types, str) else types, **kept}
+
+
+def _merge(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """Allow what any of several schemas of one level allows."""
+    merged: dict[str, Any] = {"type": list(dict.fromkeys(t for m in members for t in m["type"]))}
+    for key, types in _KEPT.items():
+        said: list[Any] = [m.get(key) for m in members if types & {*m["type"]}]
+        if key == "enum":
+            if all(said):
+                merged[key] = list(dict.fromkeys(value for values in said for value in values))
+        elif said and said[0] is not None and all(each == said[0] for each in said):
+            merged[key] = said[0]
+    return merged
+
+
+def _types_of(values: list[Any] | None) -> list[str]:
+    """List the types of values, as JSON calls them; all that there are where nothing is said."""
+    if values is None:
+        return list(_JSON_TYPES.values())
+    return list(dict.fromkeys(_JSON_TYPES[type(value)] for value in values))
+
+
+def _alone(types: list[str]) -> Any:
+    return types if len(types) > 1 else types[0]
 
 
 def _run_fields(workflow: Workflow) -> dict[str, FormField]:

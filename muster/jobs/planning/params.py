@@ -111,7 +111,11 @@ def location_with(*allowed: str) -> AfterValidator:
 
 
 def read_params_file(
-    path: Path, keys: Iterable[str], locations: Iterable[tuple[str, ...]]
+    path: Path,
+    keys: Iterable[str],
+    locations: Iterable[tuple[str, ...]],
+    *,
+    explained: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Read a params file; relative paths in it are relative to the file.
 
@@ -122,6 +126,8 @@ def read_params_file(
     locations : iterable of tuple of str
         Where paths stand, by the keys that lead there; "*" stands for each item of a list, or for
         a text alone in its place.
+    explained : iterable of str
+        Keys that are none of the file's, and about which the parameters' own check says more.
 
     Raises
     ------
@@ -132,7 +138,7 @@ def read_params_file(
     """
     known = sorted(keys)
     data = read_yaml(path, known)
-    unknown = sorted(set(data) - set(known))
+    unknown = sorted(str(key) for key in set(data) - {*known, *explained})
     if unknown:
         raise ConfigError(
             "unknown key", where=path, got=", ".join(unknown), expected=", ".join(known)

@@ -105,7 +105,7 @@ def inspection_element(
         name="inputs",
         inputs={
             "params": dict(params),
-            "bands": storage.join(site.work_uri, workflow.cache or "bands"),
+            "bands": storage.join(site.work_uri, "bands"),
             "gpus": _count_gpus(site, workflow, params.get("resources") or {}),
         },
         outputs={"plan": plan_uri},

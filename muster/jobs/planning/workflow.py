@@ -64,9 +64,6 @@ class Workflow:
     conclude : str or None
         "module:function" of what is left to do when a run's verdict is recorded:
         ``function(db, run, verdict)``.  Its failure is told, and changes no verdict.
-    cache : str or None
-        Folder of the work directory for rasters that later runs reuse; their plans list the names,
-        and retention removes the rest.
     """
 
     name: str
@@ -79,7 +76,6 @@ class Workflow:
     noun: str = "group"
     report: str | None = None
     conclude: str | None = None
-    cache: str | None = None
 
     @property
     def steps(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from muster.backends import Backends
     from muster.jobs.planning.freeze import Group
     from muster.jobs.planning.workflow import Workflow
-    from muster.model.wave import Ending, Wave
+    from muster.model.wave import RequiredEnd, Wave
     from muster.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ async def submit_detached(
     """Submit every batch of a run's groups, each with what it has to wait for.
 
     A stage waits until the one before it has ended in any way, and for the success of what the
-    workflow says it needs; what gathers all groups, until all of them have.
+    workflow says it needs; the final steps, until all groups have.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ async def submit_detached(
 
     """
     done: list[Submitted] = []
-    side_by_side, gathering = workflow.split_groups(groups)
+    side_by_side, final = workflow.split_groups(groups)
     for group in side_by_side:
         earlier: dict[str, Submitted] = {}
         for stage in workflow.stages:
@@ -102,10 +102,10 @@ async def submit_detached(
                     await _submit_batch(db, backends, group, step, _after(workflow, earlier), fresh)
                 )
             earlier |= {one.step: one for one in done[-len(present) :] if present}
-    for group in gathering:
+    for group in final:
         for step in (step for step in workflow.final_steps if step in group.batches):
             references = [reference for one in done for reference in one.references]
-            depends_on: dict[Ending, list[str]] = {"any": references} if references else {}
+            depends_on: dict[RequiredEnd, list[str]] = {"any": references} if references else {}
             done.append(await _submit_batch(db, backends, group, step, depends_on, fresh))
     return done
 
@@ -138,9 +138,11 @@ async def look_at_detached(db: Database, backends: Backends, run_id: str | None 
     return len(found)
 
 
-def _after(workflow: Workflow, earlier: Mapping[str, Submitted]) -> dict[Ending, list[str]] | str:
+def _after(
+    workflow: Workflow, earlier: Mapping[str, Submitted]
+) -> dict[RequiredEnd, list[str]] | str:
     """Say what a batch of the next stage waits for; or why it cannot be submitted."""
-    after: dict[Ending, list[str]] = {"ok": [], "any": []}
+    after: dict[RequiredEnd, list[str]] = {"ok": [], "any": []}
     for step, one in earlier.items():
         needed = step in workflow.needs
         if needed and one.problem is not None:
@@ -154,7 +156,7 @@ async def _submit_batch(
     backends: Backends,
     group: Group,
     step: str,
-    depends_on: Mapping[Ending, Sequence[str]] | str,
+    depends_on: Mapping[RequiredEnd, Sequence[str]] | str,
     fresh: bool,
 ) -> Submitted:
     if isinstance(depends_on, str):

@@ -1,6 +1,6 @@
 """Bringing the batches of a planned run to their end: group by group, stage by stage.
 
-What gathers all groups comes when the others are over.
+The final steps come when all groups are over.
 
 The command line's whole runs and those that were submitted to be left alone are followed alike.
 """
@@ -85,12 +85,12 @@ class RunFollower:
         """
         self.unbegun = {batch for group in groups for batch in group.batches.values()}
         self._batches = {group.name: group.batches for group in groups}
-        side_by_side, gathering = self._workflow.split_groups(groups)
+        side_by_side, final = self._workflow.split_groups(groups)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for group in side_by_side:
                     tasks.create_task(self._follow_group(group, fresh=fresh))
-            for group in gathering:
+            for group in final:
                 await self._follow_group(group, fresh=fresh)
         except ExceptionGroup as errors:
             raise _first(errors) from errors

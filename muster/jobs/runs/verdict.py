@@ -142,12 +142,12 @@ def give_verdict(
 def sort_statuses(
     workflow: Workflow | None, statuses: Iterable[ElementStatus]
 ) -> list[ElementStatus]:
-    """Bring elements into the order of group and step, what gathers all groups last."""
-    steps, gather = (workflow.steps, workflow.final_steps) if workflow else ((), ())
+    """Bring elements into the order of group and step, the final steps last."""
+    steps, final_steps = (workflow.steps, workflow.final_steps) if workflow else ((), ())
 
     def rank(status: ElementStatus) -> tuple[bool, str, int]:
         number = steps.index(status.step) if status.step in steps else -1
-        return status.step in gather, status.group, number
+        return status.step in final_steps, status.group, number
 
     return sorted(statuses, key=rank)
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from muster.backends.contract import Backend
     from muster.jobs.supervision.waves import Due
     from muster.model.batch import Batch
-    from muster.model.wave import Ending
+    from muster.model.wave import RequiredEnd
     from muster.store.database import Database
     from muster.store.records import Attempt, BatchRecord, Claim, Submission
 
@@ -323,7 +323,7 @@ class Supervisor:
         self,
         record: BatchRecord,
         due: Due,
-        depends_on: Mapping[Ending, Sequence[str]] | None = None,
+        depends_on: Mapping[RequiredEnd, Sequence[str]] | None = None,
     ) -> tuple[int, Wave] | None:
         """Commit the intent to submit what is due, as far as there is room.
 

@@ -225,7 +225,7 @@ def read_resampling_file(path: Path) -> dict[str, Any]:
         When it is no YAML, or has keys that are none of the parameters'.
     """
     locations = (("output",), ("target", "like"), ("merge", "output"), ("datasets", "*", "path"))
-    return read_params_file(path, ResamplingParams.FILE_KEYS | set(ORIGINAL_KEYS), locations)
+    return read_params_file(path, ResamplingParams.FILE_KEYS, locations, explained=ORIGINAL_KEYS)
 
 
 def parse_params(data: dict[str, Any], where: object = "params of resampling") -> ResamplingParams:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from muster.model.plan import Decision, PlannedElement
 from muster.traits.band_names import BAND_ORDER, BandName
+from muster.traits.engine_names import RECORDED_AOA_ENGINES
 from muster.traits.params import Task
 from muster.traits.product.existing import OLDER, ProductThere
 
@@ -233,10 +234,26 @@ def _build_inputs(params: InferParams, found: TraitFound, runs: set[BandName]) -
         "label": {
             **found.label,
             "made_from": {name: found.bands[name].fingerprint.parts for name in BAND_ORDER},
-            "engines": {name: found.bands[name].choice.engine for name in BAND_ORDER},
+            "engines": _find_engines(found, runs),
         },
         "tags": product_tags(params),
     }
+
+
+def _find_engines(found: TraitFound, runs: set[BandName]) -> dict[BandName, str]:
+    """Say what has computed each band, or will, where that is known.
+
+    Fingerprints tell it but of an AoA, which is recorded under one engine whichever made it: there
+    the product's item may say so.
+    """
+    engines: dict[BandName, str] = {}
+    for name, band in found.bands.items():
+        recorded = name == "aoa" and band.choice.engine == RECORDED_AOA_ENGINES[0]
+        if name in runs or not recorded:
+            engines[name] = band.choice.engine
+        elif found.is_held(name) and name in found.product.engines:
+            engines[name] = found.product.engines[name]
+    return engines
 
 
 def product_tags(params: InferParams) -> dict[str, str]:

@@ -252,10 +252,10 @@ class _Inspection:
             for setting in settings
             for engine in (RECORDED_AOA_ENGINES if band == "aoa" else engines)
         ]
-        for way in ways:
-            there = way.there or product.held.get(band) == way.fingerprint.sha256
-            if there and not (asked and self.params.overwrite):
-                return way
+        held = [way for way in ways if product.held.get(band) == way.fingerprint.sha256]
+        known = [*held, *(way for way in ways if way.there)]
+        if known and not (asked and self.params.overwrite):
+            return known[0]
         if not asked or find_obstacle(band, bundle):
             return ways[0]
         if wanted != AUTO:

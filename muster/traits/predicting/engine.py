@@ -102,7 +102,12 @@ def load_model(
     if engine == "quantised":
         from muster.traits.predicting.quantised import compile_ensemble
 
-        return compile_ensemble(text, predictors).predict
+        try:
+            return compile_ensemble(text, predictors).predict
+        except ConfigError:
+            raise
+        except InvalidInput as error:
+            raise InvalidInput("model cannot be loaded", where=path, got=error) from error
     return _load_booster(path, text, threads)
 
 

@@ -6,6 +6,7 @@ other than the identity) is named here, so that whoever evaluates trees can refu
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ IDENTITY_OBJECTIVES = frozenset(
     {"", "fair", "huber", "mape", "quantile", "regression", "regression_l1"}
 )
 """Objectives whose prediction is the plain sum of the leaves; none is written for a custom one."""
+
+_VALUES = "num_tree_per_iteration"
+_HEADER_NUMBERS = ("label_index", "max_feature_idx", "num_class")
+_LISTS_OF_PREDICTORS = ("feature_names", "feature_infos")
 
 _CATEGORICAL = 1
 _MISSING_SHIFT, _MISSING_MASK, _MISSING_ZERO = 2, 3, 1
@@ -66,7 +71,21 @@ def check_model_text(text: str) -> list[str]:
     end = len(header.encode()) + 1 + length
     if not encoded[end:].startswith(b"end of trees"):
         return [f"its trees end at byte {len(encoded)}, not at byte {end}: it was cut or changed"]
-    return []
+    fields = dict(_pairs(header))
+    lacking = [key for key in (*_HEADER_NUMBERS, *_LISTS_OF_PREDICTORS) if key not in fields]
+    if lacking:
+        return [f"its header lacks {', '.join(lacking)}"]
+    numbers = [*_HEADER_NUMBERS, *({_VALUES} & fields.keys())]
+    wrong = [key for key in numbers if not re.fullmatch(r"\s*-?[0-9]+\s*", fields[key])]
+    if wrong:
+        return [f"{key} of its header is {fields[key]!r} and no number" for key in wrong]
+    predictors = int(fields["max_feature_idx"]) + 1
+    counts = {key: len(fields[key].split()) for key in _LISTS_OF_PREDICTORS}
+    return [
+        f"it has {predictors} predictors and {count} {key}"
+        for key, count in counts.items()
+        if count != predictors
+    ]
 
 
 @dataclass(frozen=True)
@@ -78,21 +97,12 @@ class Shape:
 
 
 def read_shape(text: str) -> Shape:
-    """Read the shape of a model from its header.
-
-    Raises
-    ------
-    InvalidInput
-        When the text is not LightGBM's.
-    """
+    """Read the shape of a model, in whose text :func:`check_model_text` finds nothing wrong."""
     fields = dict(_pairs(text.partition("\nTree=0\n")[0]))
-    try:
-        return Shape(
-            predictors=int(fields["max_feature_idx"]) + 1,
-            values=int(fields.get("num_tree_per_iteration", "1")),
-        )
-    except (KeyError, ValueError) as error:
-        raise InvalidInput("not a LightGBM text model", got=repr(text[:40])) from error
+    return Shape(
+        predictors=int(fields["max_feature_idx"]) + 1,
+        values=int(fields.get(_VALUES, fields["num_class"])),
+    )
 
 
 def read_trees(text: str) -> tuple[list[Tree], list[str]]:
@@ -126,7 +136,7 @@ def read_trees(text: str) -> tuple[list[Tree], list[str]]:
         fields = dict(_pairs(section))
         try:
             trees.append(_read_tree(fields))
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, OverflowError) as error:
             raise InvalidInput(
                 "not a LightGBM text model", where=f"tree {len(trees)}", got=error
             ) from error
@@ -154,6 +164,12 @@ def _read_tree(fields: dict[str, str]) -> Tree:
 
     if len(values) != nodes + 1:
         raise ValueError(f"leaf_value has {len(values)} values for {nodes + 1} leaves")
+    for side in ("left_child", "right_child"):
+        child = numbers(side, np.int64)
+        # A node is made after the one that it hangs from, so that no walk down goes in a circle.
+        below = np.where(child < 0, ~child <= nodes, (child > np.arange(nodes)) & (child < nodes))
+        if not below.all():
+            raise ValueError(f"{side} leads to what is no node or leaf below")
     return Tree(
         feature=numbers("split_feature", np.int64),
         threshold=numbers("threshold", np.float64) + 0.0,  # of two zeros only one is left
@@ -165,7 +181,7 @@ def _read_tree(fields: dict[str, str]) -> Tree:
 
 def _check_header(fields: dict[str, str], header: str) -> list[str]:
     problems = []
-    if fields.get("num_tree_per_iteration", "1") != "1":
+    if fields.get(_VALUES, "1") != "1":
         problems.append("it predicts several values")
     if "average_output" in header.splitlines():
         problems.append("it averages its trees")

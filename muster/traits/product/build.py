@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import muster
-from muster.errors import ConfigError
+from muster.errors import ConfigError, InvalidInput
 from muster.model.step import StepContext
 from muster.raster.gdal import gdal_environment
 from muster.raster.windows import WindowPlan, plan_memory, plan_windows
@@ -80,7 +80,8 @@ def build_final_product_trait(
         ``needed``, bands without which nothing is built.
     label : dict, optional
         ``unit``, ``description`` and ``try_id`` of the trait, in the place of the bundle's;
-        ``made_from``, band → parts of the fingerprint; ``engines``, band → what computed it.
+        ``made_from``, band → parts of the fingerprint; ``engines``, band → what computed it,
+        where that is known.
     tags : dict of str to str, optional
         More tags of the product.
     context : StepContext
@@ -208,6 +209,14 @@ def _write_product(
                 packed[index], count = stage.read_packed(window)
                 if stage.name == "cov":
                     saturated += count
+                elif count and stage.range is not None:
+                    raise InvalidInput(
+                        "band raster holds values outside the range that it records",
+                        where=stage.uri,
+                        got=f"{count} of them in one window",
+                        expected=f"{stage.range[0]:g} to {stage.range[1]:g}",
+                        do="remove the file, and run the step again",
+                    )
                 if stage.name == "aoa":
                     covered += int(np.count_nonzero(packed[index] != INT16_NODATA))
                     inside += int(np.count_nonzero(packed[index] == 1))

@@ -63,6 +63,8 @@ class ProductThere:
         All that it says of itself.
     complete : bool
         Whether picture and item are there, of this very product.
+    engines : dict of str to str
+        Band → what computed it, where its item is there and says so.
     grid : Grid or None
         Its grid, where it is a product.
     """
@@ -74,6 +76,7 @@ class ProductThere:
     made_from: dict[str, dict[str, str]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     complete: bool = False
+    engines: dict[str, str] = field(default_factory=dict)
     grid: Grid | None = None
 
     @property
@@ -111,7 +114,8 @@ def look_at_product(product: str, quicklook: str, item: str, trait: str) -> Prod
     if bands is None or (bands.kind == "older" and bands.statistic not in ("", OLDER_STATISTIC)):
         named = ", ".join(str(text) for text in descriptions)
         return ProductThere(product, "foreign", f"it holds the bands {named}")
-    complete = storage.exists(quicklook) and _is_item_of(item, product, tags)
+    properties = _read_item_of(item, product, tags)
+    complete = storage.exists(quicklook) and properties is not None
     path = storage.local_path(product)
     if bands.kind == "muster" and not complete and path is not None:
         problems = check_whole(path)
@@ -125,6 +129,7 @@ def look_at_product(product: str, quicklook: str, item: str, trait: str) -> Prod
         made_from=_read_json(tags.get(MADE_FROM_TAG)),
         tags=dict(tags),
         complete=complete,
+        engines=_texts((properties or {}).get("muster:engines")),
         grid=grid,
     )
 
@@ -155,16 +160,25 @@ def held_bands(product: str, bands: ProductBands, tags: Mapping[str, str]) -> di
     return {band: str(recorded[band]) for band in bands.bands if recorded.get(band)}
 
 
-def _is_item_of(item: str, product: str, tags: Mapping[str, str]) -> bool:
-    """Say whether the item, which is published last, was made with the product that is there."""
+def _read_item_of(item: str, product: str, tags: Mapping[str, str]) -> dict[str, Any] | None:
+    """Read the properties of the item, if it was made with the product that is there.
+
+    It is published last.
+    """
     try:
         found = read_item(item)
-        return bool(
-            found["properties"]["muster:tags_sha256"] == tags.get(TAGS_SHA256_TAG)
+        properties: dict[str, Any] = found["properties"]
+        ours = (
+            properties["muster:tags_sha256"] == tags.get(TAGS_SHA256_TAG)
             and found["assets"]["data"]["file:size"] == storage.stat(product).bytes
         )
     except (MissingInput, InvalidInput, KeyError, TypeError):
-        return False
+        return None
+    return properties if ours else None
+
+
+def _texts(said: Any) -> dict[str, str]:
+    return {k: v for k, v in said.items() if isinstance(v, str)} if isinstance(said, dict) else {}
 
 
 def _read_json(text: str | None) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any, Literal
 
 import jsonschema
 import pytest
+from pydantic import Field, create_model
 
+from muster.config import SizeMib
+from muster.frozen import Frozen
 from muster.jobs.planning.form import FormField, make_form
-from muster.jobs.planning.workflow import WORKFLOWS, load_workflow
+from muster.jobs.planning.params import OneOrMore, RunParams
+from muster.jobs.planning.workflow import WORKFLOWS, NoInterval, Workflow, load_workflow
 from tests.batches import add_steps_to_path
 
 
@@ -132,3 +137,76 @@ def test_a_conf_that_was_taken_by_the_forms_of_before_is_taken(
     form = make_form(load_workflow(name))
     for key, value in conf.items():
         jsonschema.validate(value, form[key].schema)
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Disc(Frozen):
+    kind: Literal["disc"] = "disc"
+
+
+class Ring(Frozen):
+    kind: Literal["ring"] = "ring"
+
+
+KINDS_OF_FIELDS: list[tuple[Any, Any, list[Any]]] = [
+    (Literal["a", "b"], "a", ["a", "b"]),
+    (Literal["a", "b"] | None, None, ["a"]),
+    (Literal["a", "b"] | int, "a", ["b", 3]),
+    (Literal["a", 1], "a", [1]),
+    (Colour, Colour.RED, ["red"]),
+    (Any, None, [1, "x", [1.5]]),
+    (float, 1, [1, 1.5]),
+    (Annotated[int, Field(ge=0)] | Annotated[int, Field(le=-5)], 0, [3, -7]),
+    (SizeMib, 512, ["8GiB"]),
+    (tuple[float, float], (0.0, 1.0), [[0.5, 2]]),
+    (tuple[tuple[int, ...], ...], ((1,),), [[[1, 2]]]),
+    (tuple[Any, ...], (), [[1, "a"]]),
+    (tuple[int | str, ...], (), [[1, "a"]]),
+    (tuple[int | None, ...], (), [[None, 1]]),
+    (Annotated[tuple[Literal["x", "y"], ...], OneOrMore], ("x",), ["x", ["y"]]),
+    (dict[str, int], {}, [{"a": 1}]),
+    (Annotated[Disc | Ring, Field(discriminator="kind")], Disc(), [{"kind": "ring"}]),
+]
+
+
+def make_workflow(params: type[RunParams], monkeypatch: pytest.MonkeyPatch) -> Workflow:
+    monkeypatch.setattr(f"{__name__}.Made", params, raising=False)
+    return Workflow(
+        name="made",
+        inspect="made.inspect",
+        stages=(("made.make",),),
+        params=f"{__name__}:Made",
+        interval=NoInterval("of no time"),
+    )
+
+
+@pytest.mark.parametrize("in_file", [False, True], ids=["alone", "in a file"])
+@pytest.mark.parametrize(("kind", "default", "values"), KINDS_OF_FIELDS)
+def test_what_a_type_takes_its_field_takes(
+    kind: Any, default: Any, values: list[Any], *, in_file: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Params(RunParams):
+        FILE_KEYS = frozenset({"x"} if in_file else ())
+
+    made = create_model("Made", __base__=Params, x=(kind, default))
+    made.__doc__ = "Parameters.\n\nAttributes\n----------\nx : any\n    One."
+    field = make_form(make_workflow(made, monkeypatch))["x"]
+    for value in (field.default, None, *values):
+        jsonschema.validate(value, field.schema)
+    for value in values:
+        made.model_validate({"x": value})
+
+
+@pytest.mark.parametrize("kind", [int, Literal["a", "b"], bool])
+def test_what_must_be_said_and_has_no_empty_value_is_null_until_it_is(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow refuses a default that its own field refuses; the run refuses what was not said."""
+    made = create_model("Made", __base__=RunParams, x=(kind, ...))
+    made.__doc__ = "Parameters.\n\nAttributes\n----------\nx : any\n    One."
+    field = make_form(make_workflow(made, monkeypatch))["x"]
+    assert field.default is None
+    jsonschema.validate(None, field.schema)

@@ -167,3 +167,15 @@ def test_steps_are_in_the_order_of_a_run() -> None:
     assert TRAITS.steps[-1] == "traits.build"
     assert TRAITS.making == {"traits.build"}
     assert RESAMPLING.making == {"resampling.resample", "resampling.merge"}
+
+
+def test_keys_that_no_file_has_are_told_from_those_that_it_has(config: Path) -> None:
+    with config.open("a") as file:
+        file.write("1: 3\n")
+    with pytest.raises(
+        ConfigError, match=r"unknown key.*got: 1; expected: datasets, memory, merge"
+    ):
+        parse(config=str(config))
+    config.write_text(config.read_text().replace("1: 3", "window_overlap: 3"))
+    with pytest.raises(ConfigError, match="window_overlap: "):
+        parse(config=str(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -245,6 +246,58 @@ def test_wrong_calls_are_refused(tmp_path: Path) -> None:
     for broken in ("tree\nno trees", text.replace("leaf_value=", "leaf_value=x "), text[:900]):
         with pytest.raises(InvalidInput):
             compile_ensemble(broken, 6)
+
+
+def break_text(text: str, pattern: str, by: str) -> str:
+    """Change a model's text, with the sizes of its trees as they are then."""
+    broken = re.sub(pattern, by, text, count=1, flags=re.MULTILINE)
+    assert broken != text
+    header, _, body = broken.partition("\nTree=0\n")
+    trees = re.split(r"(?=^Tree=)", f"Tree=0\n{body.partition('end of trees')[0]}", flags=re.M)[1:]
+    sizes = " ".join(str(len(tree)) for tree in trees)
+    return f"{re.sub('tree_sizes=.*', f'tree_sizes={sizes}', header)}\nTree=0\n{body}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "by", "got"),
+    [
+        ("^max_feature_idx=.*\n", "", "its header lacks max_feature_idx"),
+        ("^num_class=.*\n", "", "its header lacks num_class"),
+        ("^label_index=.*\n", "", "its header lacks label_index"),
+        ("^feature_names=.*\n", "", "its header lacks feature_names"),
+        ("^feature_infos=.*\n", "", "its header lacks feature_infos"),
+        ("^max_feature_idx=.*", "max_feature_idx=0_5", "max_feature_idx of its header is '0_5'"),
+        ("^num_tree_per_iteration=.*", "num_tree_per_iteration=x", "per_iteration of its header"),
+        ("^feature_names=.*", "feature_names=a b", "it has 6 predictors and 2 feature_names"),
+        ("^feature_infos=.*", "feature_infos=none", "it has 6 predictors and 1 feature_infos"),
+    ],
+)
+def test_a_header_that_lightgbm_refuses_is_refused_by_every_engine(
+    tmp_path: Path, pattern: str, by: str, got: str
+) -> None:
+    path = tmp_path / "model.txt"
+    path.write_text(break_text(train(*make_table("random"), rounds=2), pattern, by))
+    for engine in PREDICTION_ENGINES:
+        with pytest.raises(InvalidInput, match="cannot be loaded") as refused:
+            load_model(path, 6, 1, engine)
+        assert got in str(refused.value)
+        assert f"where: {path}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "by"),
+    [
+        (r"^left_child=\S+", "left_child=0"),
+        (r"^left_child=\S+", "left_child=-77"),
+        (r"^right_child=\S+", "right_child=77"),
+        (r"^split_feature=\S+", "split_feature=99999999999999999999"),
+    ],
+)
+def test_trees_that_lead_nowhere_are_refused(tmp_path: Path, pattern: str, by: str) -> None:
+    path = tmp_path / "model.txt"
+    path.write_text(break_text(train(*make_table("random"), rounds=2), pattern, by))
+    with pytest.raises(InvalidInput, match=f"where: {path}; got: .*tree 0"):
+        load_model(path, 6, 1, "quantised")
 
 
 def test_sample_of_plots_is_even_and_bounded(tmp_path: Path) -> None:

@@ -217,3 +217,11 @@ def test_params_import_no_compute_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_traits_that_are_no_list_are_refused_beside_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(FILE)
+    data = InferParams.complete({"config": str(path), "traits": 5})
+    with pytest.raises(ConfigError, match=r"traits: .*got: 5"):
+        parse_config(InferParams, dict(data), "params of trait_inference")

@@ -276,8 +276,35 @@ def test_a_band_that_any_engine_has_made_is_up_to_date(
         assert run.decisions(engines={"aoa": asked}) == "reused reused reused reused"
     forget_stages(run)
     assert run.decisions() == "reused reused reused reused", "as the product holds it"
-    label = json.loads(element(run.plan(), "traits.build").model_dump_json())["inputs"]["label"]
-    assert label["engines"]["aoa"] == recorded
+
+
+def test_a_product_made_from_another_band_than_the_cache_has_is_up_to_date(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two bands that are right the one in the product counts."""
+    for recorded in ("blocks", "tree"):
+        with monkeypatch.context() as patch:
+            patch.setattr("muster.traits.plan.inspect.RECORDED_AOA_ENGINES", (recorded,))
+            run.execute(run.plan())
+    assert run.decisions() == "reused reused reused reused"
+
+
+def test_item_never_names_an_engine_that_did_not_make_the_band(run: Run) -> None:
+    def engine() -> str | None:
+        item = json.loads(product(run).with_suffix(".json").read_text())
+        said: str | None = item["properties"]["muster:engines"].get("aoa")
+        return said
+
+    run.execute(run.plan(engines={"aoa": "brute"}))
+    assert engine() == "brute"
+    (run.folder / "traits.csv").write_text("name,description\nX50,Another\n")
+    plan = run.plan(trait_table=str(run.folder / "traits.csv"))
+    assert decisions(plan) == "reused reused reused run"
+    run.execute(plan)
+    assert engine() == "brute", "as the product's item says of what the product holds"
+    product(run).unlink()
+    run.execute(run.plan())
+    assert engine() is None, "a band raster is the same file whichever engine made it"
 
 
 def test_params_that_name_a_removed_engine_run_with_a_warning(

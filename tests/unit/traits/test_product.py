@@ -228,6 +228,17 @@ def test_a_constant_prediction(make_bundle: Callable[..., str], out: Path) -> No
     assert cog_validate(out / "X50.tif", strict=True) == (True, [], [])
 
 
+def test_a_range_that_the_values_leave_is_refused(
+    make_bundle: Callable[..., str], stages: dict[str, str], out: Path
+) -> None:
+    with rasterio.open(stages["prediction"], "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.update_tags(MUSTER_RANGES="[[0, 1]]")
+    error = refused(make_bundle(), stages, out)
+    assert isinstance(error, InvalidInput)
+    assert "outside the range that it records" in str(error)
+    assert "expected: 0 to 1" in str(error)
+
+
 def refused(bundle: str, bands: dict[str, str], out: Path, **options: Any) -> MusterError:
     """Build a product that must be refused, and look that nothing is left."""
     before = set(out.iterdir()) if out.exists() else set()

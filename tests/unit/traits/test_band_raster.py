@@ -14,7 +14,7 @@ from muster.errors import InvalidInput
 from muster.model.step import StepContext
 from muster.raster.grid import Band
 from muster.traits.aoa.aoa import calculate_aoa_trait
-from muster.traits.band_raster import BandRaster, write_band_raster
+from muster.traits.band_raster import BandRaster, parse_ranges, write_band_raster
 from muster.traits.predicting.cov import calculate_cov_trait
 from muster.traits.predicting.predict import predict_trait
 from muster.traits.product.build import build_final_product_trait
@@ -27,6 +27,26 @@ if TYPE_CHECKING:
     from tests.unit.traits.conftest import Stack
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("text", "ranges"),
+    [
+        ("[[1, 2.5], null, [-3, -3]]", {1: (1.0, 2.5), 3: (-3.0, -3.0)}),
+        ("[]", {}),
+        ("", {}),
+        ("7", {}),
+        ('{"1": [1, 2]}', {}),
+        ('[{"a": 1}, "12", [1], [1, 2, 3], ["1", "2"], [null, 2]]', {}),
+        ("[[2, 1], [NaN, 1], [0, Infinity]]", {}),
+        (f"[[-1{'0' * 400}, 1], [1, 2]]", {2: (1.0, 2.0)}),
+        ("[" * 100_000, {}),
+    ],
+)
+def test_ranges_that_are_none_count_as_not_recorded(
+    text: str, ranges: dict[int, tuple[float, float]]
+) -> None:
+    assert parse_ranges(text) == ranges
 
 
 class Load:
