@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from muster.errors import ConfigError, MusterError
+from muster.jobs.planning.workflow import WORKFLOWS
 from muster.laptop.home import ADMIN
 from muster.laptop.processes import StartFailed
 from muster.laptop.report import render_failures, render_page, render_products
@@ -115,8 +116,9 @@ def map_traits(services: Services, request: Request) -> bool:
         training.abandon()
         raise
     api = services.api(installation)
-    api.wait_for_dag(DAG_ID)
-    api.unpause(DAG_ID)
+    for dag_id in WORKFLOWS:  # an installation of before may have them paused
+        api.wait_for_dag(dag_id)
+        api.unpause(dag_id)
     run_id = f"laptop__{datetime.now(UTC):%Y-%m-%dT%H%M%S}_{uuid.uuid4().hex[:6]}"
     api.trigger(DAG_ID, request.params(), run_id=run_id)
     tell(f"run {run_id}: {installation.page}/dags/{DAG_ID}/runs/{run_id}")

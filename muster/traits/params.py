@@ -16,10 +16,10 @@ from muster.config import parse_config
 from muster.errors import ConfigError
 from muster.frozen import Frozen
 from muster.jobs.planning.params import (
-    IntervalParams,
     Name,
     Names,
     OneOrMore,
+    OutputParams,
     PartialResources,
     as_list,
     check_unique,
@@ -27,7 +27,6 @@ from muster.jobs.planning.params import (
     location_with,
     read_params_file,
 )
-from muster.locations import fill_location
 from muster.traits.band_names import item_name
 from muster.traits.bundle.location import locate_bundle
 from muster.traits.engine_names import AOA_ENGINES, AUTO, PREDICTION_ENGINES, REMOVED_AOA_ENGINES
@@ -79,7 +78,7 @@ class Engines(Frozen):
     aoa: Annotated[str, _one_of(AOA_ENGINES, REMOVED_AOA_ENGINES)] = "auto"
 
 
-class InferParams(IntervalParams):
+class InferParams(OutputParams):
     """Parameters of a run of trait_inference; the form shows what is said of each.
 
     Attributes
@@ -154,28 +153,11 @@ class InferParams(IntervalParams):
 
     def predictor_uris(self) -> list[str]:
         """Locations of the predictors in this run."""
-        return [fill_location(location, self._values()) for location in self.predictors]
+        return [self.fill(location) for location in self.predictors]
 
     def bundle_uri(self, trait: str) -> str:
         """Where a trait's model bundle lies."""
-        return locate_bundle(self.models, trait, self._values())
-
-    def output_uri(self) -> str:
-        """Folder of this run's products.
-
-        The interval's label is a folder below ``output``, unless its placeholders already tell
-        intervals of that length apart.
-
-        Raises
-        ------
-        ConfigError
-            When ``output`` names a year or month and the run has no interval.
-        """
-        folder = fill_location(self.output, self._values())
-        label = self.interval_label
-        if label is None or self.told_apart(self.output):
-            return folder
-        return storage.join(folder, label)
+        return locate_bundle(self.models, trait, self.values())
 
     def product_uri(self, trait: str) -> str:
         """Where a trait's product goes."""
@@ -189,8 +171,9 @@ class InferParams(IntervalParams):
         """Where the STAC item of a trait's product goes."""
         return storage.join(self.output_uri(), item_name(trait))
 
-    def _values(self) -> dict[str, str | None]:
-        return {"trait_set": self.trait_set, **self.interval_values()}
+    def values(self) -> dict[str, str | None]:
+        """Return what fills the placeholders of locations; the trait set besides."""
+        return {"trait_set": self.trait_set, **super().values()}
 
 
 class TraitNames(Frozen):

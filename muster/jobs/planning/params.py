@@ -15,7 +15,7 @@ from muster import storage
 from muster.config import SizeMib, TimeS, read_yaml
 from muster.errors import ConfigError
 from muster.frozen import Frozen
-from muster.locations import beside, check_location, find_placeholders
+from muster.locations import beside, check_location, fill_location, find_placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -255,6 +255,47 @@ class IntervalParams(RunParams):
         return ("year" in named and _is_year(start, end)) or (
             {"year", "month"} <= named and _is_month(start, end)
         )
+
+
+class OutputParams(IntervalParams):
+    """Parameters of a run that makes products in a folder, ``output``, which may be an interval's.
+
+    Each workflow lists ``output`` among its own fields, with the placeholders that it may hold.
+    """
+
+    if TYPE_CHECKING:
+        output: str
+
+    def values(self) -> dict[str, str | None]:
+        """Return what fills the placeholders of locations."""
+        return self.interval_values()
+
+    def fill(self, location: str) -> str:
+        """Fill a location's placeholders.
+
+        Raises
+        ------
+        ConfigError
+            When it names a year or month and the run has no interval.
+        """
+        return fill_location(location, self.values())
+
+    def output_uri(self) -> str:
+        """Folder of this run's products.
+
+        The interval's label is a folder below ``output``, unless its placeholders already tell
+        intervals of that length apart.
+
+        Raises
+        ------
+        ConfigError
+            When ``output`` names a year or month and the run has no interval.
+        """
+        folder = self.fill(self.output)
+        label = self.interval_label
+        if label is None or self.told_apart(self.output):
+            return folder
+        return storage.join(folder, label)
 
 
 def make_interval(year: int | None, month: int | None = None) -> tuple[datetime, datetime] | None:

@@ -14,13 +14,12 @@ from pydantic import Field, model_validator
 from muster import storage
 from muster.config import SizeMib, parse_config
 from muster.jobs.planning.params import (
-    IntervalParams,
+    OutputParams,
     PartialResources,
     check_unique,
     find_relative,
     read_params_file,
 )
-from muster.locations import fill_location
 from muster.resampling.config.datasets import (
     LONGEST_TABLE,
     MERGE_GROUP,
@@ -43,7 +42,7 @@ DEFAULT_MEMORY_MIB = 512
 LEAST_MEMORY_MIB = 64
 
 
-class ResamplingParams(IntervalParams):
+class ResamplingParams(OutputParams):
     """Parameters of a run of resampling; the form shows what is said of each.
 
     Attributes
@@ -126,24 +125,6 @@ class ResamplingParams(IntervalParams):
         if self.merge is not None and self.merge.output is not None:
             every.append(self.merge.output)
         return find_relative(every)
-
-    def fill(self, location: str) -> str:
-        """Fill a location's placeholders with this run's interval.
-
-        Raises
-        ------
-        ConfigError
-            When it names a year or month and the run has no interval.
-        """
-        return fill_location(location, self.interval_values())
-
-    def output_uri(self) -> str:
-        """Folder of this run's products; the interval's label below it unless it is named."""
-        folder = self.fill(self.output)
-        label = self.interval_label
-        if label is None or self.told_apart(self.output):
-            return folder
-        return storage.join(folder, label)
 
     def dataset_key(self, dataset: Dataset) -> str:
         """Name a dataset in the store: its name, with ``@2024-03`` where the run is of a month."""
