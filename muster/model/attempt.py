@@ -11,9 +11,9 @@ from muster.errors import one_line
 from muster.frozen import Frozen
 from muster.model.outcome import Outcome
 from muster.model.resources import Resources
+from muster.model.step import LONGEST_LEFT_S
 
 LONGEST_MESSAGE = 200
-LONGEST_LEFT_S = 10 * 366 * 86_400.0  # what is longer is no estimate, and no date could hold it
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 

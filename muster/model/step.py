@@ -14,7 +14,6 @@ a step writes straight to the path that it was given.
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping
@@ -70,6 +69,10 @@ class StepContext:
     progress: Callable[[float, str], None] = _ignore_progress
 
 
+LONGEST_LEFT_S = 10 * 366 * 86_400.0
+"""What a step may say is left of it; what is longer is no estimate, and no date could hold it."""
+
+
 def find_step(name: str) -> str | None:
     """Return the "module:function" of a step, our own or an installed package's; None if unknown.
 
@@ -77,6 +80,8 @@ def find_step(name: str) -> str | None:
     """
     if name in STEPS:
         return STEPS[name]
+    import importlib.metadata  # a third of a process's start, for packages of others alone
+
     for entry in importlib.metadata.entry_points(group="muster.steps", name=name):
         return entry.value
     return None

@@ -179,3 +179,22 @@ def test_dags_and_plugins_are_importable_without_the_compute_libraries(tmp_path:
 def test_the_block_works(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="blocked: numpy"):
         run(IMPORT, COMPUTE, "muster.raster.write.packing", home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("muster.jobs.running.child", {"airflow", "importlib.metadata", "numpy", "pydantic"}),
+        ("muster.jobs.running.runner", {"airflow", "numpy", "rasterio"}),
+        ("muster.traits.predicting.predict", {"airflow", "lightgbm", "pyarrow", "sklearn"}),
+        ("muster.traits.product.build", {"lightgbm", "numba", "pyarrow", "sklearn"}),
+    ],
+)
+def test_a_process_of_a_job_starts_without_what_it_does_not_need(
+    module: str, unwanted: set[str]
+) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    assert not unwanted & set(loaded.split())

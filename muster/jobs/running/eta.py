@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from muster.model.attempt import LONGEST_LEFT_S
+from muster.model.step import LONGEST_LEFT_S
 
 SMALLEST_FRACTION = 0.01
 SHORTEST_ELAPSED_S = 3.0

@@ -32,12 +32,13 @@ from muster.traits.bundle.manifest import (
     read_feature_names,
     read_manifest,
 )
-from muster.traits.bundle.training_table import TrainingTable, render_training_table
 from muster.traits.bundle.transform import NO_TRANSFORM, TargetTransform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from muster.traits.bundle.training_table import TrainingTable
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,9 @@ def write_bundle(uri: str, contents: BundleContents, *, overwrite: bool = False)
     Transient
         When the disk is full or the storage does not answer.
     """
+    # PyArrow, which whoever reads a bundle may do without.
+    from muster.traits.bundle.training_table import render_training_table
+
     problems = check_predictors(contents.predictors)
     if problems:
         raise InvalidInput("predictor names cannot be used", where=uri, got="; ".join(problems))

@@ -14,7 +14,6 @@ from pydantic import Field, ValidationError
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
 from muster.frozen import Frozen
-from muster.traits.bundle.training_table import RESERVED_COLUMNS
 from muster.traits.bundle.transform import TargetTransform
 
 if TYPE_CHECKING:
@@ -24,6 +23,9 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "bundle.json"
 MODEL_NAME = "model.txt"
 TRAINING_NAME = "training.parquet"
+
+RESERVED_COLUMNS = ("fold", "target", "x", "y")
+"""Columns of training.parquet that are no predictors; no predictor may have these names."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]

@@ -17,9 +17,6 @@ import pyarrow.parquet as pq
 
 from muster.errors import InvalidInput
 
-RESERVED_COLUMNS = ("fold", "target", "x", "y")
-"""Columns of training.parquet that are no predictors; no predictor may have these names."""
-
 NEVER_HELD_OUT = -1
 """Fold of a plot that no fold model left out."""
 
