@@ -97,6 +97,7 @@ def make_inputs(folder: Path, arguments: argparse.Namespace) -> None:
             fold_texts=tuple(train(fold != number) for number in range(arguments.folds)),
             training=TrainingTable(values, fold, target),
         ),
+        overwrite=True,
     )
 
 
