@@ -174,7 +174,7 @@ def test_while_the_next_try_executes(
 def test_marked_while_the_triggerer_is_down(muster: OnSlurm, tmp_path: Path) -> None:
     """Nobody is told: the jobs go on until the reconciler finds them."""
     run = ClusterRun(muster, tmp_path, [write(tmp_path, 600.0)])
-    other = ClusterRun(muster, tmp_path / "other", [write(tmp_path / "other", 40.0)])
+    other = ClusterRun(muster, tmp_path / "other", [write(tmp_path / "other", 75.0)])
     run.start()
     other.start()
     muster.wait(lambda: len(run.running()) == 2 and len(other.running()) == 2)
