@@ -215,7 +215,10 @@ class SlurmCluster:
 
     def pause(self, daemon: str) -> None:
         """Stop a daemon in the middle of what it does: it is there and does not answer."""
-        self._find(daemon).suspend()
+        process = self._find(daemon)
+        process.suspend()
+        while process.status() != psutil.STATUS_STOPPED:  # the signal may find it inside a call
+            time.sleep(0.01)
 
     def resume(self, daemon: str) -> None:
         """Let a paused daemon go on."""

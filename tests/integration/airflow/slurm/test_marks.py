@@ -172,7 +172,7 @@ def test_while_the_next_try_executes(
 
 @pytest.mark.thorough
 def test_marked_while_the_triggerer_is_down(muster: OnSlurm, tmp_path: Path) -> None:
-    """Nobody is told: the jobs go on until the reconciler finds them."""
+    """The jobs go on until the reconciler finds them, or a triggerer that is given the trigger."""
     run = ClusterRun(muster, tmp_path, [write(tmp_path, 600.0)])
     other = ClusterRun(muster, tmp_path / "other", [write(tmp_path / "other", 75.0)])
     run.start()
@@ -183,10 +183,10 @@ def test_marked_while_the_triggerer_is_down(muster: OnSlurm, tmp_path: Path) -> 
     muster.live.restart("triggerer")
     assert run.end() == "failed"
     muster.wait(lambda: other.heartbeat_age_s() < 3)
-    assert len(run.running()) == 2, "leaked"
-    muster.wait(lambda: run.heartbeat_age_s() > 20)
-    assert reconcile_here(muster, run, 20.0)
-    assert run.queue() == []
+    # A restarted triggerer may load the trigger of the marked task before it drops it, and then
+    # ends the jobs by itself.
+    muster.wait(lambda: reconcile_here(muster, run, 20.0) or run.queue() == [])
+    muster.wait(lambda: run.queue() == [] and None not in run.outcomes()[0])
     assert run.outcomes() == [["cancelled"], ["cancelled"]]
     status = batches.read_elements(muster.db, run.batch.id)
     assert {element.state for element in status} == {"cancelled"}
