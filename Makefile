@@ -41,7 +41,7 @@ help: ## Say what there is to type.
 	@$(SYNC)
 	@touch $@
 
-.venv/.tests .venv/.ssh .venv/.gpu: .venv/.%: requirements/%.txt .venv/.complete
+.venv/.tests .venv/.ssh .venv/.gpu .venv/.mocks .venv/.abacus .venv/.mpi: .venv/.%: requirements/%.txt .venv/.complete
 	@rm -f $@
 	@echo "installing $<"
 	@$(SYNC) $<
@@ -70,6 +70,12 @@ slurm-stop: ## End all that 'make slurm' has started, jobs too.
 ssh: .venv/.ssh ## Add the packages for a cluster by ssh to .venv.
 
 gpu: .venv/.gpu ## Add the packages for the engine cupy to .venv.
+
+mocks: .venv/.mocks ## Add the packages for mock campaigns to .venv (hod, diffsky with JAX).
+
+abacus: .venv/.abacus ## Add the reader of AbacusSummit's halo catalogues (GPL-3.0) to .venv.
+
+mpi: .venv/.mpi ## Add mpi4py to .venv; it needs an MPI on the machine.
 
 test: .venv/.tests ## Run the tests, those against a live Airflow and Slurm too (ten minutes).
 	$(PYTEST) -m "not thorough"
@@ -113,4 +119,7 @@ lock: .venv/.complete ## Compile requirements.txt and requirements/ from pyproje
 	$(COMPILE) --group uv --output-file requirements/uv.txt
 	@$(COMPILE_ADDED) --extra ssh --output-file requirements/ssh.txt
 	@$(COMPILE_ADDED) --extra gpu --output-file requirements/gpu.txt
-	@$(COMPILE_ADDED) --extra ssh --extra test --output-file requirements/tests.txt
+	@$(COMPILE_ADDED) --extra mocks --output-file requirements/mocks.txt
+	@$(COMPILE_ADDED) --extra mocks --extra abacus --output-file requirements/abacus.txt
+	@$(COMPILE_ADDED) --extra mpi --output-file requirements/mpi.txt
+	@$(COMPILE_ADDED) --extra ssh --extra mocks --extra test --output-file requirements/tests.txt

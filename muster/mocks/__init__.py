@@ -1,0 +1,1 @@
+"""Mock campaigns: galaxy catalogues populated from simulated haloes, by the ten thousand."""

@@ -1,0 +1,1 @@
+"""The campaign file, and what a campaign knows of itself."""

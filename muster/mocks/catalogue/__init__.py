@@ -1,0 +1,1 @@
+"""Files of mock catalogues: layout, writing, validation, comparison."""

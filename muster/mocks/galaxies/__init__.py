@@ -1,0 +1,1 @@
+"""Galaxies in haloes, by one of several models."""

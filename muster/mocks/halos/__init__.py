@@ -1,0 +1,1 @@
+"""Halo catalogues and where they come from."""

@@ -1,0 +1,1 @@
+"""Statistics of catalogues, and of an ensemble of them."""
