@@ -155,8 +155,14 @@ def publish_manifest(folder: str, **inputs: Any) -> dict[str, Any]:
     uris = {"manifest": MANIFEST, "table": TABLE, "jobs": JOBS, "database": DATABASE}
     staged = {name: storage.stage(storage.join(folder, path)) for name, path in uris.items()}
     try:
-        outputs = {name: one.path for name, one in staged.items()}
-        done = write_manifest(folder=folder, **outputs, **inputs)
+        done = write_manifest(
+            folder=folder,
+            manifest=staged["manifest"].path,
+            table=staged["table"].path,
+            jobs=staged["jobs"].path,
+            database=staged["database"].path,
+            **inputs,
+        )
         for one in staged.values():
             one.publish()
     finally:
