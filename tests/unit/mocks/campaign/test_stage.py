@@ -203,6 +203,7 @@ def test_what_was_copied_without_a_line_is_entered_and_not_copied_again(
     assert report.complete, report.describe()
     assert (report.copied, report.already) == (0, 4)
     assert report.entered == len(checksums(folder)) - 4
+    assert stage_campaign(str(folder), destination).already == len(checksums(folder))
 
 
 def test_a_record_replaced_without_a_line_is_still_ours(folder: Path, destination: str) -> None:
