@@ -55,7 +55,8 @@ def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> 
     Raises
     ------
     ConfigError
-        At the first key that is unknown, or else at the first that is absent or wrong.
+        At the first key that is unknown, or else at the first that is absent or wrong; its
+        ``problems`` are all of them.
     """
     try:
         return model.model_validate(data)
@@ -63,7 +64,9 @@ def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> 
         problems = find_problems(model, error)
         # A key that is misspelt is missing too: the misspelling is what its author wants to hear.
         unknown = [problem for problem in problems if problem.kind == "unknown"]
-        raise (unknown or problems)[0].to_error(where) from None
+        first = (unknown or problems)[0].to_error(where)
+        first.problems = tuple(problems)
+        raise first from None
 
 
 @dataclass(frozen=True)
@@ -275,7 +278,7 @@ TimeS = Annotated[
 
 KeepS = Annotated[
     int | None,
-    BeforeValidator(parse_keep_s),
+    BeforeValidator(parse_keep_s, json_schema_input_type=str),
     PlainSerializer(render_keep, when_used="json"),
 ]
 """How long something is kept, in seconds; None, written "never", is for good."""

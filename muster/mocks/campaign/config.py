@@ -1,8 +1,6 @@
 """The campaign file: typed, strict, and every error with key, line and what is allowed.
 
-Importable without any compute package.  Options of the simulation suite (``science.box``) and
-parameters of the galaxy model are checked by their own models, in
-:func:`muster.mocks.campaign.options.find_option_problems`, which may import what they need.
+Importable without any compute package, and without those of suites and galaxy models.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -18,12 +17,14 @@ from muster import storage
 from muster.config import ConfigProblem, find_problems
 from muster.locations import beside
 from muster.mocks.campaign.execution import CampaignResources, Execution
-from muster.mocks.campaign.naming import campaign_label, fill_scheme, slug
+from muster.mocks.campaign.file_names import FileNames
+from muster.mocks.campaign.folder import CampaignFolder
+from muster.mocks.campaign.naming import campaign_label, slug
 from muster.mocks.campaign.outputs import Outputs
 from muster.mocks.campaign.problems import CampaignFileError, place_problems
 from muster.mocks.campaign.science import Science
-from muster.mocks.campaign.values import Block, NumberOrText, Text
-from muster.mocks.campaign.whole_file import find_whole_problems, name_fields
+from muster.mocks.campaign.values import Block, Name, Text, Version
+from muster.mocks.campaign.whole_file import find_whole_problems
 from muster.mocks.campaign.yaml_document import Document, read_document
 
 if TYPE_CHECKING:
@@ -57,19 +58,16 @@ def _check_name(name: str) -> str:
 class CampaignBlock(Block):
     """What the campaign is called."""
 
-    name: Annotated[NumberOrText, Field(min_length=1, max_length=64), AfterValidator(_check_name)]
+    name: Annotated[Name, AfterValidator(_check_name)]
     """Its name; the folder has it in lower case, other characters as _."""
 
-    version: Annotated[NumberOrText, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]{0,31}$")]
+    version: Version
     """Its version: a change of the campaign is a new version."""
 
     description: Text = ""
     """What it is for."""
 
-    tags: Annotated[
-        tuple[Annotated[NumberOrText, Field(min_length=1, max_length=64)], ...],
-        Field(max_length=50),
-    ] = ()
+    tags: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
     """Words to find it by."""
 
 
@@ -155,10 +153,19 @@ class Campaign:
         """Return the position of a redshift in the file, which makes the key of its draws."""
         return self.science.redshifts.index(redshift)
 
-    def file_name(self, coordinate: Coordinate) -> str:
-        """Name a catalogue's file in the folder of its realization."""
-        fields = name_fields(self.science, coordinate.realization, coordinate.redshift)
-        return fill_scheme(self.outputs.naming_scheme, fields)
+    @cached_property
+    def file_names(self) -> FileNames:
+        """Names of the catalogues' files."""
+        return FileNames.of(self.science, self.outputs.naming_scheme)
+
+    @cached_property
+    def folder(self) -> CampaignFolder:
+        """Places in its folder."""
+        return CampaignFolder(self.folder_uri)
+
+    def catalogue_uri(self, coordinate: Coordinate) -> str:
+        """Say where a catalogue lies."""
+        return self.file_names.uri_below(self.folder.catalogs_uri, coordinate)
 
 
 def read_campaign(path: Path) -> Campaign:
@@ -220,7 +227,11 @@ def _validate(
     except ValidationError as error:
         problems = find_problems(CampaignConfig, error)
     blocks: dict[str, Any] = {}
-    models = {"science": Science, "outputs": Outputs, "resources": CampaignResources}
+    models: dict[str, type[Block]] = {
+        "science": Science,
+        "outputs": Outputs,
+        "resources": CampaignResources,
+    }
     for name, model in models.items():
         try:
             blocks[name] = model.model_validate(data.get(name, {}))

@@ -8,12 +8,12 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from muster.config import SizeMib, TimeS
 from muster.mocks.campaign.values import (
+    Account,
     Block,
+    JobTypeName,
     Number,
-    NumberOrText,
     RealizationNumber,
     Redshift,
-    Text,
     Whole,
     check_increasing_range,
 )
@@ -141,7 +141,7 @@ class Override(Block):
             RedshiftSelector,
             BeforeValidator(
                 _list_as_values,
-                json_schema_input_type=float | tuple[Redshift, ...] | RedshiftSelector,
+                json_schema_input_type=Redshift | tuple[Redshift, ...] | RedshiftSelector,
             ),
         ]
         | None
@@ -153,7 +153,9 @@ class Override(Block):
             RealizationSelector,
             BeforeValidator(
                 _list_as_values,
-                json_schema_input_type=int | tuple[RealizationNumber, ...] | RealizationSelector,
+                json_schema_input_type=RealizationNumber
+                | tuple[RealizationNumber, ...]
+                | RealizationSelector,
             ),
         ]
         | None
@@ -187,16 +189,14 @@ class Override(Block):
 class CampaignResources(Block):
     """What elements ask of the site."""
 
-    job_type: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")] | None = None
+    job_type: JobTypeName | None = None
     """One of the site's [job_types]: pool, CPUs, GPUs, memory and time of mocks.populate; the
     site's placement by default."""
 
     memory_requirement: Literal["low", "normal", "high"] = "normal"
     """0.5, 1 or 2 times the memory of the job type, up to the most that its pool gives."""
 
-    account: (
-        Annotated[NumberOrText, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")] | None
-    ) = None
+    account: Account | None = None
     """Slurm account that the campaign is charged to, in the place of the pool's."""
 
     overrides: Annotated[tuple[Override, ...], Field(max_length=100)] = ()

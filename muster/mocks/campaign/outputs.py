@@ -18,16 +18,17 @@ from muster.mocks.campaign.naming import DEFAULT_SCHEME, check_scheme
 from muster.mocks.campaign.values import Block, Flag, Text, Whole
 
 GZIP_LEVEL = 4
+CHUNK_ROWS = 1 << 17
 
 
 class Compression(Block):
     """How the datasets of a catalogue are compressed."""
 
-    filter: Literal["gzip", "lzf", "none"] = "gzip"
+    filter: Literal["gzip", "lzf", "none"] = "none"
     """HDF5's filter: gzip is read everywhere, lzf is faster and read by h5py."""
 
-    level: Annotated[Whole, Field(ge=0, le=9)] | None = None
-    """Level of gzip, 4 by default."""
+    level: Annotated[Whole, Field(ge=1, le=9)] | None = None
+    """Level of gzip, from 1 (fast) to 9 (small); 4 by default."""
 
     shuffle: Flag | None = None
     """Whether bytes are shuffled before they are compressed, which they are by default."""
@@ -46,18 +47,6 @@ class Compression(Block):
         if shuffle and info.data.get("filter") == "none":
             raise ValueError("nothing is shuffled where nothing is compressed")
         return shuffle
-
-    @property
-    def gzip_level(self) -> int | None:
-        """Level of gzip; None of another filter."""
-        if self.filter != "gzip":
-            return None
-        return GZIP_LEVEL if self.level is None else self.level
-
-    @property
-    def is_shuffled(self) -> bool:
-        """Whether bytes are shuffled."""
-        return self.filter != "none" and self.shuffle is not False
 
 
 class CampaignRetention(Block):
@@ -103,6 +92,9 @@ def _check_folder(location: str) -> str:
     return location
 
 
+ChunkRows = Annotated[Whole, Field(ge=1 << 10, le=1 << 24)]
+
+
 class Outputs(Block):
     """Place, names, layout and compression of the catalogues."""
 
@@ -126,19 +118,28 @@ class Outputs(Block):
     """gzip, lzf or none; or {filter, level, shuffle}."""
 
     chunking: Annotated[
-        Annotated[Whole, Field(ge=1, le=100_000_000)] | None,
-        BeforeValidator(
-            _auto_as_none, json_schema_input_type=Literal["auto"] | Annotated[int, Field(ge=1)]
-        ),
+        ChunkRows | None,
+        BeforeValidator(_auto_as_none, json_schema_input_type=Literal["auto"] | ChunkRows),
         PlainSerializer(lambda rows: "auto" if rows is None else rows, when_used="json"),
     ] = None
-    """Rows of a chunk of a dataset; auto takes what writes fast and reads well."""
+    """The most rows of a chunk of a dataset; auto takes 131,072."""
 
     metadata_format: Literal["json"] = "json"
     """Format of provenance and reports."""
 
     retention: CampaignRetention = CampaignRetention()
     """How long files are kept after staging."""
+
+    @property
+    def catalogue_compression(self) -> dict[str, Any]:
+        """Arguments of :class:`muster.mocks.catalogue.layout.Compression`."""
+        asked = self.compression
+        return {
+            "kind": asked.filter,
+            "level": GZIP_LEVEL if asked.level is None else asked.level,
+            "shuffle": asked.filter != "none" and asked.shuffle is not False,
+            "chunk_rows": CHUNK_ROWS if self.chunking is None else self.chunking,
+        }
 
     @field_validator("metadata_format", mode="before")
     @classmethod

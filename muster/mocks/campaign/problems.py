@@ -93,6 +93,8 @@ class CampaignFileError(ConfigError):
         All that is wrong, in the order of the lines.
     """
 
+    problems: tuple[FileProblem, ...] = ()
+
     def __init__(self, where: object, problems: Sequence[FileProblem]) -> None:
         self.where = str(where)
         self.problems = tuple(problems)

@@ -12,7 +12,7 @@ from muster.mocks.campaign.values import (
     Number,
     RealizationNumber,
     Redshift,
-    Text,
+    SuiteOrModel,
     Whole,
 )
 
@@ -22,10 +22,13 @@ OptionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 """Name of an option of a suite or a galaxy model, whose own model checks it."""
 
 
+Count = Annotated[Whole, Field(ge=0, le=MOST_REALIZATIONS)]
+
+
 class Realizations(Block):
     """Which realizations there are: start, start + step, …, count of them; and single ones."""
 
-    count: Annotated[Whole, Field(ge=0, le=MOST_REALIZATIONS)]
+    count: Count
     """How many the range has."""
 
     start: RealizationNumber = 0
@@ -109,7 +112,7 @@ def _some(numbers: list[int]) -> str:
 class Science(Block):
     """Simulation suite, box, realizations, redshifts and galaxy model."""
 
-    simulation_suite: Annotated[Text, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+    simulation_suite: SuiteOrModel
     """Where the haloes come from: AbacusSummit_small, synthetic, hdf5, or an installed halo
     source of another package."""
 
@@ -119,7 +122,7 @@ class Science(Block):
 
     realizations: Annotated[
         Realizations,
-        BeforeValidator(_as_range, json_schema_input_type=int | Realizations),
+        BeforeValidator(_as_range, json_schema_input_type=Count | Realizations),
         AfterValidator(_check_any),
     ]
     """How many realizations from 0, or {count, start, step, include, exclude}."""
@@ -130,7 +133,7 @@ class Science(Block):
     snapshots: Annotated[Whole, Field(ge=1, le=MOST_REDSHIFTS)] | None = None
     """How many snapshots a realization has: the number of redshifts, stated as a check."""
 
-    galaxy_model: Annotated[Text, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+    galaxy_model: SuiteOrModel
     """How galaxies are drawn: hod, diffsky, rgrspit_diffsky_vX (the adapter rgrspit, which checks
     that version X is installed), or an installed galaxy model of another package."""
 

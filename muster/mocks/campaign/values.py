@@ -32,11 +32,6 @@ def number_as_text(value: Any) -> Any:
     return str(value) if is_number else value
 
 
-def text_as_tuple(value: Any) -> Any:
-    """Take a value alone as a list of one."""
-    return [value] if isinstance(value, str | int | float) else value
-
-
 def check_increasing_range(low: float | None, high: float | None) -> None:
     """Refuse a range that holds nothing, or says nothing.
 
@@ -63,8 +58,34 @@ Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(max_length=_LONGEST_TEXT), AfterValidator(_check_printable)]
 """A text of at most 2,000 characters."""
 
-NumberOrText = Annotated[Text, BeforeValidator(number_as_text, json_schema_input_type=str | float)]
-"""A text that may be written without quotes where it looks like a number."""
+SuiteOrModel = Annotated[str, Strict(), Field(pattern=r"^[A-Za-z][A-Za-z0-9_.+-]{0,63}$")]
+"""Name of a simulation suite or galaxy model."""
+
+JobTypeName = Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
+"""Name of a site's job type."""
+
+
+_Name = Annotated[str, Strict(), Field(min_length=1, max_length=64)]
+_Version = Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]{0,31}$")]
+_Account = Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+
+Name = Annotated[
+    _Name,
+    AfterValidator(_check_printable),
+    BeforeValidator(number_as_text, json_schema_input_type=_Name | float),
+]
+"""A short text, which may be written without quotes where it looks like a number."""
+
+Version = Annotated[
+    _Version, BeforeValidator(number_as_text, json_schema_input_type=_Version | float)
+]
+"""A version; 1.10 may stand without quotes."""
+
+Account = Annotated[
+    _Account, BeforeValidator(number_as_text, json_schema_input_type=_Account | float)
+]
+"""An account of Slurm."""
+
 
 Redshift = Annotated[Number, Field(ge=0, le=50)]
 """A redshift."""

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from muster.config import ConfigProblem
+from muster.errors import ConfigError
+from muster.mocks.campaign.file_names import FileNames
 from muster.mocks.campaign.naming import find_clash
+from muster.mocks.campaign.options import find_option_problems
+from muster.mocks.coordinates import Coordinate
 
 if TYPE_CHECKING:
     from muster.mocks.campaign.execution import CampaignResources
     from muster.mocks.campaign.outputs import Outputs
     from muster.mocks.campaign.science import Science
 
-ABACUS = "AbacusSummit"
-FIRST_PHASE = {"AbacusSummit_small": 3000}
-"""Phase of realization 0, where the box does not say it."""
-
-
-def name_fields(
-    science: Science, realization: int, redshift: float
-) -> dict[str, str | int | float]:
-    """Return what fills a naming scheme.
-
-    ``cosmology`` is the box's, c000 of AbacusSummit by default; ``phase`` is ph3000 + the number
-    of the realization in AbacusSummit's small boxes, and counts from the box's ``first_phase``.
-    A field without a value is left out.
-    """
-    fields: dict[str, str | int | float] = {"realization": realization, "redshift": redshift}
-    is_abacus = science.simulation_suite.startswith(ABACUS)
-    cosmology = science.box.get("cosmology", "c000" if is_abacus else None)
-    if isinstance(cosmology, str):
-        fields["cosmology"] = cosmology
-    first = science.box.get("first_phase", FIRST_PHASE.get(science.simulation_suite, 0))
-    if isinstance(first, int) and not isinstance(first, bool):
-        phase = first + realization
-        fields["phase"] = f"ph{phase:03d}" if is_abacus else f"ph{phase:04d}"
-    return fields
+WITHOUT_HISTORIES = frozenset({"hod"})
+"""Galaxy models that no full layout can be written of."""
 
 
 def find_whole_problems(
@@ -43,24 +26,36 @@ def find_whole_problems(
 ) -> list[ConfigProblem]:
     """List what is wrong between blocks; those that are wrong themselves are None."""
     problems: list[ConfigProblem] = []
+    if science is not None:
+        problems += find_option_problems(science)
     if science is not None and outputs is not None:
-        message = _find_scheme_problem(science, outputs.naming_scheme)
-        if message is not None:
-            problems.append(ConfigProblem(("outputs", "naming_scheme"), "wrong", message))
+        if outputs.layout == "full" and science.galaxy_model in WITHOUT_HISTORIES:
+            message = f"the galaxy model {science.galaxy_model} has no formation histories: lean"
+            problems.append(ConfigProblem(("outputs", "layout"), "wrong", message, "'full'"))
+        clash = _find_scheme_problem(science, outputs.naming_scheme)
+        if clash is not None:
+            problems.append(ConfigProblem(("outputs", "naming_scheme"), "wrong", clash))
     if science is not None and resources is not None:
         problems += _find_idle_overrides(science, resources)
     return problems
 
 
 def _find_scheme_problem(science: Science, scheme: str) -> str | None:
+    try:
+        make_fields = FileNames.of(science, scheme).fields
+    except ConfigError:  # a problem of its own; redshifts are told apart without the suite
+
+        def make_fields(coordinate: Coordinate) -> dict[str, str | int | float]:
+            return {"cosmology": "c000", "phase": "ph0000", **asdict(coordinate)}
+
     numbers = science.realizations.numbers
     try:
-        for realization in {numbers[0], numbers[-1]}:
-            fields = [name_fields(science, realization, z) for z in science.redshifts]
+        for realization in sorted({numbers[0], numbers[-1]}):
+            fields = [make_fields(Coordinate(realization, z)) for z in science.redshifts]
             clash = find_clash(scheme, fields)
             if clash is not None:
                 return clash
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         return str(error)
     return None
 

@@ -106,6 +106,7 @@ class _Reader:
             if node.tag != _SEQ:
                 self.refuse(path, node, f"the tag {node.tag} is not taken")
             return [self._item(item, (*path, str(i))) for i, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, path)
 
     def _item(self, node: yaml.Node, path: Path_) -> Any:
@@ -215,7 +216,7 @@ def _check_events(text: str) -> Document | None:
     """Refuse anchors and nesting before nodes are made of them, which is recursive."""
     depth = 0
     for event in yaml.parse(text, Loader=_CoreLoader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else None
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             return _unreadable("anchors and aliases are not taken: write the value out", line)
         if isinstance(event, yaml.CollectionStartEvent):
