@@ -34,7 +34,7 @@ from muster.storage import explain_os_error, os_errors_at
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muster.mocks.halos.abacus import CompasoInputs
+    from muster.mocks.halos.abacus_options import CompasoInputs
     from muster.mocks.halos.source import SlabAxis
 
 _FIELDS = {"id": (), "N": (), "x_com": (3,), "v_com": (3,), "r100_com": ()}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from muster.mocks.halos.catalog import HaloCatalog
-    from muster.mocks.halos.hdf5 import Hdf5Inputs
+    from muster.mocks.halos.hdf5_options import Hdf5Inputs
     from muster.mocks.halos.source import SlabAxis
 
 WINDOW_ROWS = 1 << 20

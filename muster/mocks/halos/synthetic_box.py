@@ -36,14 +36,14 @@ from muster.mocks.halos.lognormal import (
     wavenumbers,
 )
 from muster.mocks.halos.slabs import check_selection, wrap_positions
-from muster.mocks.halos.synthetic import METHOD
+from muster.mocks.halos.synthetic_options import METHOD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from muster.mocks.halos.catalog import Cosmology, HaloCatalog
     from muster.mocks.halos.source import SlabAxis
-    from muster.mocks.halos.synthetic import SyntheticInputs
+    from muster.mocks.halos.synthetic_options import SyntheticInputs
 
 BINS_PER_DEX = 10
 _STEPS = STEPS_PER_DEX // BINS_PER_DEX
