@@ -53,6 +53,17 @@ for _tag, _pattern, _first in (
     _CoreLoader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
 
 
+CORE_STR = _STR
+
+
+def resolve_plain(text: str) -> str:
+    """Return the tag that a plain scalar has by the core schema."""
+    tag: str = _CoreLoader("").resolve(  # type: ignore[no-untyped-call]
+        yaml.ScalarNode, text, (True, False)
+    )
+    return tag
+
+
 @dataclass(frozen=True)
 class Document:
     """A YAML file that was read.
