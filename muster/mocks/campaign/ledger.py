@@ -7,13 +7,13 @@ same file and enters.  A line that a kill has torn is cut off.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import hashlib
 import logging
 import os
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -21,7 +21,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from muster.errors import InvalidInput, Transient
 from muster.frozen import Frozen
-from muster.storage import os_errors_at
+from muster.storage import explain_os_error, os_errors_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +114,7 @@ class Ledger:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            self._lock()
+            hold_alone(self._descriptor, self.path, "staging this campaign")
             self._load(destination)
         except BaseException:
             self.close()
@@ -154,18 +154,6 @@ class Ledger:
         """Add the line that all files are at their place."""
         self.enter(Completed(at=datetime.now(UTC), files=len(self.files)))
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Transient(
-                "another process is staging this campaign", where=self.path, do="wait for its end"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            log.warning("%s: this file system has no locks; start one staging at a time", self.path)
-
     def _load(self, destination: str) -> None:
         content = read_whole_lines(self.path)
         with os_errors_at(self.path):
@@ -187,6 +175,24 @@ class Ledger:
             self.intended.setdefault(line.name, set()).add(line.sha256)
         elif isinstance(line, Completed):
             self.completed_at = line.at
+
+
+def hold_alone(descriptor: int, path: Path, doing: str) -> None:
+    """Lock an open file for this process alone, until it is closed.
+
+    Raises
+    ------
+    Transient
+        When another process holds it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Transient(f"another process is {doing}", where=path, do="wait for its end") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise explain_os_error(error, path) from error
+        log.warning("%s: this file system has no locks; start one process at a time", path)
 
 
 def ledger_path(folder: Path, destination: str) -> Path:
@@ -232,26 +238,35 @@ def parse_lines(content: bytes, where: object) -> list[Opened | StagedFile | Int
     return lines
 
 
-def read_completed(folder: Path) -> tuple[datetime, dict[str, StagedFile]] | None:
-    """Read what was staged, to the destination that was completed last; None where none was.
+@dataclass(frozen=True)
+class CompletedStaging:
+    """A staging that was complete.
 
-    Returns
-    -------
+    Attributes
+    ----------
+    destination : str
+        The staged tree.
     at : datetime
         When it was completed last, UTC.
-    files : dict
-        Name → the file as it was staged.
+    files : dict of str to StagedFile
+        By name.
     """
-    newest: tuple[datetime, dict[str, StagedFile]] | None = None
-    with contextlib.suppress(FileNotFoundError):
-        for path in sorted((folder / FOLDER).iterdir()):
-            if path.suffix != ".jsonl":
-                continue
-            lines = parse_lines(read_whole_lines(path), path)
-            ends = [line.at for line in lines if isinstance(line, Completed)]
-            files = {line.name: line for line in lines if isinstance(line, StagedFile)}
-            if ends and (newest is None or ends[-1] > newest[0]):
-                newest = ends[-1].astimezone(UTC), files
+
+    destination: str
+    at: datetime
+    files: dict[str, StagedFile]
+
+
+def read_completed(folder: Path) -> CompletedStaging | None:
+    """Read the staging of a campaign's folder that was completed last; None where none was."""
+    newest: CompletedStaging | None = None
+    for path in sorted((folder / FOLDER).glob("*.jsonl")):
+        lines = parse_lines(read_whole_lines(path), path)
+        ends = [line.at.astimezone(UTC) for line in lines if isinstance(line, Completed)]
+        where = [line.destination for line in lines if isinstance(line, Opened)]
+        files = {line.name: line for line in lines if isinstance(line, StagedFile)}
+        if ends and where and (newest is None or ends[-1] > newest.at):
+            newest = CompletedStaging(where[0], ends[-1], files)
     return newest
 
 

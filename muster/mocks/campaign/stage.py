@@ -92,7 +92,7 @@ def stage_campaign(
         raise InvalidInput("the destination lies in the campaign's folder", where=root, got=there)
     sweep_killed(there)
     with Ledger(root, there) as ledger:
-        staging = _Staging(root, there, ledger, verify, _recorded(root))
+        staging = _Staging(root, there, ledger, verify, read_recorded(root))
         files, problems = list_working_files(root)
         problems += staging.find_missing(files)
         first = [file for file in files if file.name == CONFIG]
@@ -151,7 +151,7 @@ def render_checksums(files: Mapping[str, StagedFile]) -> str:
     return "".join(f"{files[name].sha256}  {name}\n" for name in sorted(files))
 
 
-def _recorded(root: Path) -> dict[str, str]:
+def read_recorded(root: Path) -> dict[str, str]:
     """Read the SHA-256 of the catalogues from the campaign's manifest, where it has one."""
     try:
         return read_manifest(str(root / MANIFEST))

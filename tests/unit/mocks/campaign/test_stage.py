@@ -78,7 +78,8 @@ def test_the_staged_tree_equals_the_campaign(folder: Path, destination: str) -> 
     assert (again.copied, again.entered, again.already) == (0, 0, report.copied)
     found = read_completed(folder)
     assert found is not None
-    assert set(found[1]) == set(checksums(folder))
+    assert set(found.files) == set(checksums(folder))
+    assert found.destination == storage.join(destination, "small_v1")
 
 
 def test_sha256sum_verifies_the_staged_tree(folder: Path, tmp_path: Path) -> None:
