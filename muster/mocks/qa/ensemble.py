@@ -252,7 +252,7 @@ def summarise(
 
 def summarise_campaign(
     campaign: CampaignStatistics,
-    visit: Callable[[Statistic, float, NDArray[np.int64], NDArray[Any]], None] | None = None,
+    visit: Callable[[EnsembleStatistic, NDArray[np.int64], NDArray[Any]], None] | None = None,
 ) -> list[EnsembleStatistic]:
     """Summarise every statistic at every redshift of a campaign.
 
@@ -261,8 +261,8 @@ def summarise_campaign(
     campaign : CampaignStatistics
         See :func:`muster.mocks.qa.collect.read_campaign`.
     visit : callable, optional
-        Given each statistic, redshift, numbers of catalogues and their vectors, so that others
-        (outliers) need not read them again.
+        Given each statistic, the numbers of its catalogues and their values as stored, so that
+        others (outliers) need not read them again.
 
     Returns
     -------
@@ -277,18 +277,17 @@ def summarise_campaign(
         k_hmpc, modes = _read_shells(campaign) if statistic.x is None else (None, None)
         for redshift in campaign.redshifts:
             mine = campaign.at(redshift)
-            found.append(
-                summarise(
-                    statistic,
-                    redshift,
-                    values[mine],
-                    box_size_mpch=campaign.box_size_mpch,
-                    k_hmpc=k_hmpc,
-                    modes=modes,
-                )
+            of_redshift = summarise(
+                statistic,
+                redshift,
+                values[mine],
+                box_size_mpch=campaign.box_size_mpch,
+                k_hmpc=k_hmpc,
+                modes=modes,
             )
+            found.append(of_redshift)
             if visit is not None:
-                visit(statistic, redshift, mine, values[mine])
+                visit(of_redshift, mine, values[mine])
     return found
 
 

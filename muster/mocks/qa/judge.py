@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from muster.mocks.qa.collect import CampaignStatistics
-    from muster.mocks.qa.ensemble import EnsembleStatistic, Statistic
+    from muster.mocks.qa.ensemble import EnsembleStatistic
     from muster.mocks.qa.summary import Figure
 
 OUTLIER_RULE = (
@@ -122,10 +122,8 @@ def judge_campaign(campaign: CampaignStatistics) -> Judgement:
                 )
             )
 
-    def visit(
-        statistic: Statistic, _: float, mine: NDArray[np.int64], values: NDArray[Any]
-    ) -> None:
-        find(statistic.name, statistic.x, mine, values)
+    def visit(found: EnsembleStatistic, mine: NDArray[np.int64], values: NDArray[Any]) -> None:
+        find(found.statistic.name, found.x, mine, values)
 
     judgement.statistics = summarise_campaign(campaign, visit)
     if len(campaign):

@@ -26,7 +26,6 @@ LEAST_MEDIAN = 20
 
 _MAD_TO_SIGMA = 1.4826
 _LEAST_SPREAD = 1e-6
-"""Of the median; what differs by less is the same."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,8 @@ def _standardise(values: FloatArray) -> FloatArray:
     """Return (x − median)/(1.4826 MAD) along the boxes."""
     median = np.median(values, axis=0)
     spread = _MAD_TO_SIGMA * np.median(np.abs(values - median), axis=0)
-    least = np.maximum(_LEAST_SPREAD * np.abs(median), np.finfo(np.float64).tiny)
+    # What differs by less than a millionth is the same.
+    size = np.where(median != 0, np.abs(median), np.abs(values).max(axis=0))
+    least = np.where(size > 0, _LEAST_SPREAD * size, 1.0)
     standard: FloatArray = (values - median) / np.maximum(spread, least)
     return standard

@@ -337,13 +337,13 @@ def _check_rows(rows: Mapping[str, NDArray[Any]]) -> list[tuple[str, NDArray[np.
 
 
 def _all(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    every: NDArray[np.bool_] = np.all(good.reshape(len(good), -1), axis=1)
+    every: NDArray[np.bool_] = np.all(good, axis=tuple(range(1, good.ndim)))
     return every
 
 
 def _total(counts: IntArray) -> FloatArray:
     # As floating point: a sum of hostile counts must not wrap to a small one.
-    total: FloatArray = counts.reshape(len(counts), -1).sum(axis=1, dtype=np.float64)
+    total: FloatArray = counts.sum(axis=tuple(range(1, counts.ndim)), dtype=np.float64)
     return total
 
 

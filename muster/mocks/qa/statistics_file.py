@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from muster.mocks.qa.statistics import CatalogueStatistics
 
 MOST_ROWS = 100_000
-"""Rows of one file; a batch has some hundred."""
+MOST_BYTES = 1 << 29
+"""Rows and bytes of one file; a batch has some hundred rows, of 3 kB each."""
 
 _ROWS_PER_GROUP = 512
 _MOST_TEXT_BYTES = 4096
@@ -162,7 +163,12 @@ def write_statistics(path: Path, rows: Sequence[StatisticsRow]) -> None:
     table = pa.Table.from_arrays(arrays, schema=schema)
     with os_errors_at(path):
         pq.write_table(
-            table, path, compression="zstd", compression_level=3, row_group_size=_ROWS_PER_GROUP
+            table,
+            path,
+            compression="zstd",
+            compression_level=3,
+            row_group_size=_ROWS_PER_GROUP,
+            write_page_checksum=True,
         )
 
 
@@ -185,7 +191,15 @@ def read_table(path: Path, names: Iterable[str] | None = None) -> StatisticsTabl
     """
     wanted = [f for f in FIELDS if names is None or f.name in set(names)]
     with os_errors_at(path):
-        table = _read_columns(path, [*_COORDINATES.names, *(_COLUMN[f.name] for f in wanted)])
+        if path.stat().st_size > MOST_BYTES:
+            raise InvalidInput(
+                "statistics are too large",
+                where=path,
+                got=f"{path.stat().st_size} bytes",
+                expected=f"at most {MOST_BYTES}",
+            )
+        data = path.read_bytes()
+    table = _read_columns(path, data, [*_COORDINATES.names, *(_COLUMN[f.name] for f in wanted)])
     columns = {field.name: _to_rows(table, field.name, field.shape) for field in wanted}
     realization = table["realization"].to_numpy().astype(np.int64)
     redshift = table["redshift"].to_numpy()
@@ -210,13 +224,20 @@ def read_table(path: Path, names: Iterable[str] | None = None) -> StatisticsTabl
     )
 
 
-def _read_columns(path: Path, names: list[str]) -> pa.Table:
+def _read_columns(path: Path, data: bytes, names: list[str]) -> pa.Table:
+    """Read columns; ``path`` is for messages, so that an OSError here is one of the content."""
     try:
-        # Threads would make no file of some megabytes faster, and steps are told how many to use.
-        with pq.ParquetFile(path, thrift_string_size_limit=1 << 22) as file:
+        with pq.ParquetFile(
+            pa.BufferReader(data),
+            thrift_string_size_limit=1 << 22,
+            page_checksum_verification=True,
+        ) as file:
             _check_size(file, path)
-            return file.read(columns=names, use_threads=False)
-    except (pa.ArrowException, EOFError) as error:
+            # Threads would make no file of a megabyte faster, and steps are told how many to use.
+            table = file.read(columns=names, use_threads=False)
+            table.validate(full=True)
+            return table
+    except (pa.ArrowException, EOFError, OSError) as error:
         raise InvalidInput(
             "statistics cannot be read",
             where=path,

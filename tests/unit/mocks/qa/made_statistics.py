@@ -74,7 +74,7 @@ def make_row(
     coordinate = Coordinate(realization, redshift)
     return StatisticsRow(
         coordinate,
-        redshift_index=int(10 * redshift),
+        redshift_index=3,
         uri=uri or f"/c/{coordinate.folder}/mock_z{redshift:.3f}.hdf5",
         fingerprint=f"{realization:064x}",
         made_at=EPOCH + timedelta(minutes=minutes),
