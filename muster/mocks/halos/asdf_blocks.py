@@ -9,13 +9,16 @@ each chunk, as four bytes, before it.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
-from typing import TYPE_CHECKING, BinaryIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from muster.mocks.errors import ValidationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _ASDF = b"#ASDF "
@@ -28,11 +31,29 @@ _ELSEWHERE = re.compile(rb"\bsource\s*:[ \t]*+(?!\d+[ \t]*[,}\r\n])|\$ref")
 """An array whose bytes lie in another file, or at a URL."""
 
 _MOST_TREE_BYTES = 1 << 24
+_NO_CHECKSUM = bytes(16)
 _MOST_BLOCKS = 10_000
 _MOST_BLOCK_BYTES = 1 << 40
 
 
-def check_blocks(path: Path) -> int:
+@dataclass(frozen=True)
+class Block:
+    """Where the stored bytes of a block lie.
+
+    Attributes
+    ----------
+    begin, used : int
+        First byte of them, and how many.
+    checksum : bytes
+        MD5 that the block states; zeros where it states none.
+    """
+
+    begin: int
+    used: int
+    checksum: bytes
+
+
+def check_blocks(path: Path) -> list[Block]:
     """Check that an ASDF file is whole, and that its chunks fill what its blocks declare.
 
     Parameters
@@ -42,20 +63,21 @@ def check_blocks(path: Path) -> int:
 
     Returns
     -------
-    int
-        Number of blocks.
+    list of Block
+        In the order of the file.
 
     Raises
     ------
     ValidationError
-        When the file is no ASDF file, ends too early, or a chunk's length is not right.
+        When the file is no ASDF file, ends too early, takes data from elsewhere, or a chunk's
+        length is not right.
     OSError
         When the file cannot be read.
     """
+    blocks: list[Block] = []
     with path.open("rb") as file:
         size = file.seek(0, 2)
         at = _find_first_block(file, path)
-        blocks = 0
         while at < size:
             file.seek(at)
             magic = file.read(len(_INDEX))
@@ -63,11 +85,51 @@ def check_blocks(path: Path) -> int:
                 break
             if not magic.startswith(_BLOCK):
                 raise _broken(path, at, "what lies between two blocks is neither")
-            at = _check_block(file, path, at, size)
-            blocks += 1
-            if blocks > _MOST_BLOCKS:
+            block, at = _check_block(file, path, at, size)
+            blocks.append(block)
+            if len(blocks) > _MOST_BLOCKS:
                 raise _broken(path, at, f"more than {_MOST_BLOCKS} blocks")
     return blocks
+
+
+def check_sums(path: Path, blocks: list[Block], columns: Mapping[str, Any]) -> None:
+    """Check columns that were read against the checksums of the file.
+
+    AbacusSummit's files state the MD5 of what a block holds; ASDF since then means what it stores.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+    blocks : list of Block
+        Of the file.
+    columns : mapping of str to array
+        As the file holds them: decompressed, in its byte order.
+
+    Raises
+    ------
+    ValidationError
+        When a column has neither checksum.
+    """
+    stated = {block.checksum for block in blocks}
+    if _NO_CHECKSUM in stated:
+        return
+    for name, column in columns.items():
+        if hashlib.md5(column.tobytes(), usedforsecurity=False).digest() not in stated:
+            bad = _find_bad_block(path, blocks)
+            if bad is not None:
+                raise _broken(path, bad.begin, f"a checksum is wrong, and so is column {name}")
+            return
+
+
+def _find_bad_block(path: Path, blocks: list[Block]) -> Block | None:
+    with path.open("rb") as file:
+        for block in blocks:
+            file.seek(block.begin)
+            stored = file.read(block.used)
+            if hashlib.md5(stored, usedforsecurity=False).digest() != block.checksum:
+                return block
+    return None
 
 
 def _find_first_block(file: BinaryIO, path: Path) -> int:
@@ -86,15 +148,15 @@ def _find_first_block(file: BinaryIO, path: Path) -> int:
     return found
 
 
-def _check_block(file: BinaryIO, path: Path, at: int, size: int) -> int:
-    """Check a block; return where the next one begins."""
+def _check_block(file: BinaryIO, path: Path, at: int, size: int) -> tuple[Block, int]:
+    """Check a block; return it, and where the next one begins."""
     file.seek(at + len(_BLOCK))
     words = file.read(2)
     header = file.read(_HEADER.size)
     if len(words) < 2 or len(header) < _HEADER.size:
         raise _broken(path, at, "ends within the header of a block")
     header_bytes = int.from_bytes(words, "big")
-    _, compression, allocated, used, data, _ = _HEADER.unpack(header)
+    _, compression, allocated, used, data, checksum = _HEADER.unpack(header)
     begin = at + len(_BLOCK) + 2 + header_bytes
     if header_bytes < _HEADER.size or used > allocated or data > _MOST_BLOCK_BYTES:
         raise _broken(path, at, "the header of a block contradicts itself")
@@ -104,7 +166,7 @@ def _check_block(file: BinaryIO, path: Path, at: int, size: int) -> int:
         _check_chunks(file, path, begin, used, data)
     elif compression == b"\0\0\0\0" and used != data:
         raise _broken(path, at, "an uncompressed block states two sizes")
-    return int(begin + allocated)
+    return Block(begin, used, checksum), begin + allocated
 
 
 def _check_chunks(file: BinaryIO, path: Path, begin: int, used: int, data: int) -> None:

@@ -22,8 +22,9 @@ import numpy as np
 import yaml
 from abacusnbody.data.compaso_halo_catalog import CompaSOHaloCatalog
 
+from muster.errors import MusterError
 from muster.mocks.errors import CatalogNotFound, ValidationError
-from muster.mocks.halos.asdf_blocks import check_blocks
+from muster.mocks.halos.asdf_blocks import check_blocks, check_sums
 from muster.mocks.halos.catalog import Cosmology, HaloCatalog, HaloMetadata
 from muster.mocks.halos.columns import Columns
 from muster.mocks.halos.cosmologies import CosmologyOptions
@@ -121,8 +122,10 @@ def read_compaso(
     with _collections_of_new_objects_only(), asdf.config_context() as config:
         config.validate_on_read = False  # against ASDF's schemas, for most of the time
         for number in numbers:
-            path, cleaned = _find_files(inputs, number, listed)
-            header = _read_header(path, inputs)
+            path, cleaned = _find_files(inputs, number)
+            header = _check_header(_check_file(path, tuple(_FIELDS), listed), inputs, path)
+            if cleaned is not None:
+                _check_file(cleaned, ("N_total",), {})
             headers = headers or [header]
             _check_equal(header, headers[0], path)
             part = _read_superslab(path, cleaned, inputs, header, min_mass_msunh)
@@ -153,55 +156,54 @@ def read_compaso(
     )
 
 
-def _find_files(
-    inputs: CompasoInputs, number: int, listed: dict[str, int]
-) -> tuple[Path, Path | None]:
-    """Return a superslab's file, and that of its cleaning, checked as far as headers tell."""
+def _find_files(inputs: CompasoInputs, number: int) -> tuple[Path, Path | None]:
+    """Return a superslab's file, and that of its cleaning."""
     path = Path(inputs.folder, "halo_info", f"halo_info_{number:03d}.asdf")
-    cleaned = None
-    if inputs.cleaned:
-        if inputs.cleaned_folder is None:
-            raise CatalogNotFound(
-                "no cleaned halo catalogue", where=inputs.folder, do="cleaned: false, or fetch it"
+    if not inputs.cleaned:
+        return path, None
+    if inputs.cleaned_folder is None:
+        raise CatalogNotFound(
+            "no cleaned halo catalogue", where=inputs.folder, do="cleaned: false, or fetch it"
+        )
+    return path, Path(inputs.cleaned_folder, f"cleaned_halo_info_{number:03d}.asdf")
+
+
+def _check_file(path: Path, columns: tuple[str, ...], listed: dict[str, int]) -> dict[str, Any]:
+    """Check a file's size, its blocks, and shapes and checksums of columns; return its header."""
+    with os_errors_at(path):
+        if not path.exists():
+            raise CatalogNotFound("a superslab is not there", where=path)
+        expected_bytes, found_bytes = listed.get(path.name), path.stat().st_size
+        if expected_bytes is not None and found_bytes != expected_bytes:
+            raise ValidationError(
+                "the file has not the size that checksums.crc32 states",
+                where=path,
+                got=f"{found_bytes} bytes",
+                expected=f"{expected_bytes} bytes",
+                do="fetch it again from where it came from",
             )
-        cleaned = Path(inputs.cleaned_folder, f"cleaned_halo_info_{number:03d}.asdf")
-    for file in (path, cleaned):
-        if file is None:
-            continue
-        if not file.exists():
-            raise CatalogNotFound("a superslab is not there", where=file)
-        with os_errors_at(file):
-            expected_bytes = listed.get(file.name)
-            found_bytes = file.stat().st_size
-            if expected_bytes is not None and found_bytes != expected_bytes:
-                raise ValidationError(
-                    "the file has not the size that checksums.crc32 states",
-                    where=file,
-                    got=f"{found_bytes} bytes",
-                    expected=f"{expected_bytes} bytes",
-                    do="fetch it again from where it came from",
-                )
-            check_blocks(file)
-    return path, cleaned
-
-
-def _read_header(path: Path, inputs: CompasoInputs) -> Header:
-    """Read and check the header, and the shapes of the columns."""
+        blocks = check_blocks(path)
     with _damage_at(path), asdf.open(path, lazy_load=True, memmap=False) as file:
-        header, data = dict(file["header"]), file["data"]
-        shapes = {name: (tuple(data[name].shape), data[name].dtype.kind) for name in _FIELDS}
-    halos = shapes["id"][0][0] if shapes["id"][0] else -1
-    for name, rest in _FIELDS.items():
-        if shapes[name][0] != (halos, *rest) or shapes[name][1] not in "uif":
+        data = file["data"]
+        _check_shapes({n: (tuple(data[n].shape), data[n].dtype.kind) for n in columns}, path)
+        check_sums(path, blocks, {name: data[name][:] for name in columns})
+        return dict(file["header"])
+
+
+def _check_shapes(shapes: dict[str, tuple[tuple[int, ...], str]], path: Path) -> None:
+    first = next(iter(shapes.values()))[0]
+    halos = first[0] if first else -1
+    for name, (shape, kind) in shapes.items():
+        expected = (halos, *_FIELDS.get(name, ()))
+        if shape != expected or kind not in "uif":
             raise ValidationError(
                 f"column {name} has not the shape that it should have",
                 where=path,
-                got=shapes[name][0],
-                expected=(halos, *rest),
+                got=shape,
+                expected=expected,
             )
     if halos > _MOST_HALOS:
         raise ValidationError("too many haloes", where=path, got=halos, expected=_MOST_HALOS)
-    return _check_header(header, inputs, path)
 
 
 def _check_header(header: dict[str, Any], inputs: CompasoInputs, path: Path) -> Header:
@@ -329,6 +331,8 @@ def _damage_at(path: Path) -> Iterator[None]:
     """Raise what a damaged file makes libraries raise as a ValidationError."""
     try:
         yield
+    except MusterError:
+        raise
     except FileNotFoundError as error:
         raise CatalogNotFound("a superslab is not there", where=error.filename or path) from error
     except (*_DAMAGED, OSError) as error:
