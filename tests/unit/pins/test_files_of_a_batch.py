@@ -18,13 +18,17 @@ USER = "is stored by batches that run now, whose jobs are found by these bytes"
 
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("batch-slurm.json", frozen.slurm_batch), ("batch-local.json", frozen.local_batch)],
+    [
+        ("batch-slurm.json", frozen.slurm_batch),
+        ("batch-local.json", frozen.local_batch),
+        ("batch-campaign.json", frozen.campaign_batch),
+    ],
 )
 def test_a_batch_is_frozen_into_the_same_bytes(name: str, make: Callable[[], frozen.Batch]) -> None:
     check_golden(name, make().to_json(), USER)
 
 
-@pytest.mark.parametrize("name", ["batch-slurm.json", "batch-local.json"])
+@pytest.mark.parametrize("name", ["batch-slurm.json", "batch-local.json", "batch-campaign.json"])
 def test_a_stored_batch_is_read_and_stays_what_it_is(name: str) -> None:
     """A field that is new must not change the bytes, and so the fingerprint, of what is stored."""
     check_golden(name, frozen.read_stored(frozen.Batch, name).to_json(), USER)
@@ -55,7 +59,9 @@ def test_the_files_of_a_batch_have_their_names() -> None:
     )
 
 
-@pytest.mark.parametrize("make", [frozen.slurm_batch, frozen.plan, frozen.fence, frozen.result])
+@pytest.mark.parametrize(
+    "make", [frozen.campaign_batch, frozen.campaign_plan, frozen.fence, frozen.result]
+)
 def test_what_is_pinned_says_something_in_every_field(make: Callable[[], frozen.Batch]) -> None:
     """Else a field that is renamed might be left at its default, and nobody would see it."""
     assert list(frozen.left_at_default(make())) == []
@@ -67,6 +73,12 @@ def test_a_plan_is_written_in_the_same_bytes_and_read_again() -> None:
     read = frozen.read_stored(frozen.Plan, "plan.json")
     check_golden("plan.json", frozen.render_plan(read), user)
     assert read.cached_names() == ["cov-0123456789abcdef.tif", "predict-0123456789abcdef.tif"]
+
+
+def test_the_plan_of_a_campaign_is_written_in_the_same_bytes_and_read_again() -> None:
+    user = "is read by the task plan, maybe of a later version than its inspection"
+    check_golden("plan-campaign.json", frozen.render_plan(frozen.campaign_plan()), user)
+    assert frozen.read_stored(frozen.Plan, "plan-campaign.json") == frozen.campaign_plan()
 
 
 def test_a_plan_of_before_it_listed_what_is_cached_is_searched_for_it() -> None:
