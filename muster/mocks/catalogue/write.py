@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from muster.mocks.halos.catalog import HaloCatalog
 
 LIBVER = ("earliest", "v110")
-"""Oldest form that holds the file: read by all versions of HDF5, and without times of groups."""
+"""The oldest form that holds the file is written, whatever this HDF5 would choose."""
 
 UNCOMPRESSED = Compression()
 _MOST_CHUNK_BYTES = 4 << 20

@@ -14,8 +14,8 @@ from muster.mocks.halos.catalog import Cosmology, HaloCatalog, HaloMetadata
 if TYPE_CHECKING:
     from pathlib import Path
 
-BOX_MPCH = 32.1
-"""No float32: the greatest one below it is inside, the nearest one outside."""
+BOX_MPCH = 32.2
+"""Rounds to a float32 above it, which is outside."""
 
 PLANCK = Cosmology(0.6736, 0.315192, 0.0493, 0.8076, 0.9649)
 TIMES = 6
