@@ -187,7 +187,7 @@ def _say(problem: Mapping[str, Any]) -> str:
     """Say what is wrong in the words of a file's author."""
     said: str | None = _WORDS.get(problem["type"])
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return said or message.removeprefix("Input ")
+    return said or message.removeprefix("Input ").removeprefix("String ")
 
 
 def parse_size_mib(text: str | int) -> int:

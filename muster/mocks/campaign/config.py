@@ -211,7 +211,9 @@ def _parse(document: Document, where: object, folder: Path | None) -> Campaign:
     if not broken:
         data = document.data if folder is None else _put_beside(folder, document.data)
         config, found = _validate(data, absolute=folder is None)
-        problems += found
+        # What nothing was made of is no wrong value of its key, too.
+        spoilt = document.unreadable
+        problems += [p for p in found if not any(p.path[:n] in spoilt for n in range(1, 20))]
     if config is None or problems:
         raise CampaignFileError(where, place_problems(problems, document))
     return Campaign(config, str(where), document)

@@ -93,16 +93,8 @@ def _source_of(campaign: Campaign, path: tuple[str, ...]) -> str:
     document = campaign.document
     if not document.lines:
         return campaign.where  # given as data: nothing tells defaults apart there
-    found = document.existing(path)
-    # A value that stands for a mapping says all its keys: compression: gzip.
-    is_stated = found == path or (len(found) > 1 and not _is_mapping(document.data, found))
-    return f"{campaign.where} line {document.lines[found]}" if is_stated else DEFAULT
-
-
-def _is_mapping(data: Any, path: tuple[str, ...]) -> bool:
-    for part in path:
-        data = data[int(part)] if isinstance(data, list) else data[part]
-    return isinstance(data, dict)
+    found = document.stated(path)
+    return DEFAULT if found is None else f"{campaign.where} line {document.lines[found]}"
 
 
 def _explain_step(campaign: Campaign, site: Site, placed: Placed) -> list[Explained]:

@@ -141,7 +141,7 @@ def _place(problem: ConfigProblem, document: Document) -> FileProblem:
     if problem.kind == "missing":
         return FileProblem(dotted, line, "the key is missing")
     # A value may stand for a mapping: what is said of a part is said of the value.
-    shown = join_keys(document.existing(problem.path)) if document.lines else dotted
+    shown = join_keys(document.stated(problem.path) or problem.path)
     return FileProblem(shown, line, problem.message, _shorten(problem.got), problem.expected)
 
 

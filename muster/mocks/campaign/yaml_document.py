@@ -76,11 +76,14 @@ class Document:
         Path of keys → line, from 1; items of a list by their position.
     problems : tuple of ConfigProblem
         What is wrong with the YAML itself; a duplicate key's first value counts.
+    unreadable : frozenset
+        Paths of values that nothing was made of, a problem each.
     """
 
     data: dict[str, Any]
     lines: dict[Path_, int] = field(default_factory=dict)
     problems: tuple[ConfigProblem, ...] = ()
+    unreadable: frozenset[Path_] = frozenset()
 
     def line_of(self, path: Iterable[str]) -> int | None:
         """Return the line of a key, or else of the nearest key above it."""
@@ -94,6 +97,20 @@ class Document:
             where = where[:-1]
         return where
 
+    def stated(self, path: Iterable[str]) -> Path_ | None:
+        """Return where a value is stated: at its path, or by a value that stands for a mapping.
+
+        ``compression: gzip`` states compression.filter.  None where the file does not state it.
+        """
+        wanted = tuple(path)
+        found = self.existing(wanted)
+        if found == wanted:
+            return found
+        value: Any = self.data
+        for part in found:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        return None if isinstance(value, dict) or not found else found
+
 
 @dataclass
 class _Reader:
@@ -102,8 +119,15 @@ class _Reader:
     as_text: frozenset[Path_]
     lines: dict[Path_, int] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
+    unreadable: set[Path_] = field(default_factory=set)
+
+    def spoil(self, path: Path_, node: yaml.Node, message: str) -> None:
+        """Note a value that nothing is made of."""
+        self.unreadable.add(path)
+        self.refuse(path, node, message)
 
     def refuse(self, path: Path_, node: yaml.Node, message: str) -> None:
+        """Note a problem."""
         self.lines.setdefault(path, node.start_mark.line + 1)
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(ConfigProblem(path, "wrong", message))
@@ -111,11 +135,11 @@ class _Reader:
     def build(self, node: yaml.Node, path: Path_) -> Any:
         if isinstance(node, yaml.MappingNode):
             if node.tag != _MAP:
-                self.refuse(path, node, f"the tag {node.tag} is not taken")
+                self.spoil(path, node, f"the tag {node.tag} is not taken")
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             if node.tag != _SEQ:
-                self.refuse(path, node, f"the tag {node.tag} is not taken")
+                self.spoil(path, node, f"the tag {node.tag} is not taken")
             return [self._item(item, (*path, str(i))) for i, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, path)
@@ -163,15 +187,15 @@ class _Reader:
                 number = float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
                 return self._finite(number, path, node)
         except ValueError:
-            self.refuse(path, node, "no number that can be taken")
+            self.spoil(path, node, "no number that can be taken")
             return None
-        self.refuse(path, node, f"the tag {tag} is not taken")
+        self.spoil(path, node, f"the tag {tag} is not taken")
         return text
 
     def _finite(self, number: float, path: Path_, node: yaml.Node) -> float | None:
         if math.isfinite(number):
             return number
-        self.refuse(path, node, "NaN, infinities and numbers too large for a double are no values")
+        self.spoil(path, node, "NaN, infinities and numbers too large for a double are no values")
         return None
 
 
@@ -220,7 +244,8 @@ def parse_document(content: bytes | str, as_text: Iterable[Path_] = ()) -> Docum
         return _unreadable(f"the file {found}")
     reader = _Reader(frozenset(as_text))
     data = reader.build(node, ())
-    return Document(data, reader.lines, tuple(reader.problems))
+    problems, unreadable = tuple(reader.problems), frozenset(reader.unreadable)
+    return Document(data, reader.lines, problems, unreadable)
 
 
 def _check_events(text: str) -> Document | None:
