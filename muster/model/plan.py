@@ -103,6 +103,10 @@ class PlannedPlacement(Frozen):
         Retry policy of the batches.
     array_size : int or None
         The most elements of one wave, and so of one Slurm array.
+    pack : int or None
+        Elements that one job of a cluster works through, in place of the pool's.
+    slots : int or None
+        The most elements of a batch that run at once, up to the pool's slots.
     """
 
     step: str
@@ -113,6 +117,8 @@ class PlannedPlacement(Frozen):
     resources: PartialResources | None = None
     retries: RetryPolicy | None = None
     array_size: Annotated[int, Field(ge=1)] | None = None
+    pack: Annotated[int, Field(ge=1)] | None = None
+    slots: Annotated[int, Field(ge=1)] | None = None
 
 
 class Plan(Frozen):

@@ -38,7 +38,7 @@ STEPS: dict[str, str] = {
     "mocks.populate": "muster.mocks.populate:populate_mock",
     "mocks.collect": "muster.mocks.qa.steps:collect_batch",
     "mocks.qa": "muster.mocks.qa.steps:check_ensemble",
-    "mocks.manifest": "muster.mocks.campaign.manifest:write_manifest",
+    "mocks.manifest": "muster.mocks.record:record_campaign",
 }
 """Dotted step name → "module:function"; the module is imported only inside the job."""
 

@@ -74,14 +74,14 @@ def create_campaign(
     provenance: Mapping[str, Any] | None = None,
     descends_from: str | None = None,
 ) -> CampaignRecord:
-    """Record a campaign, or read the one that is there; a campaign is immutable.
+    """Record a campaign, or what has joined the one that is there; else a campaign is immutable.
 
     Parameters
     ----------
     folder : str
         URI of its folder; of several campaigns, no two lie in the same.
     config_sha256 : str
-        sha256 of the canonical configuration, in lower-case hexadecimal.
+        sha256 of all of the configuration that may not change, in lower-case hexadecimal.
 
     Raises
     ------
@@ -102,6 +102,14 @@ def create_campaign(
         row = cursor.fetchone()
         if row is not None:
             return CampaignRecord(*row)
+        cursor.execute(
+            "UPDATE campaign SET config = %s, provenance = %s"
+            " WHERE name = %s AND version = %s AND folder = %s AND config_sha256 = %s",
+            (
+                *(json.dumps(config), json.dumps(provenance or {})),
+                *(name, version, name_folder(folder), config_sha256),
+            ),
+        )
         cursor.execute(
             f"SELECT {_COLUMNS} FROM campaign WHERE (name = %s AND version = %s) OR folder = %s"
             " ORDER BY name = %s AND version = %s DESC LIMIT 1",

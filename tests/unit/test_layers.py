@@ -13,8 +13,9 @@ from muster.jobs.planning.workflow import WORKFLOWS, load_workflow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPUTE = (
-    "cupy", "lightgbm", "llvmlite", "matplotlib", "numba", "numpy", "pyarrow", "pyproj",
-    "pystac", "rasterio", "scipy", "sklearn",
+    "abacusnbody", "asdf", "colossus", "cupy", "diffsky", "h5py", "jax", "lightgbm", "llvmlite",
+    "matplotlib", "mpi4py", "numba", "numpy", "pyarrow", "pyproj", "pystac", "rasterio", "scipy",
+    "sklearn",
 )  # fmt: skip
 
 FLOORS = (
@@ -24,7 +25,7 @@ FLOORS = (
     {"backends"},
     {"doctor", "jobs"},
     {"report"},
-    {"resampling", "traits"},
+    {"mocks", "resampling", "traits"},
     {"__main__", "cli", "laptop"},
 )
 """What lies in muster/, from the ground up; a module imports from its own floor and those below."""

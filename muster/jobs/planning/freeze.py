@@ -130,7 +130,7 @@ class Freezer:
             step=step,
             target=placed.target,
             pool=placed.pool_name,
-            slots=placed.pool.slots,
+            slots=placed.slots,
             resources=placed.resources,
             caps=placed.pool.caps,
             elements=tuple(elements),

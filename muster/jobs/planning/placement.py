@@ -38,6 +38,8 @@ class Placed:
         What an element asks for at first, within the pool's caps.
     deadline_s : int or None
         How long a generation of the batch may take in all, in seconds.
+    slots : int
+        How many elements of the batch run at once.
     """
 
     step: str
@@ -46,6 +48,7 @@ class Placed:
     target: Target
     resources: Resources
     deadline_s: int | None
+    slots: int
 
     def resources_with(self, change: PartialResources | None) -> Resources | None:
         """Return what one element asks for; None where that is what the others do.
@@ -106,9 +109,10 @@ def place_batch(
         step=step,
         pool_name=pool_name,
         pool=pool,
-        target=_charge(pool.target(site), planned.account, step),
+        target=_change(pool.target(site), planned),
         resources=resources,
         deadline_s=usual.deadline,
+        slots=min(pool.slots, planned.slots or pool.slots),
     )
 
 
@@ -147,19 +151,26 @@ def _override(step: str, resources: Resources, override: Mapping[str, Any]) -> R
     return parse_config(Placement, {**stated, **asked}, f"resources of {step}").resources
 
 
-def _charge(target: Target, account: str | None, step: str) -> Target:
-    """Charge another account of Slurm than the pool says."""
-    if account is None:
-        return target
-    where = f"account of {step}"
+def _change(target: Target, planned: PlannedPlacement) -> Target:
+    """Charge another account, and pack otherwise, than the pool says.
+
+    On this machine a slot works through all elements anyway: a pack says nothing there.
+    """
+    where = f"account of {planned.step}"
     if not isinstance(target, SlurmTarget):
+        if planned.account is None:
+            return target
         raise ConfigError(
             "only a pool on Slurm charges an account",
             where=where,
-            got=f"{account!r}, on backend {target.backend}",
+            got=f"{planned.account!r}, on backend {target.backend}",
             do="leave the account out, or choose a pool on Slurm",
         )
-    return parse_config(SlurmTarget, {**target.model_dump(mode="json"), "account": account}, where)
+    changed = {"account": planned.account, "pack": planned.pack}
+    asked = {name: value for name, value in changed.items() if value is not None}
+    if not asked:
+        return target
+    return parse_config(SlurmTarget, {**target.model_dump(mode="json"), **asked}, where)
 
 
 def _check_caps(step: str, resources: Resources, pool_name: str, pool: Pool) -> None:

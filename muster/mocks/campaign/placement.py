@@ -43,6 +43,8 @@ def make_placement(campaign: Campaign) -> PlannedPlacement:
         ),
         retries=RetryPolicy(max_retries=execution.max_retries, backoff=execution.retry_backoff),
         array_size=execution.batch_size,
+        pack=execution.pack,
+        slots=execution.concurrency,
     )
 
 

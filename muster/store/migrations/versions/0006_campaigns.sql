@@ -7,19 +7,18 @@ CREATE TABLE campaign (
     version         text NOT NULL CHECK (version <> ''),
     folder          text NOT NULL UNIQUE,          -- URI of VERSION_NAME, without a slash at its end
     config          jsonb NOT NULL,                -- the campaign file, as it was validated
-    config_sha256   text NOT NULL CHECK (config_sha256 ~ '^[0-9a-f]{64}$'),
+    config_sha256   text NOT NULL CHECK (config_sha256 ~ '^[0-9a-f]{64}$'),  -- of what may not change
     provenance      jsonb NOT NULL DEFAULT '{}',
     descends_from   text,                          -- VERSION_NAME of the campaign it was changed from
     created_at      timestamptz NOT NULL DEFAULT now(),
     UNIQUE (name, version)
 );
 
--- What has run goes by it: a change is a new version.
+-- What has run goes by it: a change is a new version.  Further realizations may join.
 CREATE FUNCTION campaign_is_immutable() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF (NEW.name, NEW.version, NEW.config_sha256, NEW.created_at)
-       IS DISTINCT FROM (OLD.name, OLD.version, OLD.config_sha256, OLD.created_at)
-       OR NEW.config IS DISTINCT FROM OLD.config THEN
+       IS DISTINCT FROM (OLD.name, OLD.version, OLD.config_sha256, OLD.created_at) THEN
         RAISE EXCEPTION 'campaign % % cannot be changed; make a new version', OLD.version, OLD.name
             USING ERRCODE = 'MU001';
     END IF;
