@@ -122,13 +122,9 @@ def test_bands_hold_their_share_of_the_boxes() -> None:
     values = rng.normal(3.0, 2.0, size=(20_000, 2))
     found = summarise(BY_NAME["power"], 0.5, values, box_size_mpch=100.0, k_hmpc=np.ones(2))
     # Quantiles of a normal distribution, and the density there, for their standard errors.
-    sigmas_of, densities = (-1.95996, -0.99446, 0.99446, 1.95996), (0.0584, 0.2433, 0.2433, 0.0584)
-    for got, sigmas, density in zip(
-        found.quantiles,
-        (-1.95996, -0.99446, 0.99446, 1.95996),
-        (0.0584, 0.2433, 0.2433, 0.0584),
-        strict=True,
-    ):
+    sigmas_of = (-1.95996, -0.99446, 0.99446, 1.95996)
+    densities = (0.0584, 0.2433, 0.2433, 0.0584)
+    for got, sigmas, density in zip(found.quantiles, sigmas_of, densities, strict=True):
         share = 0.16 if abs(sigmas) < 1 else 0.025
         error = 2.0 * np.sqrt(share * (1 - share) / 20_000) / density
         assert (np.abs(got - (3.0 + 2.0 * sigmas)) < 5 * error).all()
