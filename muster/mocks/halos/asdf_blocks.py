@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _ASDF = b"#ASDF "
 _BLOCK = b"\xd3BLK"
 _INDEX = b"#ASDF BLOCK INDEX"
+_END = b"..."
 _HEADER = struct.Struct(">I4sQQQ16s")
 _BLOSC = struct.Struct("<BBBBIII")
 _LENGTH = struct.Struct(">I")
@@ -82,6 +83,8 @@ def check_blocks(path: Path) -> list[Block]:
             file.seek(at)
             magic = file.read(len(_INDEX))
             if magic == _INDEX:
+                if not file.read(_MOST_TREE_BYTES).rstrip().endswith(_END):
+                    raise _broken(path, size, "the index of blocks has no end")
                 break
             if not magic.startswith(_BLOCK):
                 raise _broken(path, at, "what lies between two blocks is neither")

@@ -170,9 +170,9 @@ def _find_files(inputs: CompasoInputs, number: int) -> tuple[Path, Path | None]:
 
 def _check_file(path: Path, columns: tuple[str, ...], listed: dict[str, int]) -> dict[str, Any]:
     """Check a file's size, its blocks, and shapes and checksums of columns; return its header."""
+    if not path.exists():
+        raise CatalogNotFound("a superslab is not there", where=path)
     with os_errors_at(path):
-        if not path.exists():
-            raise CatalogNotFound("a superslab is not there", where=path)
         expected_bytes, found_bytes = listed.get(path.name), path.stat().st_size
         if expected_bytes is not None and found_bytes != expected_bytes:
             raise ValidationError(
@@ -289,7 +289,7 @@ def _read_superslab(
         halos = CompaSOHaloCatalog(
             path,
             cleaned=cleaned is not None,
-            cleandir=inputs.cleaning if cleaned is not None else None,
+            cleandir=Path(inputs.cleaning) if inputs.cleaning is not None else None,
             fields=list(_FIELDS),
             halo_lc=False,
         ).halos

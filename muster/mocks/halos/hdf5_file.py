@@ -14,7 +14,7 @@ from muster.mocks.errors import CatalogNotFound, ValidationError
 from muster.mocks.halos.catalog import HaloMetadata
 from muster.mocks.halos.columns import Columns
 from muster.mocks.halos.slabs import check_selection, wrap_positions
-from muster.storage import explain_os_error, os_errors_at
+from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,9 +56,8 @@ def read_hdf5_halos(
     """
     check_selection(min_mass_msunh, slab, n_halos)
     path = Path(inputs.path)
-    with os_errors_at(path):
-        if not path.exists():
-            raise CatalogNotFound("no such file of haloes", where=path)
+    if not path.exists():
+        raise CatalogNotFound("no such file of haloes", where=path)
     columns = Columns(slab=slab, slab_axis=slab_axis, n_halos=n_halos)
     with _damage_at(path), h5py.File(path, "r", locking="best-effort") as file:
         unit_mpch = {"Mpc/h": 1.0, "kpc/h": 1e-3, "Mpc": inputs.cosmology.h}[
