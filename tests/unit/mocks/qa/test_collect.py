@@ -13,11 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from muster.errors import ConfigError, InvalidInput, MissingInput, Transient
+from muster.mocks.catalogue.write import write_catalogue
 from muster.mocks.coordinates import Coordinate
 from muster.mocks.qa.bins import FIELDS
 from muster.mocks.qa.collect import collect_statistics, read_campaign
+from muster.mocks.qa.statistics import compute_statistics
 from muster.mocks.qa.statistics_file import make_schema, read_table, write_statistics
 from tests.unit.mocks.qa.made_statistics import draw, make_row, write_campaign
+from tests.unit.mocks.qa.test_statistics import make_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def write_catalogue(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+def write_statistics_group(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Write a file that holds nothing but statistics; return its entry of a batch."""
     path.parent.mkdir(exist_ok=True)
     with h5py.File(path, "w") as file:
@@ -49,7 +52,7 @@ def test_a_batch_becomes_one_file(tmp_path: Path) -> None:
     entries = []
     for realization in (9, 7):
         path = tmp_path / f"r{realization:04d}" / "mock.hdf5"
-        entry = write_catalogue(path, draw(realization).to_arrays())
+        entry = write_statistics_group(path, draw(realization).to_arrays())
         entries.append({**entry, "realization": realization})
         os.utime(path, ns=(0, 1_767_225_600_123_456_789))
     heard: list[tuple[float, str]] = []
@@ -79,18 +82,35 @@ def test_a_column_says_its_unit_and_shape(tmp_path: Path) -> None:
     assert str(schema.field("made_at").type) == "timestamp[us, tz=UTC]"
 
 
+def test_statistics_come_out_of_a_catalogue_as_they_went_in(tmp_path: Path) -> None:
+    galaxies, halos = make_box(50, 200)
+    properties = {
+        **galaxies.properties,
+        "vel": np.zeros((200, 3), np.float32),
+        "logmp_t_obs": np.full(200, 12.0, np.float32),
+    }
+    found = compute_statistics(galaxies, halos)
+    path = tmp_path / "mock.hdf5"
+    write_catalogue(
+        path, replace(galaxies, properties=properties), halos, statistics=found.to_arrays()
+    )
+    collect_statistics([entry_of(path, redshift=1.1)], tmp_path / "b.parquet")
+    (row,) = read_campaign(tmp_path).read("halo_stellar")
+    np.testing.assert_array_equal(row, found.halo_stellar)
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def test_a_catalogue_that_cannot_be_read_is_named_and_ends_no_other(tmp_path: Path) -> None:
     good = draw(1).to_arrays()
-    entries = [write_catalogue(tmp_path / f"{n}.hdf5", good) for n in range(6)]
+    entries = [write_statistics_group(tmp_path / f"{n}.hdf5", good) for n in range(6)]
     for number, entry in enumerate(entries):
         entry["realization"] = number
     truncate(tmp_path / "0.hdf5")
     (tmp_path / "1.hdf5").unlink()
-    write_catalogue(tmp_path / "2.hdf5", {**good, "version": np.array([99])})
+    write_statistics_group(tmp_path / "2.hdf5", {**good, "version": np.array([99])})
     (tmp_path / "3.hdf5").write_bytes(b"no HDF5 at all")
     entries[4]["redshift"] = 1.5
     found = collect_statistics(entries, tmp_path / "b.parquet")
@@ -128,7 +148,7 @@ def test_a_file_system_that_fails_is_no_problem_of_a_catalogue(tmp_path: Path) -
     def fail(path: Path) -> Mapping[str, NDArray[Any]]:
         raise Transient("the network is away", where=path)
 
-    entry = write_catalogue(tmp_path / "a.hdf5", draw(1).to_arrays())
+    entry = write_statistics_group(tmp_path / "a.hdf5", draw(1).to_arrays())
     with pytest.raises(Transient):
         collect_statistics([entry], tmp_path / "b.parquet", read=fail)
 

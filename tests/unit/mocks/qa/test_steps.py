@@ -18,7 +18,7 @@ from muster.mocks.qa.steps import check_ensemble, collect_batch, write_matrices
 from muster.mocks.qa.summary import EnsembleSummary, read_summary
 from muster.model.step import StepContext, call_step
 from tests.unit.mocks.qa.made_statistics import draw, make_row, write_campaign
-from tests.unit.mocks.qa.test_collect import entry_of, truncate, write_catalogue
+from tests.unit.mocks.qa.test_collect import entry_of, truncate, write_statistics_group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,8 +152,8 @@ def test_statistics_on_s3_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_collected_by_the_step(tmp_path: Path) -> None:
-    good = write_catalogue(tmp_path / "good.hdf5", draw(7).to_arrays())
-    write_catalogue(tmp_path / "bad.hdf5", draw(7).to_arrays())
+    good = write_statistics_group(tmp_path / "good.hdf5", draw(7).to_arrays())
+    write_statistics_group(tmp_path / "bad.hdf5", draw(7).to_arrays())
     truncate(tmp_path / "bad.hdf5")
     bad = entry_of(tmp_path / "bad.hdf5", realization=8)
     to = tmp_path / "b.parquet"
