@@ -85,6 +85,7 @@ def print_json(value: Any) -> None:
         "list": "muster.cli.campaign_status:list_all",
         "stage": "muster.cli.campaign_files:stage",
         "archive": "muster.cli.campaign_files:archive",
+        "clean": "muster.cli.campaign_files:clean",
     },
 )
 def campaign() -> None:
