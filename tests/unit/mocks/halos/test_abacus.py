@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,9 @@ from muster.mocks.coordinates import Coordinate
 from muster.mocks.errors import CatalogNotFound, ValidationError
 from muster.mocks.halos.abacus import ABACUS_BOX, ABACUS_SUMMIT_SMALL
 from tests.unit.mocks.halos.conftest import MINI_MPCH, PARTICLE_MSUNH, RawHalos
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 AT = Coordinate(0, 0.0)
 
@@ -300,7 +302,7 @@ def test_superslabs_of_two_boxes_are_refused(raw: RawHalos, tmp_path: Path) -> N
 def test_a_superslab_that_is_there_twice_is_refused(copy_of_mini: Path) -> None:
     inputs = inputs_of(without_checksums(copy_of_mini))
     shutil.copyfile(superslab(copy_of_mini, 0), superslab(copy_of_mini, 1))
-    with pytest.raises(ValidationError, match="an id that is there twice; .*got: 127"):
+    with pytest.raises(ValidationError, match=r"an id that is there twice; .*got: 127"):
         ABACUS_BOX.read(inputs, min_mass_msunh=0)
 
 
