@@ -90,22 +90,24 @@ def test_histograms_equal_those_of_numpy() -> None:
     assert mean == pytest.approx(found.shot_noise_mpch3, rel=0.03)
 
 
-def test_values_without_a_place_are_in_no_bin() -> None:
-    galaxies, halos = make_box(1, 6)
+def test_values_on_edges_and_without_a_place() -> None:
+    galaxies, halos = make_box(1, 7)
     spoilt = {
-        "logsm_t_obs": np.array([10.0, np.nan, -np.inf, np.inf, 5.99, 13.0]),
-        "logssfr_t_obs": np.array([-10.0, -10.0, -10.0, -10.0, -10.0, -10.0]),
-        "upid": np.full(6, -1),
+        "logsm_t_obs": np.array([10.0, np.nan, -np.inf, np.inf, 5.99, 13.0, 6.0]),
+        "logssfr_t_obs": np.array([-10.0, -10.0, -10.0, -10.0, -10.0, -10.0, -11.0]),
+        "upid": np.full(7, -1),
     }
     halos = replace(halos, masses=np.array([0.0]))
     found = compute_statistics(replace(galaxies, properties=spoilt), halos)
-    assert found.stellar_counts.sum() == 1
-    assert found.stellar_counts[40] == 1  # a value on an edge is in the bin above it
-    assert found.stellar_sfr.sum() == 1
+    # A value on an edge is in the bin above it.
+    assert np.flatnonzero(found.stellar_counts).tolist() == [0, 40]
+    assert found.stellar_counts.sum() == 2
+    assert found.stellar_sfr.sum() == 2
+    assert found.stellar_sfr[0, 0] == 1
     assert found.halo_counts.sum() == found.halo_stellar.sum() == 0
-    # 10, ∞ and 13 − 10 lie above −5 and above …; NaN and −∞ above nothing.
+    # 0, ∞, −4.01 and 3 lie above −5; −5 itself does not, nor do NaN and −∞.
     assert found.sfr_cumulative[0] == 4
-    assert CatalogueStatistics.from_arrays(found.to_arrays()).galaxies == 6
+    assert CatalogueStatistics.from_arrays(found.to_arrays()).galaxies == 7
 
 
 @pytest.mark.parametrize(("n_halos", "n_galaxies"), [(200, 500), (5, 0), (0, 0)])
