@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
     from muster.store.database import Database
 
-# Elements at their coordinates, newest run first; the step's work on what had no input or was
-# reused has no attempt.
+# Of each coordinate the element of the newest run.  Runs are numbered, so that one number tells
+# both: to sort all elements of all runs takes five times as long as to hash them.
 _NEWEST = """
-    SELECT DISTINCT ON (e.step, e.realization, e.redshift) e.*
-    FROM run r JOIN element e ON e.run_id = r.id
-    WHERE r.campaign_id = %(campaign)s AND e.realization IS NOT NULL AND e.state <> 'not_asked'
-      AND (%(step)s::text IS NULL OR e.step = %(step)s)
-    ORDER BY e.step, e.realization, e.redshift, r.created_at DESC, r.id DESC
+    SELECT e.* FROM (
+        SELECT max((r.place << 44) + e.id) & ((1::bigint << 44) - 1) AS id
+        FROM (SELECT id, row_number() OVER (ORDER BY created_at, id) AS place FROM run
+              WHERE campaign_id = %(campaign)s) AS r
+        JOIN element e ON e.run_id = r.id
+        WHERE e.realization IS NOT NULL AND e.state <> 'not_asked'
+          AND (%(step)s::text IS NULL OR e.step = %(step)s)
+        GROUP BY e.step, e.realization, e.redshift
+    ) AS newest JOIN element e ON e.id = newest.id
 """
 
 # An element whose newest attempt waits for its job is queued.
@@ -82,11 +86,11 @@ _FAILURES = f"""
 _WHOLE = """
     SELECT DISTINCT ON (e.realization, e.redshift) e.realization, e.redshift,
            f.uri, a.facts ->> 'fingerprint', f.bytes, f.sha256, e.run_id
-    FROM run r
-    JOIN element e ON e.run_id = r.id
+    FROM element e
     JOIN attempt a ON a.element_id = e.id AND a.outcome = 'succeeded'
     JOIN artifact f ON f.attempt_id = a.id AND f.name = %(artifact)s
-    WHERE r.campaign_id = %(campaign)s AND e.step = %(step)s AND e.realization IS NOT NULL
+    WHERE e.run_id = ANY(ARRAY(SELECT id FROM run WHERE campaign_id = %(campaign)s))
+      AND e.step = %(step)s AND e.realization IS NOT NULL
     ORDER BY e.realization, e.redshift, a.ended_at DESC, a.id DESC
 """
 

@@ -219,6 +219,8 @@ def campaign_plan() -> Plan:
         resources=PartialResources(memory_factor=0.5),
         retries=RetryPolicy(max_retries=3),
         array_size=100,
+        pack=4,
+        slots=64,
     )
     return of_trait.model_copy(update={"elements": (located, *rest), "placements": (placement,)})
 
