@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from muster.config import KeepS, SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, MissingInput
 from muster.frozen import Frozen
+from muster.model.notifier import Notifier
 from muster.model.resources import Caps, Resources
 from muster.model.slurm_target import (
     DEFAULT_CLUSTER,
@@ -203,6 +204,8 @@ class Site(Frozen):
         By name: how Slurm clusters are reached, and how jobs start there.
     retention : Retention
         How long the work directory keeps what nobody needs.
+    notify : dict
+        By name: who is told when a run fails, cannot succeed any more, or stands still.
     """
 
     name: str
@@ -212,6 +215,7 @@ class Site(Frozen):
     job_types: dict[str, JobType] = {}
     clusters: dict[str, ClusterTable] = {}
     retention: Retention = Retention()
+    notify: dict[str, Notifier] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Site:
@@ -221,7 +225,12 @@ class Site(Frozen):
             self._check_pool(step, placement)
         for name, job_type in self.job_types.items():
             self._check_pool(f"job type {name!r}", job_type)
-        named = (("pool", self.pools), ("cluster", self.clusters), ("job type", self.job_types))
+        named = (
+            ("pool", self.pools),
+            ("cluster", self.clusters),
+            ("job type", self.job_types),
+            ("notifier", self.notify),
+        )
         for kind, names in named:
             for name in names:
                 if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
