@@ -59,8 +59,7 @@ class FailureNotifier(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Send the alert, unless this run's failure was told before."""
-        run_id = run_id_of(context)
-        workflow = context["dag_run"].dag_id
+        workflow, run_id = _name_run(context)
         try:
             db = Database.from_environment()
             message = runs.read_run(db, run_id).message
@@ -68,8 +67,17 @@ class FailureNotifier(BaseNotifier):
             # What failed before it was recorded, or with the store, is told all the same.
             send(self.name, self.notifier, Alert("failure", run_id, workflow, str(error)))
             return
-        told = message or "a task failed, or a person marked it failed"
+        told = message or str(context.get("reason") or "a task failed, or a person marked it")
         send_once(db, self.name, self.notifier, Alert("failure", run_id, workflow, told), send)
+
+
+def _name_run(context: Context) -> tuple[str, str]:
+    """Name the workflow and the run of a callback, whose context may lack the DAG run."""
+    dag_run = context.get("dag_run")
+    if dag_run is not None:
+        return dag_run.dag_id, run_id_of(context)
+    workflow: str = context["dag"].dag_id
+    return workflow, f"{workflow}.{context['run_id']}"
 
 
 def failure_callbacks(site: Site, workflow: str) -> list[Callable[[Context], None]] | None:

@@ -93,15 +93,20 @@ def test_a_provider_that_airflow_lacks_is_told_when_the_dag_is_parsed(site: Path
         notify.send_due_alerts()
 
 
+@pytest.mark.parametrize(
+    "found",
+    [context(), {"dag": SimpleNamespace(dag_id="resampling"), "run_id": "x", "reason": "all_done"}],
+    ids=["whole", "of a dag processor"],
+)
 def test_the_callback_sends_once_what_the_verdict_said(
-    db: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    db: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, found: Any
 ) -> None:
     monkeypatch.setenv(URL_VARIABLE, db.url)
     runs.open_run(db, "resampling.x", workflow="resampling", params={}, work_uri="/nowhere")
     runs.end_run(db, "resampling.x", RunState.FAILED, "3 of 5 succeeded")
     callback = notify.FailureNotifier("ops", WEBHOOK)
-    callback(context())
-    callback(context())
+    callback.notify(found)
+    callback.notify(found)
     ((path, _, told),) = receiver.got
     assert path == "/hook"
     assert (told["kind"], told["run"], told["notifier"]) == ("failure", "resampling.x", "ops")
