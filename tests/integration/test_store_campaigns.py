@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from muster.errors import IllegalTransition, InvalidInput, MissingInput
+from muster.jobs.planning.plan_run import open_run
+from muster.jobs.planning.workflow import Preparation, load_workflow
 from muster.jobs.retention.retention import clean_work
+from muster.jobs.runs.verdict import give_verdict
 from muster.model.coordinates import Coordinates
 from muster.model.plan import Decision
 from muster.store import batches, campaigns, claims, runs
@@ -31,10 +37,11 @@ from tests.stored_campaign import (
     plan_coordinate,
     plan_run,
 )
+from tests.work_bench import PARAMS, Bench
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from muster.jobs.planning.params import RunParams
+    from muster.site import Site
     from muster.store.campaigns import CampaignRecord
     from muster.store.database import Database
 
@@ -249,6 +256,56 @@ def test_what_is_whole_is_known_from_the_record_of_the_newest_success(
     assert whole == find_whole(db, campaign.folder, STEP, artifact="catalogue")
     assert find_whole(db, "/nowhere", STEP, artifact="catalogue") == {}
     assert find_whole(db, campaign, STEP, artifact="report") == {}
+
+
+# -- runs of a campaign -------------------------------------------------------------------------
+
+
+def prepare(db: Database, site: Site, params: RunParams, work_uri: str) -> Preparation:
+    """Know a campaign before the inputs of a run are inspected."""
+    record = make_campaign(db, Path(site.work_uri))
+    whole = find_whole(db, record, STEP, artifact="catalogue")
+    return Preparation(
+        record.id, {"whole": len(whole), "work": work_uri, "of": type(params).__name__}
+    )
+
+
+def test_a_run_joins_the_campaign_that_its_workflow_prepares(db: Database, tmp_path: Path) -> None:
+    bench = Bench(db, tmp_path / "work", {})
+    traits = load_workflow("trait_inference")
+    workflow = replace(traits, prepare=f"{__name__}:prepare")
+    batch = batches.read_spec(db, open_run(db, bench.site, workflow, "r", PARAMS))
+    (record,) = campaigns.list_campaigns(db)
+    assert runs.read_run(db, "r").campaign_id == record.id
+    said = batch.elements[0].inputs
+    assert (said["whole"], said["of"]) == (0, "InferParams")
+    assert said["work"] == runs.read_run(db, "r").work_uri
+    open_run(db, bench.site, traits, "r", PARAMS)
+    assert runs.read_run(db, "r").campaign_id == record.id, "it stays where it was opened"
+    open_run(db, bench.site, traits, "other", PARAMS)
+    assert runs.read_run(db, "other").campaign_id is None
+
+
+@pytest.mark.parametrize(("quorum", "good"), [(0.5, True), (0.51, False), (None, False)])
+def test_a_campaigns_run_is_judged_by_its_elements_and_its_own_quorum(
+    db: Database, campaign: CampaignRecord, quorum: float | None, good: bool
+) -> None:
+    """Three catalogues succeeded and three did not; of four groups, one did."""
+    end_elements(db, "first", {(3, 0.1): "cancelled"})
+    with db.transaction() as cursor:
+        cursor.execute("UPDATE element SET state = 'succeeded' WHERE state = 'running'"
+                       " AND redshift = 0.2")  # fmt: skip
+        cursor.execute("UPDATE element SET state = 'lost' WHERE state = 'running'")
+        cursor.execute("DELETE FROM element WHERE state = 'out_of_memory'")
+        cursor.execute("UPDATE run SET params = %s", (json.dumps({"quorum": quorum}),))
+    verdict = give_verdict(db, "first")
+    assert verdict.good is good
+    assert verdict.groups == ()
+    assert {(c.state, c.count) for c in verdict.classes} == {
+        ("succeeded", 3), ("software_error", 1), ("lost", 1), ("cancelled", 1),
+        ("missing_input", 1),
+    }  # fmt: skip
+    assert runs.read_run(db, "first").message == verdict.summary
 
 
 # -- coordinates --------------------------------------------------------------------------------
