@@ -111,8 +111,8 @@ class AbacusSource:
 
         Raises
         ------
-        muster.errors.InvalidInput, muster.errors.Transient
-            When a folder is there and cannot be listed.
+        muster.errors.Transient
+            When the file system failed.
         """
         listing = Listing()
         boxes = {c: self._look_at(options, c, listing) for c in coordinates}
@@ -161,16 +161,17 @@ class AbacusSource:
             simulation = options.root
         else:
             name = self._simulation(options, coordinate)
-            if name not in (listing.names(options.root) or ()):
-                return _Box(options.root, reason=f"{options.root} holds no {name}")
+            if name not in listing.names(options.root):
+                return _Box(options.root, reason=listing.explain_lack(options.root, name))
             simulation = os.path.join(options.root, name)
         halos = os.path.join(simulation, "halos")
-        if redshift not in (listing.names(halos) or ()):
-            return _Box(halos, reason=f"{halos} holds no {redshift}")
+        if redshift not in listing.names(halos):
+            return _Box(halos, reason=listing.explain_lack(halos, redshift))
         folder = os.path.join(halos, redshift)
-        found = find_superslabs(listing.names(os.path.join(folder, "halo_info")))
+        info = os.path.join(folder, "halo_info")
+        found = find_superslabs(listing.names(info))
         if not found:
-            return _Box(folder, reason=f"{folder}/halo_info holds no superslab")
+            return _Box(folder, reason=listing.explain_lack(info, "superslab"))
         if not options.cleaned:
             return _Box(folder, found=found)
         return _Box(folder, found=found, cleaning=find_cleaning(folder, listing))

@@ -212,7 +212,7 @@ def _check_header(header: dict[str, Any], inputs: CompasoInputs, path: Path) -> 
         simulation=str(header.get("SimName", "")),
         box_size_mpch=_number(header, "BoxSize", path),
         particle_mass_msunh=_number(header, "ParticleMassHMsun", path),
-        redshift=_number(header, "Redshift", path, least=-1e-6),
+        redshift=max(0.0, _number(header, "Redshift", path, least=-1e-6)),
         cosmology=Cosmology(
             h=_number(header, "H0", path) / 100,
             omega_m=_number(header, "Omega_M", path),

@@ -61,8 +61,8 @@ class Hdf5Source:
 
         Raises
         ------
-        muster.errors.InvalidInput, muster.errors.Transient
-            When a folder is there and cannot be listed.
+        muster.errors.Transient
+            When the file system failed.
         """
         listing = Listing()
         return {c: self._look_at(options, c, listing) for c in coordinates}
@@ -78,8 +78,9 @@ class Hdf5Source:
         }
         path = fill_location(options.path, values)
         folder, name = os.path.split(path)
-        if name not in (listing.names(folder or ".") or ()):
-            return InputState("missing", f"{folder or '.'} holds no {name}")
+        folder = folder or "."
+        if name not in listing.names(folder):
+            return InputState("missing", listing.explain_lack(folder, name))
         inputs = Hdf5Inputs(
             path=path,
             layout=options.layout,

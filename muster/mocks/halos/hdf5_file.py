@@ -125,7 +125,7 @@ def _read_redshift(file: h5py.File, inputs: Hdf5Inputs, path: Path) -> float:
             got=stated,
             expected=asked if asked is not None else "≥ 0",
         )
-    return stated
+    return max(0.0, stated)
 
 
 def _read_number(file: h5py.File, name: str, path: Path) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from muster.storage import os_errors_at
+from muster.errors import InvalidInput
+from muster.storage import explain_os_error
 
 
 @dataclass
@@ -15,23 +16,42 @@ class Listing:
     Attributes
     ----------
     folders : dict
-        Path of a folder → the names in it, or None where there is no such folder.
+        Path of a folder → the names in it; none where there is no such folder.
+    refused : dict
+        Path of a folder that may not be listed → why.
     """
 
-    folders: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    folders: dict[str, frozenset[str]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
-    def names(self, folder: str) -> frozenset[str] | None:
-        """Return the names in a folder; None if there is no such folder.
+    def names(self, folder: str) -> frozenset[str]:
+        """Return the names in a folder; none where it is not there, or may not be listed.
 
         Raises
         ------
-        muster.errors.InvalidInput, muster.errors.Transient
-            When it is there and cannot be listed.
+        muster.errors.Transient
+            When the file system failed.
         """
         if folder not in self.folders:
-            with os_errors_at(folder):
-                try:
-                    self.folders[folder] = frozenset(os.listdir(folder))
-                except (FileNotFoundError, NotADirectoryError):
-                    self.folders[folder] = None
+            self.folders[folder] = self._list(folder)
         return self.folders[folder]
+
+    def explain_lack(self, folder: str, what: str) -> str:
+        """Say why something was not found in a folder."""
+        self.names(folder)
+        if folder in self.refused:
+            return f"{folder} cannot be listed: {self.refused[folder]}"
+        return f"{folder} holds no {what}"
+
+    def _list(self, folder: str) -> frozenset[str]:
+        try:
+            return frozenset(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
+        except OSError as error:
+            explained = explain_os_error(error, folder)
+            if not isinstance(explained, InvalidInput):
+                raise explained from error
+            # One folder that is closed to us is the affair of the catalogues in it alone.
+            self.refused[folder] = error.strerror or repr(error)
+            return frozenset()

@@ -89,8 +89,8 @@ class HaloSource(Protocol):
 
         Raises
         ------
-        muster.errors.InvalidInput, muster.errors.Transient
-            When a folder is there and cannot be listed.
+        muster.errors.Transient
+            When the file system failed.
         """
         ...
 

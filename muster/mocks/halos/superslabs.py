@@ -52,12 +52,12 @@ def find_cleaning(folder: str, listing: Listing) -> Cleaning | None:
     simulation = os.path.dirname(os.path.dirname(os.path.abspath(folder)))
     above = simulation
     for _ in range(3):
-        if "cleaning" in (listing.names(above) or ()):
+        if "cleaning" in listing.names(above):
             root = os.path.join(above, "cleaning")
             inner = os.path.relpath(simulation, above)
             place = os.path.normpath(os.path.join(root, inner, os.path.basename(folder)))
             names = listing.names(place)
-            if "cleaned_halo_info" in (names or ()):
+            if "cleaned_halo_info" in names:
                 place = os.path.join(place, "cleaned_halo_info")
                 names = listing.names(place)
             return Cleaning(root, place, _numbers(_CLEANED, names))
@@ -94,13 +94,13 @@ def read_listed_sizes(folder: str) -> dict[str, int]:
     return {w[2]: int(w[1]) for w in words if len(w) == 3 and w[0].isdigit() and w[1].isdigit()}
 
 
-def find_superslabs(names: frozenset[str] | None) -> frozenset[int]:
+def find_superslabs(names: frozenset[str]) -> frozenset[int]:
     """Return the numbers of the superslabs among names."""
     return _numbers(_SUPERSLAB, names)
 
 
-def _numbers(pattern: re.Pattern[str], names: frozenset[str] | None) -> frozenset[int]:
-    return frozenset(int(match[1]) for n in names or () if (match := pattern.fullmatch(n)))
+def _numbers(pattern: re.Pattern[str], names: frozenset[str]) -> frozenset[int]:
+    return frozenset(int(match[1]) for n in names if (match := pattern.fullmatch(n)))
 
 
 def describe_lacking(found: frozenset[int], superslabs: int, stem: str) -> str | None:

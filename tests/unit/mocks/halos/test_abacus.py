@@ -142,6 +142,19 @@ def test_a_slab_in_x_reads_its_superslabs_and_their_neighbours_alone(
             path.with_suffix(".away").rename(path)
 
 
+def test_the_test_mode_is_of_the_whole_box_in_a_slab_in_x_too(
+    mini: Path, in_12_superslabs: Path
+) -> None:
+    whole = ABACUS_BOX.read(inputs_of(mini), min_mass_msunh=0)
+    smallest = np.argsort(whole.positions[:, 0])[:100]
+    inputs = inputs_of(in_12_superslabs)
+    for slab in (1, 5):
+        part = ABACUS_BOX.read(inputs, min_mass_msunh=0, slab=(slab, 6), slab_axis="x", n_halos=100)
+        inside = np.floor(whole.positions[smallest, 0] * 6 / MINI_MPCH) == slab
+        assert np.array_equal(part.ids, np.sort(whole.ids[smallest[inside]]))
+    assert not inside.any()
+
+
 def test_haloes_far_from_their_superslab_are_refused_by_slabs_in_x(
     in_12_superslabs: Path,
 ) -> None:
@@ -244,6 +257,27 @@ def test_checksums_of_what_is_stored_are_taken_too(raw: RawHalos, tmp_path: Path
     path.write_bytes(content)
     with pytest.raises(ValidationError):
         ABACUS_BOX.read(inputs_of(tmp_path), min_mass_msunh=0)
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        (4 + 4, r"Blosc chunks hold \d+ of \d+ bytes"),  # its decompressed size, little-endian
+        (4 + 12, "Blosc chunk states a wrong length"),  # its compressed size
+        (3, "Blosc chunk states a wrong length"),  # the length before it, big-endian
+    ],
+)
+def test_a_chunk_that_would_write_beyond_its_array_is_refused_unread(
+    copy_of_mini: Path, at: int, words: str
+) -> None:
+    from muster.mocks.halos.asdf_blocks import check_blocks
+
+    path = superslab(copy_of_mini, 1)
+    content = bytearray(path.read_bytes())
+    content[check_blocks(path)[20].begin + at] += 8
+    path.write_bytes(content)
+    with pytest.raises(ValidationError, match=words):
+        check_blocks(path)
 
 
 @pytest.mark.parametrize(
@@ -444,6 +478,16 @@ class TestSuite:
         assert (inputs["phase"], inputs["simulation"], inputs["superslabs"]) == (
             "ph3004", "AbacusSummit_small_c000_ph3004", 4,
         )  # fmt: skip
+
+    def test_a_folder_that_is_closed_is_the_affair_of_its_catalogues(self, root: Path) -> None:
+        closed = root / "AbacusSummit_small_c000_ph3003"
+        closed.symlink_to(closed)  # too many levels of symbolic links, for root too
+        options = ABACUS_SUMMIT_SMALL.parse_options({"root": str(root), "cleaned": False})
+        found = ABACUS_SUMMIT_SMALL.find_inputs(options, self.COORDINATES)
+        state = found[Coordinate(3, 1.1)]
+        assert state.state == "missing"
+        assert "ph3003/halos cannot be listed: Too many levels" in str(state.reason)
+        assert found[Coordinate(4, 1.1)].state == "present"
 
     def test_each_folder_is_listed_once_and_no_file_is_asked_for(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
