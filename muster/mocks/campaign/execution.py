@@ -51,7 +51,8 @@ class Execution(Block):
     """Fraction of the elements that must succeed; those that lack input are not counted."""
 
     concurrency: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
-    """The most elements that run at once; the pool's slots by default."""
+    """The most elements of a batch that run at once (on one machine: of all batches of the pool),
+    up to the pool's slots, which are the default."""
 
     slice_realizations: Annotated[Whole, Field(ge=1, le=100_000)] = 100
     """Realizations of a slice: the n-th interval of a backfill makes the n-th slice."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import string
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,12 +28,13 @@ FIELDS: dict[str, re.Pattern[str]] = {
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 
 
-def parse_scheme(scheme: str) -> list[tuple[str, str | None, str]]:
+@lru_cache(maxsize=64)
+def parse_scheme(scheme: str) -> tuple[tuple[str, str | None, str], ...]:
     """Take a naming scheme apart.
 
     Returns
     -------
-    list of (str, str or None, str)
+    tuple of (str, str or None, str)
         Text, the field after it, and the field's format; the field is None at the end.
 
     Raises
@@ -54,7 +56,7 @@ def parse_scheme(scheme: str) -> list[tuple[str, str | None, str]]:
                     + ("it takes none" if field in ("cosmology", "phase") else _EXAMPLES[field])
                 )
         parts.append((text, field, spec or ""))
-    return parts
+    return tuple(parts)
 
 
 _EXAMPLES = {
