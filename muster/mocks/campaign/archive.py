@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from muster import storage
-from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError
+from muster.errors import InvalidInput, MissingInput, MusterError, Transient
 from muster.mocks.campaign.archive_report import ArchiveReport
 from muster.mocks.campaign.facts import CATALOGS, require_local
 from muster.mocks.campaign.ledger import hold_alone
@@ -306,28 +306,26 @@ class _Archiving:
         is_local = local_path(uri) is not None
         staged = storage.stage(uri, self.scratch)
         try:
-            members = self._fill(staged.path, files)
+            members, made = self._fill(staged.path, files)
             if not members:
                 return
-            put, contents = read_tar(staged.path)
-            if [(c.offset, c.bytes, c.sha256) for c in contents] != [
-                (m.offset, m.bytes, m.sha256) for m in members
-            ]:
-                raise SoftwareError("the tar differs from its files", where=uri)
             if is_local:
-                staged.publish(lambda: _refuse_existing(uri))
+                put = staged.publish(lambda: _refuse_existing(uri))  # which reads it back
+                if put != made:
+                    storage.delete(uri)  # without its index it counts for nothing
+                    raise Transient("the tar differs from what was written", where=uri)
             else:
-                storage.deposit(uri, staged.path, sha256=put.sha256)
+                storage.deposit(uri, staged.path, sha256=made.sha256)
         finally:
             staged.discard()
         self._publish_index(
-            TarIndex(tar=tar, sha256=put.sha256, bytes=put.bytes, members=tuple(members))
+            TarIndex(tar=tar, sha256=made.sha256, bytes=made.bytes, members=tuple(members))
         )
         self.written.append(tar)
         self.files += len(members)
         self.bytes += sum(member.bytes for member in members)
 
-    def _fill(self, path: Path, files: list[WorkingFile]) -> list[Member]:
+    def _fill(self, path: Path, files: list[WorkingFile]) -> tuple[list[Member], storage.Published]:
         members = []
         writer = TarWriter(path)
         try:
@@ -343,10 +341,10 @@ class _Archiving:
                     members.append(_member(file, content))
                 self._tell(file)
             with os_errors_at(path):
-                writer.close()
+                made = writer.close()
         finally:
             writer.discard()
-        return members
+        return members, made
 
     def _publish_index(self, index: TarIndex) -> None:
         uri = storage.join(self.there, index.tar + INDEX_SUFFIX)

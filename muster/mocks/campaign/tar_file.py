@@ -86,6 +86,7 @@ class TarWriter:
 
     def __init__(self, path: Path) -> None:
         self._file: BinaryIO = path.open("xb")
+        self._whole = hashlib.sha256()
 
     def add(self, source: Path, name: str, expected_sha256: str | None) -> Content:
         """Add a file.
@@ -97,26 +98,33 @@ class TarWriter:
         ContentMismatch
             When it has another SHA-256, or changes while it is read.
         """
-        start = self._file.tell()
+        start, before = self._file.tell(), self._whole.copy()
         try:
             return self._add(source, name, expected_sha256)
         except BaseException:
+            self._whole = before
             self._file.seek(start)
             self._file.truncate()
             raise
 
-    def close(self) -> None:
-        """Write the end, and make the file durable."""
-        self._file.write(bytes(2 * tarfile.BLOCKSIZE))
-        self._file.write(bytes(-self._file.tell() % tarfile.RECORDSIZE))
+    def close(self) -> storage.Published:
+        """Write the end, make the file durable, and return what its SHA-256 and size must be."""
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._write(bytes(-self._file.tell() % tarfile.RECORDSIZE))
+        size = self._file.tell()
         self._file.flush()
         os.fsync(self._file.fileno())
         os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self._file.close()
+        return storage.Published(self._whole.hexdigest(), size)
 
     def discard(self) -> None:
         """Close the file as it is."""
         self._file.close()
+
+    def _write(self, data: bytes) -> None:
+        self._whole.update(data)
+        self._file.write(data)
 
     def _add(self, source: Path, name: str, expected_sha256: str | None) -> Content:
         digest = hashlib.sha256()
@@ -125,12 +133,12 @@ class TarWriter:
             status = os.fstat(reader.fileno())
             header = tarfile.TarInfo(name)
             header.size, header.mtime, header.mode = status.st_size, int(status.st_mtime), 0o644
-            self._file.write(header.tobuf(tarfile.PAX_FORMAT))
+            self._write(header.tobuf(tarfile.PAX_FORMAT))
             offset = self._file.tell()
             while chunk := reader.read(CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
-                self._file.write(chunk)
+                self._write(chunk)
         if size != status.st_size:
             raise storage.ContentMismatch(
                 "changed while it was read", where=source, got=size, expected=status.st_size
@@ -142,7 +150,7 @@ class TarWriter:
                 got=digest.hexdigest(),
                 expected=expected_sha256,
             )
-        self._file.write(bytes(-size % tarfile.BLOCKSIZE))
+        self._write(bytes(-size % tarfile.BLOCKSIZE))
         return Content(name, offset, size, digest.hexdigest())
 
 

@@ -228,6 +228,28 @@ def test_another_tar_in_the_way_is_named_and_stays(
     assert report.written == (SECOND, RECORD)
 
 
+def test_a_tar_that_the_disk_has_spoilt_is_not_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def spoil(descriptor: int) -> None:
+        sync(descriptor)
+        for part in (tmp_path / "tape" / "small_v1_archive").glob(".*0001.tar.*.part"):
+            with part.open("r+b") as file:
+                file.seek(1500)
+                file.write(b"?")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", spoil)
+        report = archive(folder, str(tmp_path / "tape"), remove=True)
+    assert [(p.name, p.kind) for p in report.problems] == [("small_v1_r0000-r0001", "failed")]
+    assert (report.written, report.removed) == ((SECOND, RECORD), 6)
+    again = archive(folder, str(tmp_path / "tape"), remove=True)
+    assert (again.written, again.removed) == ((FIRST,), 6)
+    assert again.complete
+
+
 @pytest.mark.parametrize(
     "change",
     [{"members": 3}, {"sha256": "x"}, {"tar": "other.tar"}, {"extra": 1},
