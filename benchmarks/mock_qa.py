@@ -33,6 +33,7 @@ from muster.mocks.qa.bins import (
     STELLAR_MASS,
 )
 from muster.mocks.qa.collect import read_campaign
+from muster.mocks.qa.judge import judge_campaign
 from muster.mocks.qa.power import count_modes, measure_power
 from muster.mocks.qa.statistics import CatalogueStatistics
 from muster.mocks.qa.statistics_file import StatisticsRow, write_statistics
@@ -98,7 +99,7 @@ def write_campaign(folder: Path, realizations: int, redshifts: list[float]) -> i
     return files + bool(rows)
 
 
-def timed(what: str, work: Callable[[], object]) -> float:
+def timed(what: str, work: Callable[[], object]) -> tuple[float, float]:
     wall, before = time.perf_counter(), os.times()
     work()
     after = os.times()
@@ -106,7 +107,7 @@ def timed(what: str, work: Callable[[], object]) -> float:
     cpu_s = after.user + after.system - before.user - before.system
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{what:<44} {wall_s:7.2f} s  {cpu_s:7.2f} CPU-s  peak {peak_mib:6.0f} MiB")
-    return wall_s
+    return wall_s, cpu_s
 
 
 def main() -> None:
@@ -129,7 +130,8 @@ def main() -> None:
         catalogues = options.realizations * len(redshifts)
         print(f"{catalogues} catalogues in {files} files, {stored / 1024**2:.0f} MiB")
         timed("find the rows that count, check every value", lambda: read_campaign(statistics))
-        whole_s = timed(
+        timed("read and judge", lambda: judge_campaign(read_campaign(statistics)))
+        wall_s, cpu_s = timed(
             "the step mocks.qa: read, judge, draw",
             lambda: check_ensemble(
                 statistics_folder=str(statistics),
@@ -141,7 +143,7 @@ def main() -> None:
                 matrices=folder / "matrices.npz",
             ),
         )  # fmt: skip
-        print(f"{whole_s:.1f} s of {LIMIT_S:.0f} s, {LIMIT_S / whole_s:.1f} × below the limit")
+        print(f"{wall_s:.1f} s and {cpu_s:.1f} CPU-s; the limit is {LIMIT_S:.0f} s")
 
 
 if __name__ == "__main__":
