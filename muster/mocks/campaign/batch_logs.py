@@ -54,6 +54,18 @@ class BatchLogs:
         return f"logs of {self.batches} batches: {self.files} files, {self.bytes} B{trouble}"
 
 
+@dataclass(frozen=True)
+class _Target:
+    """Where the files of a batch go, and which files were there before."""
+
+    logs: str
+    name: str
+    there: frozenset[str]
+
+    def uri(self, end: str) -> str:
+        return storage.join(self.logs, self.name + end)
+
+
 def write_batch_logs(db: Database, run: Run, folder: str) -> BatchLogs:
     """Copy scripts and logs of a run's batches into the folder ``logs`` of its campaign.
 
@@ -72,6 +84,7 @@ def write_batch_logs(db: Database, run: Run, folder: str) -> BatchLogs:
 
 
 async def _write_all(db: Database, run: Run, logs: str) -> BatchLogs:
+    there = frozenset(storage.list(logs))
     backends = Backends(db)
     copied = files = size = 0
     problems = []
@@ -80,7 +93,7 @@ async def _write_all(db: Database, run: Run, logs: str) -> BatchLogs:
             for step, batch_id in steps.items():
                 name = name_batch(group, step)
                 try:
-                    written = await _write_batch(db, backends, batch_id, logs, name)
+                    written = await _write_batch(db, backends, batch_id, _Target(logs, name, there))
                 except MusterError as error:
                     problems.append(f"{name}: {error}")
                     continue
@@ -93,20 +106,20 @@ async def _write_all(db: Database, run: Run, logs: str) -> BatchLogs:
 
 
 async def _write_batch(
-    db: Database, backends: Backends, batch_id: str, logs: str, name: str
+    db: Database, backends: Backends, batch_id: str, target: _Target
 ) -> list[int]:
     """Copy one batch; return the sizes of the files that were written."""
     batch = batches.read_spec(db, batch_id)
     elements = batches.read_elements(db, batch_id)
     script = render_script(batch, elements).encode()
-    script_uri = storage.join(logs, f"{name}.sh")
+    script_uri = target.uri(".sh")
     if _read(script_uri) == script:
         return []
     backend = backends.open(batch)
     at_once = asyncio.Semaphore(AT_ONCE)
     tried = [element for element in elements if element.attempts]
     sizes = await asyncio.gather(
-        *(_write_element(backend, at_once, batch, e, logs, name) for e in tried)
+        *(_write_element(backend, at_once, batch, e, target) for e in tried)
     )
     # Last: a script with these attempts says that their logs are here.
     await asyncio.to_thread(_write, script_uri, script)
@@ -118,23 +131,21 @@ async def _write_element(
     at_once: asyncio.Semaphore,
     batch: Batch,
     element: ElementRecord,
-    logs: str,
-    name: str,
+    target: _Target,
 ) -> list[int]:
     sizes = []
     async with at_once:
         attempt = max(a.number for a in element.attempts)
         output = await read_end_of_log(backend, batch, element.index, attempt)
         if output:
-            uri = storage.join(logs, f"{name}_{element.index}.out")
-            await asyncio.to_thread(_write, uri, output)
+            await asyncio.to_thread(_write, target.uri(f"_{element.index}.out"), output)
             sizes.append(len(output))
-        error_uri = storage.join(logs, f"{name}_{element.index}.err")
+        error_uri = target.uri(f"_{element.index}.err")
         errors = render_errors(element).encode()
         if errors:
             await asyncio.to_thread(_write, error_uri, errors)
             sizes.append(len(errors))
-        else:
+        elif error_uri.rpartition("/")[2] in target.there:
             await asyncio.to_thread(storage.delete, error_uri)
     return sizes
 
