@@ -125,7 +125,7 @@ def decide_retry(
         return Stop(f"{last.value} {tries}")
     most = None if policy is None else policy.max_retries
     charged = sum(n for outcome, n in counts.items() if outcome not in FREE)
-    if most is not None and last not in FREE and charged > most:
+    if most is not None and charged > most:
         return Stop(f"{last.value}, and the {most} retries of its campaign are spent")
     grown = _grow(last, resources, caps)
     if isinstance(grown, Stop):
