@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from muster import storage
 from muster.mocks.qa.bins import COARSE_HALO_MASS, COARSE_SFR, COARSE_STELLAR_MASS
@@ -141,9 +141,14 @@ def _draw_panels(drawing: _Drawing, items: Sequence[Any]) -> Canvas:
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(items) :]:
         axes.set_visible(False)
-    for axes, item in zip(grid.flat, items, strict=False):
+    for number, (axes, item) in enumerate(zip(grid.flat, items, strict=False)):
         axes.tick_params(labelsize=7)
         drawing.draw(axes, item)
+        # All panels have the same axes, and text takes most of the time.
+        if number % columns:
+            axes.set_ylabel("")
+        if number + columns < len(items):
+            axes.set_xlabel("")
     if drawing.colours is not None:
         high = _PANEL_HEIGHT - _GAP_Y
         place = (1 - (key + 0.05) / width, 1 - (0.65 + high) / height, 0.12 / width, high / height)
@@ -166,6 +171,8 @@ def _draw_bands(axes: Any, found: EnsembleStatistic) -> None:
         )  # fmt: skip
     axes.plot(x, mean, color=_LINE, linewidth=1.2, label="mean")
     _use_log(axes, "y")
+    axes.yaxis.set_major_locator(LogLocator(numticks=5))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     if statistic.log_x:
         _use_log(axes, "x")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -213,6 +220,8 @@ def _draw_histogram(
         cmap=colours.cmap, norm=colours.norm, origin="lower", interpolation="nearest",
         aspect="auto",
     )  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
     _name_axes(axes, redshift, rows.unit, columns.unit)
 
 
