@@ -505,10 +505,11 @@ class TestSuite:
         def refuse(*_: Any, **__: Any) -> None:
             raise AssertionError("a file was asked for")
 
-        monkeypatch.setattr(os, "listdir", listing)
-        for name in ("stat", "lstat", "open", "scandir"):
-            monkeypatch.setattr(os, name, refuse)
-        ABACUS_SUMMIT_SMALL.find_inputs(options, self.COORDINATES)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", listing)
+            for name in ("stat", "lstat", "open", "scandir"):
+                patch.setattr(os, name, refuse)
+            ABACUS_SUMMIT_SMALL.find_inputs(options, self.COORDINATES)
         assert len(listed) == len(set(listed)) == 1 + 4 + 7
 
     def test_the_fingerprint_is_of_the_box_and_not_of_its_place(
