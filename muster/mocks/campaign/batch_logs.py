@@ -205,7 +205,7 @@ def _read(uri: str) -> bytes | None:
 
 
 def _write(uri: str, data: bytes) -> None:
-    """Write a log whole, but not synced: 40,000 syncs take minutes, and logs can be copied again."""
+    """Write a log whole, not synced: 40,000 syncs take minutes, and logs can be copied again."""
     path = local_path(uri)
     if path is None:
         storage.write_bytes(uri, data)
