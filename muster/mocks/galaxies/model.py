@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from muster.errors import ConfigError
@@ -151,12 +151,8 @@ def find_model(name: str) -> GalaxyModel | None:
     """
     registered, implied = split_model_name(name)
     if registered in MODELS:
-        found: GalaxyModel = load_named(MODELS[registered])
-        if implied:
-            from muster.mocks.galaxies.models import RgrspitModel
-
-            return RgrspitModel(**implied)
-        return found
+        found = load_named(MODELS[registered])
+        return replace(found, **implied) if implied else found  # type: ignore[no-any-return]
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
         return entry.load()  # type: ignore[no-any-return]
     return None
