@@ -251,7 +251,10 @@ def test_the_same_inputs_give_the_same_bytes_and_others_give_other_haloes() -> N
     for name in ("positions", "masses", "ids", "velocities", "radii"):
         assert getattr(first, name).tobytes() == getattr(again, name).tobytes()
     for other in (make(4), make(3, seed=1), make(3, 1.0000015), make(3, seed=2**32)):
-        assert not np.isin(other.masses, first.masses).any()
+        # In one bin of mass: draws that were nearly the same would give nearly the same masses.
+        count = min(np.count_nonzero(halos.masses < 1.2e12) for halos in (first, other))
+        ratio = np.log10(other.masses[:count] / first.masses[:count])
+        assert np.median(np.abs(ratio)) > 0.01
 
 
 def test_a_higher_mass_cut_leaves_the_heavier_haloes_as_they_are() -> None:
