@@ -66,7 +66,7 @@ class MockParams(IntervalParams):
     definition: dict[str, Any]
     slice: Annotated[int, Field(ge=0)] | None = None
     realizations: str | None = None
-    redshifts: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    redshifts: tuple[float, ...] | None = None
     order: Literal["depth_first", "breadth_first"] | None = None
     first: Annotated[int, Field(ge=1)] | None = None
     failed_only: bool = False

@@ -118,7 +118,7 @@ def populate_mock(
         )
         expectation = galaxy_model.expect(halos, params)
     with phases.timed("statistics", 0.7):
-        statistics = compute_statistics(galaxies, halos)
+        statistics = compute_statistics(galaxies, halos, workers=context.threads)
     with phases.timed("write", 0.8):
         write_catalogue(
             catalogue,
@@ -127,6 +127,7 @@ def populate_mock(
             layout=layout,
             compression=Compression(**compression),
             statistics=statistics.to_arrays(),
+            threads=context.threads,
             attributes={
                 "galaxy_model": galaxy_model.name,
                 "versions": json.dumps(galaxy_model.versions(), sort_keys=True),

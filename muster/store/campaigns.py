@@ -103,10 +103,10 @@ def create_campaign(
         if row is not None:
             return CampaignRecord(*row)
         cursor.execute(
-            "UPDATE campaign SET config = %s, provenance = %s"
+            "UPDATE campaign SET config = %s, provenance = coalesce(%s, provenance)"
             " WHERE name = %s AND version = %s AND folder = %s AND config_sha256 = %s",
             (
-                *(json.dumps(config), json.dumps(provenance or {})),
+                *(json.dumps(config), None if provenance is None else json.dumps(provenance)),
                 *(name, version, name_folder(folder), config_sha256),
             ),
         )

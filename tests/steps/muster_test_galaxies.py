@@ -26,8 +26,8 @@ class Harm(Frozen):
 
     Attributes
     ----------
-    stray : tuple of int
-        A galaxy is a satellite of no halo there.
+    massless : tuple of int
+        A galaxy has no stellar mass there.
     crash : tuple of int
         The process crashes there.
     once : tuple of int
@@ -36,7 +36,7 @@ class Harm(Frozen):
         Folder where each box leaves a file with a line an attempt.
     """
 
-    stray: tuple[int, ...] = ()
+    massless: tuple[int, ...] = ()
     crash: tuple[int, ...] = ()
     once: tuple[int, ...] = ()
     ledger: str = ""
@@ -72,10 +72,10 @@ class FaultyModel:
             os.kill(os.getpid(), signal.SIGABRT)
         hod = load_model("hod")
         galaxies = hod.generate(halos, hod.parse({}), stream, histories=histories)
-        if realization in params.stray and len(galaxies):
-            upid = np.array(galaxies.properties["upid"])
-            upid[0] = 987_654_321
-            return replace(galaxies, properties={**galaxies.properties, "upid": upid})
+        if realization in params.massless and len(galaxies):
+            mass = np.array(galaxies.properties["logsm_t_obs"])
+            mass[0] = np.nan
+            return replace(galaxies, properties={**galaxies.properties, "logsm_t_obs": mass})
         return galaxies
 
     def expect(self, halos: HaloCatalog, params: Harm) -> Expectation | None:

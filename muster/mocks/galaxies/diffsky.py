@@ -173,11 +173,9 @@ def _draw_properties(
         first = np.uint32(part.start)
         grown = _grow_satellites(satellite_key, first, rank, log_m[host], log_min, epoch)
         formed = _form_stars(satellite_key, first, np.int32(0), grown, growth[host], epoch)
-        _scatter(
-            made, part.start + np.arange(part.stop - part.start) + hosts[part] + 1, formed, part
-        )
+        _scatter(made, np.arange(part.start, part.stop) + hosts[part] + 1, formed, part)
     for name, values in made.items():
-        bad = len(values) - int(np.isfinite(values.reshape(len(values), -1)).all(axis=1).sum())
+        bad = int((~np.isfinite(values)).sum())
         if bad:
             raise ModelError("diffsky made values that are not finite", where=name, got=bad)
     return made
@@ -286,11 +284,13 @@ def _keys_of(key: Any, first: Any, size: int) -> Any:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
 
 
-def _grow(model: Callable[..., Any], log_m: Any, epoch: Epoch, key: Any) -> Any:
+def _grow(
+    model: Callable[..., Any], log_m: Any, epoch: Epoch, key: Any, t_peak: Any = None
+) -> Any:
     """Draw the growth history (5,) of one halo or subhalo, early or late forming."""
     history_key, kind_key = jax.random.split(jax.random.fold_in(key, GROWTH))
     early, late, fraction_early = model(
-        DEFAULT_DIFFMAHPOP_PARAMS, log_m, epoch.t_obs_gyr, history_key, epoch.log_t0_gyr
+        DEFAULT_DIFFMAHPOP_PARAMS, log_m, epoch.t_obs_gyr, history_key, epoch.log_t0_gyr, t_peak
     )
     is_early = jax.random.uniform(kind_key) < fraction_early
     return jnp.where(is_early, jnp.stack(early), jnp.stack(late))
@@ -298,10 +298,11 @@ def _grow(model: Callable[..., Any], log_m: Any, epoch: Epoch, key: Any) -> Any:
 
 @jax.jit
 def _grow_centrals(key: Any, first: Any, log_m: Any, epoch: Epoch) -> Any:
-    """Return growth histories (n, 5) of n haloes."""
+    """Return growth histories (n, 5) of n haloes, which grow until today."""
+    today = 10**epoch.log_t0_gyr
 
     def grow(key: Any, log_m: Any) -> Any:
-        return _grow(mc_diffmah_params_singlecen, log_m, epoch, key)
+        return _grow(mc_diffmah_params_singlecen, log_m, epoch, key, today)
 
     return jax.vmap(grow)(_keys_of(key, first, log_m.size), log_m)
 

@@ -95,8 +95,8 @@ class DiffskyModel:
         missing = _missing_of(self._modules)
         if missing:
             return f"galaxy model diffsky needs {', '.join(missing)}: make mocks"
-        if importlib.util.find_spec("diffstar.diffstarpop") is None:
-            found = importlib.metadata.version("diffstar")
+        found = importlib.metadata.version("diffstar")
+        if found.startswith("0."):  # those of rgrspit_diffsky
             return f"galaxy model diffsky needs diffstar of at least 1.0.3, not {found}: make mocks"
         return None
 
@@ -117,7 +117,6 @@ class DiffskyModel:
         from muster.mocks.galaxies.jax_runtime import describe_device, prepare_jax
 
         prepare_jax()
-
         versions = _versions_of(["numpy", "jaxlib", *self._modules])
         return {**versions, "precision": "float32", "device": describe_device()}
 
@@ -201,7 +200,6 @@ class RgrspitModel:
         from muster.mocks.galaxies.jax_runtime import describe_device, prepare_jax
 
         prepare_jax()
-
         names = ["numpy", "jaxlib", *self._modules, "rgrspit_diffsky"]
         versions = _versions_of(names)
         return {**versions, "precision": "float64", "device": describe_device()}

@@ -151,7 +151,7 @@ def test_what_fails_is_told_by_class_and_tried_again_alone(campaign: Runs, tmp_p
         suite="hdf5",
         box=box,
         model="faulty",
-        parameters={"stray": [3], "crash": [4], "once": [5], "ledger": str(ledger)},
+        parameters={"massless": [3], "crash": [4], "once": [5], "ledger": str(ledger)},
         quorum=0.6,
         max_retries=1,
         retry_backoff="none",
