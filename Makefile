@@ -22,7 +22,7 @@ PROCESSES ?= 3
 # A worker that crashed is not replaced: its test would run, and crash, again.
 PYTEST = $(BIN)/pytest -n $(PROCESSES) --max-worker-restart 0
 
-.PHONY: help run stop status slurm slurm-stop ssh gpu test test-quick test-slow test-slurm test-thorough \
+.PHONY: help run stop status slurm slurm-stop ssh gpu mocks abacus mpi test test-quick test-slow test-slurm test-thorough \
 	test-all lint format bench lock
 
 help: ## Say what there is to type.

@@ -64,6 +64,8 @@ def os_errors_at(where: object) -> Iterator[None]:
     """Raise every OSError of the block as the Muster error of its class."""
     try:
         yield
+    except MusterError:  # some of ours are OSErrors too, and have said it already
+        raise
     except OSError as error:
         raise explain_os_error(error, where) from error
 
