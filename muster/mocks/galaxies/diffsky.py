@@ -284,9 +284,7 @@ def _keys_of(key: Any, first: Any, size: int) -> Any:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
 
 
-def _grow(
-    model: Callable[..., Any], log_m: Any, epoch: Epoch, key: Any, t_peak: Any = None
-) -> Any:
+def _grow(model: Callable[..., Any], log_m: Any, epoch: Epoch, key: Any, t_peak: Any = None) -> Any:
     """Draw the growth history (5,) of one halo or subhalo, early or late forming."""
     history_key, kind_key = jax.random.split(jax.random.fold_in(key, GROWTH))
     early, late, fraction_early = model(
