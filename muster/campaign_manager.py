@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -368,5 +369,7 @@ class CampaignManager:
         workflow = load_workflow(WORKFLOW)
         run_id = f"{WORKFLOW}.cli__{datetime.now(UTC).isoformat()}"
         run = LocalRun(self.db, self.site, workflow, run_id, lambda *_: None)
-        asyncio.run(run.run(params))
+        # In a thread of its own: a notebook's cell has a running loop already.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, run.run(params)).result()
         return run_id

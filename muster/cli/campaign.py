@@ -180,14 +180,14 @@ def estimate(
         f"{size.redshifts} redshifts"
     )
     click.echo(
-        f"{size.batches} batches of at most {size.elements_per_batch:,}, submitted as "
-        f"{size.arrays} arrays of at most {size.array_size:,}, {size.jobs:,} jobs; "
-        f"{size.slices} slices"
+        f"{_count(size.batches, 'batch', 'batches')} of at most {size.elements_per_batch:,}, "
+        f"submitted as {_count(size.arrays, 'array')} of at most {size.array_size:,}, "
+        f"{_count(size.jobs, 'job')}; {_count(size.slices, 'slice')}"
     )
     if size.bytes is not None and size.bytes_per_catalogue is not None:
         click.echo(
-            f"{format_mib(size.bytes / 2**20)} in all, "
-            f"{format_mib(size.bytes_per_catalogue / 2**20)} a catalogue: by {size.basis}"
+            f"{_size(size.bytes)} in all, {_size(size.bytes_per_catalogue)} a catalogue: "
+            f"by {size.basis}"
         )
     else:
         click.echo(f"size of the files: {size.basis}")
@@ -196,6 +196,16 @@ def estimate(
     memory = format_mib(found.memory_mib)
     click.echo(f"each in pool {found.pool}: {found.cpus} CPUs{gpus}, memory {memory}, {limit}")
     click.echo(found.cost)
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number:,} {one if number == 1 else more or f'{one}s'}"
+
+
+def _size(size_bytes: int) -> str:
+    from muster.report.formats import format_mib
+
+    return f"{size_bytes / 1024:.0f} KiB" if size_bytes < 2**20 else format_mib(size_bytes / 2**20)
 
 
 @campaign.command()

@@ -36,9 +36,6 @@ _MAX_PARALLEL = click.option(
 @click.option("--dry-run", is_flag=True, help="Show what would run, and make nothing.")
 @click.option("--verify", is_flag=True, help="Look for the files of what the record says is there.")
 @click.option("--allow-dirty", is_flag=True, help="Take code that has uncommitted changes.")
-@click.option(
-    "--n-gen", type=click.IntRange(min=1), help="Test mode: at most so many haloes a catalogue."
-)
 @_HERE
 @_NO_WAIT
 @_MAX_PARALLEL
@@ -62,7 +59,6 @@ def submit(named: str, **options: Any) -> int:
         "first": options["first"],
         "verify": options["verify"],
         "allow_dirty": options["allow_dirty"],
-        "n_gen": options["n_gen"],
     }
     return _start(found, chosen, options)
 

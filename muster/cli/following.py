@@ -185,7 +185,7 @@ def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) ->
                     "summary": verdict.summary,
                     "report": run.facts.get("report"),
                     **({"classes": [vars(c) for c in verdict.classes]} if verdict.classes else {}),
-                    f"{workflow.noun}s": [
+                    workflow.plural: [
                         {workflow.noun: g.name, **_tell_group(g, products)}
                         for g in verdict.groups
                         if g.name not in final

@@ -55,8 +55,6 @@ class MockParams(IntervalParams):
         Decide and estimate, and make nothing.
     allow_dirty : bool
         Initialize the campaign although the code has changes that no commit has.
-    n_gen : int or None
-        Test mode: at most so many haloes a catalogue.
     quorum : float or None
         Fraction of the catalogues that must succeed; by default as the campaign says.
     interval_start, interval_end
@@ -74,7 +72,6 @@ class MockParams(IntervalParams):
     verify: bool = False
     dry_run: bool = False
     allow_dirty: bool = False
-    n_gen: Annotated[int, Field(ge=1)] | None = None
     quorum: Annotated[float, Field(ge=0, le=1)] | None = None
 
     FILE_KEYS: ClassVar[frozenset[str]] = frozenset({"definition"})

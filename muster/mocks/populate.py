@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from muster import storage
 from muster.mocks.catalogue.layout import Compression
+from muster.mocks.catalogue.problems import INVALID_SUFFIX
 from muster.mocks.catalogue.validate import Expected, set_aside, validate_catalogue
 from muster.mocks.catalogue.write import write_catalogue
 from muster.mocks.coordinates import Coordinate
@@ -55,6 +56,7 @@ def populate_mock(
     fingerprint: str,
     reports: str,
     catalogue: Path,
+    code: str = "",
     n_gen: int | None = None,
     context: StepContext = StepContext(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
@@ -78,6 +80,8 @@ def populate_mock(
         Folder (file URI or path) of validation reports and of files that were set aside.
     catalogue : Path
         Where the file is written.
+    code : str
+        Version of the code that the run was started with; an attribute of the file.
     n_gen : int, optional
         Test mode: at most so many haloes.
     context : StepContext
@@ -135,6 +139,7 @@ def populate_mock(
                 "realization": realization,
                 "redshift_index": redshift_index,
                 "fingerprint": fingerprint,
+                **({"code": code} if code else {}),
             },
         )
     with phases.timed("validation", 0.9):
@@ -152,6 +157,8 @@ def populate_mock(
         )
     if problems:
         raise _refuse(coordinate, problems, catalogue, reports)
+    for uri in _report_uris(coordinate, reports):  # of an earlier attempt
+        storage.delete(uri)
     context.progress(1.0, "done")
     return {
         "fingerprint": fingerprint,
@@ -195,7 +202,7 @@ def _refuse(
         "redshift": coordinate.redshift,
         "problems": [problem.to_dict() for problem in problems],
     }
-    uri = storage.join(reports, f"{coordinate.name}.json")
+    uri, _ = _report_uris(coordinate, reports)
     storage.write_bytes(uri, json.dumps(report, indent=1).encode())
     kept = storage.local_path(storage.join(reports, f"{coordinate.name}.hdf5"))
     if kept is not None:
@@ -207,3 +214,9 @@ def _refuse(
         got=f"{problems[0].describe()}{more}",
         do=f"see {uri}",
     )
+
+
+def _report_uris(coordinate: Coordinate, reports: str) -> tuple[str, str]:
+    """Say where the report of a bad catalogue lies, and the catalogue itself."""
+    name = storage.join(reports, coordinate.name)
+    return f"{name}.json", f"{name}.hdf5{INVALID_SUFFIX}"

@@ -93,7 +93,7 @@ def read_campaign_of(run: Run) -> Campaign | None:
 
 
 def is_seen(folder: CampaignFolder) -> bool:
-    """Return whether a campaign's folder is seen from this machine, which a cluster's may not be."""
+    """Return whether this machine sees a campaign's folder, which may lie on a cluster."""
     path = storage.local_path(folder.uri)
     return path is None or path.is_dir()
 

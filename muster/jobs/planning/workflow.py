@@ -105,6 +105,11 @@ class Workflow:
     prepare: str | None = None
 
     @property
+    def plural(self) -> str:
+        """What a person calls several groups."""
+        return f"{self.noun}es" if self.noun.endswith(("ch", "s", "x")) else f"{self.noun}s"
+
+    @property
     def steps(self) -> tuple[str, ...]:
         """Every step, in the order in which a run takes them."""
         return (self.inspect, *self.computing)

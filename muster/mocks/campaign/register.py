@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from typing import TYPE_CHECKING
 
+from muster.mocks.campaign.code_version import read_code_version
 from muster.mocks.campaign.init import initialize_campaign
 from muster.store.campaigns import create_campaign
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from muster.mocks.campaign.config import Campaign
     from muster.store.campaigns import CampaignRecord
     from muster.store.database import Database
+
+log = logging.getLogger(__name__)
 
 
 def register_campaign(
@@ -40,6 +44,9 @@ def register_campaign(
     initialized = initialize_campaign(
         campaign, allow_dirty=allow_dirty, git_tag=git_tag, descends_from=descends_from
     )
+    changed = initialized.describe_code_change(read_code_version())
+    if changed is not None:
+        log.warning("%s", changed)
     return create_campaign(
         db,
         name=campaign.name,

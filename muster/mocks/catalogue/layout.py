@@ -251,6 +251,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("wa", "float", "its change with the scale factor"),
     Attribute("galaxy_model", "text", "name of the galaxy model", required=False),
     Attribute("versions", "text", "versions of libraries, precision, device, as JSON", False),
+    Attribute("code", "text", "version of Muster's code that planned it", required=False),
     Attribute("seed", "int", "of the campaign", required=False),
     Attribute("realization", "int", "number of the realization", required=False),
     Attribute("redshift_index", "int", "position in the campaign's redshifts", required=False),

@@ -62,6 +62,7 @@ def inspect_campaign(
     only: str | None = None,
     first_batch: int = 0,
     device: str = "cpu",
+    code: str = "",
     bands: str = "",
     gpus: dict[str, int] | None = None,
     context: StepContext = StepContext(),  # noqa: B008 - frozen
@@ -82,6 +83,8 @@ def inspect_campaign(
         Number of the run's first batch in the campaign.
     device : {"cpu", "gpu"}
         What galaxies are drawn on; part of a catalogue's fingerprint.
+    code : str
+        Version of the code that the run was started with; an attribute of each catalogue.
     bands, gpus
         What inspections of other workflows are told; not used.
     context : StepContext
@@ -102,7 +105,7 @@ def inspect_campaign(
     del bands, gpus
     checked = MockParams.model_validate(params)
     campaign = checked.campaign
-    inspection = _Inspection(checked, campaign, read_whole(whole), device)
+    inspection = _Inspection(checked, campaign, read_whole(whole), device, code=code)
     context.progress(0.1, "listing input")
     coordinates = select(campaign, checked.selection)
     if only is not None:
@@ -164,8 +167,8 @@ def plan_one(
     ModelNotInstalled
         When the packages of the halo source or galaxy model are not installed here.
     """
-    params = MockParams.model_validate({"definition": campaign.config.to_data(), "n_gen": n_gen})
-    return _Inspection(params, campaign, {}, "cpu").require_inputs(coordinate)
+    params = MockParams.model_validate({"definition": campaign.config.to_data()})
+    return _Inspection(params, campaign, {}, "cpu", n_gen=n_gen).require_inputs(coordinate)
 
 
 class _Inspection:
@@ -177,8 +180,12 @@ class _Inspection:
         campaign: Campaign,
         whole: Mapping[tuple[int, float], Whole],
         device: str,
+        *,
+        code: str = "",
+        n_gen: int | None = None,
     ) -> None:
         self.params = params
+        self._told = {"code": code, "n_gen": n_gen}
         self.campaign = campaign
         self.whole = whole
         science = campaign.science
@@ -202,7 +209,7 @@ class _Inspection:
             "min_mass_msunh": science.min_mass_msunh,
             "layout": campaign.outputs.layout,
             "compression": campaign.outputs.catalogue_compression,
-            "n_gen": params.n_gen,
+            "n_gen": n_gen,
         }
 
     def decide(self, coordinates: Sequence[Coordinate]) -> list[PlannedElement]:
@@ -286,7 +293,7 @@ class _Inspection:
             "compression": outputs.catalogue_compression,
             "fingerprint": fingerprint,
             "reports": self.campaign.folder.reports_uri,
-            "n_gen": self.params.n_gen,
+            **self._told,
         }
 
     def _fingerprint(self, coordinate: Coordinate, state: InputState) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from muster import storage
 from muster.errors import ConfigError
+from muster.mocks.coordinates import name_redshift
 from muster.mocks.qa.collect import collect_statistics, read_campaign
 from muster.mocks.qa.judge import Expected, judge_campaign, make_summary
 from muster.mocks.qa.plots import draw_ensemble
@@ -145,7 +146,7 @@ def write_matrices(path: Path, statistics: Sequence[EnsembleStatistic]) -> None:
     """
     arrays: dict[str, Any] = {}
     for found in statistics:
-        key = f"{found.statistic.name}/{_name_redshift(found.redshift)}"
+        key = f"{found.statistic.name}/{name_redshift(found.redshift)}"
         bins = found.covariance.bins
         arrays[f"{key}/x"] = found.x[bins]
         arrays[f"{key}/mean"] = found.mean[bins]
@@ -156,9 +157,3 @@ def write_matrices(path: Path, statistics: Sequence[EnsembleStatistic]) -> None:
             arrays[f"{key}/precision"] = found.covariance.precision
     with storage.os_errors_at(path), path.open("wb") as file:  # a name would get a suffix
         np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def _name_redshift(redshift: float) -> str:
-    """Return z1.100, or as many digits as tell redshifts apart."""
-    short = f"{redshift:.3f}"
-    return f"z{short}" if float(short) == redshift else f"z{redshift:.9g}"
