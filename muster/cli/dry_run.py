@@ -35,9 +35,15 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
     from muster.jobs.planning.plan_run import run_work_uri
     from muster.model.step import StepContext
 
-    checked = workflow.parse_params(params).model_dump(mode="json")
+    typed = workflow.parse_params(params)
+    checked = typed.model_dump(mode="json")
     run_id = f"{workflow.name}.dry-run"
-    plan = inspect_here(site, workflow, checked, StepContext())
+    with tempfile.TemporaryDirectory(prefix="muster-dry-run-") as folder:
+        inputs: Mapping[str, Any] = {}
+        if workflow.prepare is not None:
+            prepare = load_named(workflow.prepare)
+            inputs = prepare(db, site, typed, folder, record=False).inputs
+        plan = inspect_here(site, workflow, checked, StepContext(), inputs)
     overrides = checked.get("resources") or {}
     frozen = plan_batches(site, run_id, run_work_uri(site, run_id), plan, overrides)
     for group in frozen.groups:
@@ -53,7 +59,11 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
 
 
 def inspect_here(
-    site: Site, workflow: Workflow, params: Mapping[str, Any], context: StepContext
+    site: Site,
+    workflow: Workflow,
+    params: Mapping[str, Any],
+    context: StepContext,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Look at a run's inputs in this process, and return the plan that a run would follow.
 
@@ -63,6 +73,8 @@ def inspect_here(
         The run's parameters, checked, as JSON has them.
     context : StepContext
         Its scratch folder is not used.
+    inputs : mapping, optional
+        Further inputs, as the workflow has prepared them.
 
     Raises
     ------
@@ -75,7 +87,7 @@ def inspect_here(
 
     with tempfile.TemporaryDirectory(prefix="muster-plan-") as folder:
         path = Path(folder) / "plan.json"
-        element = inspection_element(site, workflow, params, str(path))
+        element = inspection_element(site, workflow, params, str(path), inputs)
         step = load_step(workflow.inspect)
         call_step(step, element.inputs, {"plan": path}, replace(context, scratch=Path(folder)))
         return Plan.model_validate_json(path.read_bytes())

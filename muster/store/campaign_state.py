@@ -301,22 +301,3 @@ def find_whole(
             (realization, redshift): WholeProduct(*rest)
             for realization, redshift, *rest in cursor.fetchall()
         }
-
-
-def next_batch_number(db: Database, campaign_id: int, work_uri: str) -> int:
-    """Return the number of the next batch, after those of all other runs of a campaign.
-
-    Parameters
-    ----------
-    work_uri : str
-        Folder of the run that asks: its own batches do not count.
-    """
-    with db.transaction() as cursor:
-        cursor.execute(
-            "SELECT coalesce(max(substring(b.group_name FROM '^batch_([0-9]{1,9})$')::int), -1) + 1"
-            " FROM run r JOIN batch b ON b.run_id = r.id"
-            " WHERE r.campaign_id = %s AND r.work_uri <> %s",
-            (campaign_id, work_uri),
-        )
-        row = cursor.fetchone()
-    return int(row[0]) if row else 0

@@ -195,3 +195,48 @@ def read_campaign_runs(db: Database, campaign_id: int) -> list[Run]:
 def name_folder(uri: str) -> str:
     """Name a folder alike, however it was written."""
     return re.sub(r"(?<=.)/+$", "", uri.removeprefix("file://"))
+
+
+def reserve_batch_numbers(db: Database, campaign_id: int, work_uri: str, count: int) -> int:
+    """Reserve numbers for the batches of a run, which no other run of the campaign has.
+
+    Runs of a campaign may be planned side by side, and files are named by these numbers.  A run
+    that is opened again keeps its numbers where they suffice.
+
+    Parameters
+    ----------
+    work_uri : str
+        Folder of the run.
+    count : int
+        The most batches that it may have.
+
+    Returns
+    -------
+    int
+        The first of its numbers.
+    """
+    with db.transaction() as cursor:
+        cursor.execute("SELECT 1 FROM campaign WHERE id = %s FOR UPDATE", (campaign_id,))
+        cursor.execute(
+            "SELECT first, count FROM batch_numbers WHERE campaign_id = %s AND work_uri = %s",
+            (campaign_id, work_uri),
+        )
+        own = cursor.fetchone()
+        if own is not None and own[1] >= count:
+            return int(own[0])
+        cursor.execute(
+            "SELECT coalesce(max(first + count), 0) FROM batch_numbers"
+            " WHERE campaign_id = %s AND work_uri <> %s",
+            (campaign_id, work_uri),
+        )
+        row = cursor.fetchone()
+        free = int(row[0]) if row else 0
+        first = free if own is None else max(free, int(own[0]))
+        cursor.execute(
+            "INSERT INTO batch_numbers (campaign_id, work_uri, first, count)"
+            " VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (campaign_id, work_uri)"
+            " DO UPDATE SET first = excluded.first, count = excluded.count",
+            (campaign_id, work_uri, first, count),
+        )
+        return first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -205,6 +206,25 @@ def test_another_campaign_is_not_counted(
     again(db, tmp_path, other, "of-other", (0, 0.1))
     assert read_campaign_status(db, other.id).counts == counts(pending=1)
     assert read_campaign_status(db, campaign.id).counts["pending"] == 1
+
+
+def test_runs_that_are_opened_side_by_side_share_no_batch_number(
+    db: Database, campaign: CampaignRecord
+) -> None:
+    def reserve(run: str, count: int) -> range:
+        first = campaigns.reserve_batch_numbers(db, campaign.id, run, count)
+        return range(first, first + count)
+
+    with ThreadPoolExecutor(8) as pool:
+        reserved = list(pool.map(reserve, (f"run{i}" for i in range(8)), range(1, 9)))
+    numbers = [number for one in reserved for number in one]
+    assert sorted(numbers) == list(range(sum(range(1, 9))))
+
+    assert reserve("run3", 2)[0] == reserved[3][0], "opened again, with fewer"
+    more = reserve("run3", 40)
+    others = {n for i, one in enumerate(reserved) if i != 3 for n in one}
+    assert others.isdisjoint(more)
+    assert {*others, *more}.isdisjoint(reserve("new", 1))
 
 
 def test_elements_are_filtered_by_state_outcome_and_coordinate(

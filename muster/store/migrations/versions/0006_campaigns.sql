@@ -28,6 +28,15 @@ END $$;
 CREATE TRIGGER campaign_is_immutable BEFORE UPDATE ON campaign
     FOR EACH ROW EXECUTE FUNCTION campaign_is_immutable();
 
+-- Files of a campaign are named by the numbers of its batches, whichever runs they are of.
+CREATE TABLE batch_numbers (
+    campaign_id     bigint NOT NULL REFERENCES campaign,
+    work_uri        text NOT NULL,                 -- of the run
+    first           integer NOT NULL CHECK (first >= 0),
+    count           integer NOT NULL CHECK (count > 0),
+    PRIMARY KEY (campaign_id, work_uri)
+);
+
 ALTER TABLE run ADD COLUMN campaign_id bigint REFERENCES campaign;
 CREATE INDEX run_campaign ON run (campaign_id, created_at);
 
