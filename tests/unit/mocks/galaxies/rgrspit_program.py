@@ -1,4 +1,4 @@
-"""Populate haloes with rgrspit_diffsky, called directly or through the adapter; leave arrays and cost.
+"""Populate haloes with rgrspit_diffsky, directly or through the adapter; leave arrays and cost.
 
 python rgrspit_program.py direct|adapter HALOS.npz OUT.npz
 """
