@@ -20,6 +20,7 @@ from muster.mocks.campaign.execution import CampaignResources, Execution
 from muster.mocks.campaign.file_names import FileNames
 from muster.mocks.campaign.folder import CampaignFolder
 from muster.mocks.campaign.naming import campaign_label, slug
+from muster.mocks.campaign.options import NamedOptions, find_option_problems
 from muster.mocks.campaign.outputs import Outputs
 from muster.mocks.campaign.problems import CampaignFileError, place_problems
 from muster.mocks.campaign.science import Science
@@ -239,6 +240,9 @@ def _validate(
             blocks[name] = model.model_validate(data.get(name, {}))
         except ValidationError:
             blocks[name] = None
+    named = None if blocks["science"] else NamedOptions.read(data.get("science"))
+    if named is not None:
+        problems += find_option_problems(named)
     problems += find_whole_problems(blocks["science"], blocks["outputs"], blocks["resources"])
     if absolute and blocks["outputs"] and _is_relative(blocks["outputs"].base_path):
         message = "is relative, and no file says to what: write an absolute path"

@@ -5,7 +5,8 @@ Neither the suite's nor the model's packages need be installed for that.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from muster.config import ConfigProblem
 from muster.errors import ConfigError
@@ -15,10 +16,51 @@ from muster.mocks.halos.source import load_source, source_names
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from muster.mocks.campaign.science import Science
+
+class Named(Protocol):
+    """What of the block science names a suite and a model, with their options."""
+
+    @property
+    def simulation_suite(self) -> str:
+        """The suite."""
+
+    @property
+    def box(self) -> Mapping[str, Any]:
+        """Its options."""
+
+    @property
+    def galaxy_model(self) -> str:
+        """The galaxy model."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Its parameters."""
 
 
-def find_option_problems(science: Science) -> list[ConfigProblem]:
+@dataclass(frozen=True)
+class NamedOptions:
+    """Names and options out of a block that is wrong elsewhere."""
+
+    simulation_suite: str
+    box: Mapping[str, Any]
+    galaxy_model: str
+    parameters: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, science: Any) -> NamedOptions | None:
+        """Return what a block says; None where these keys are wrong themselves."""
+        if not isinstance(science, dict):
+            return None
+        suite, model = science.get("simulation_suite"), science.get("galaxy_model")
+        box, parameters = science.get("box", {}), science.get("parameters", {})
+        if not (isinstance(suite, str) and isinstance(model, str)):
+            return None
+        if not (isinstance(box, dict) and isinstance(parameters, dict)):
+            return None
+        return cls(suite, box, model, parameters)
+
+
+def find_option_problems(science: Named) -> list[ConfigProblem]:
     """List what is wrong with simulation_suite, box, galaxy_model and parameters."""
     problems: list[ConfigProblem] = []
     for key, name, inner, options, load, names in (
