@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from muster.mocks.galaxies.stream import RandomStream
     from muster.mocks.halos.catalog import HaloCatalog
 
+WAIT_S = 0.02
+
 
 class Harm(Frozen):
     """Realizations at which it does harm.
@@ -32,14 +36,26 @@ class Harm(Frozen):
         The process crashes there.
     once : tuple of int
         The process is killed there at the first attempt.
+    harm_while : str
+        It does harm only while this file is there; always, where none is named.
+    wait_for : str
+        Each box waits until this file is there.
     ledger : str
-        Folder where each box leaves a file with a line an attempt.
+        Folder where each box leaves a file with a line an attempt; variables of the environment in
+        it are filled.
     """
 
     massless: tuple[int, ...] = ()
     crash: tuple[int, ...] = ()
     once: tuple[int, ...] = ()
+    harm_while: str = ""
+    wait_for: str = ""
     ledger: str = ""
+
+    @property
+    def does_harm(self) -> bool:
+        """Whether it does harm now."""
+        return not self.harm_while or Path(self.harm_while).exists()
 
 
 class FaultyModel:
@@ -63,16 +79,19 @@ class FaultyModel:
         realization = stream.realization
         attempt = os.environ.get("MUSTER_ATTEMPT", "0")
         if params.ledger:
-            name = f"{params.ledger}/{realization}-{stream.redshift_index}"
+            folder = os.path.expandvars(params.ledger)
+            name = f"{folder}/{realization}-{stream.redshift_index}"
             with open(name, "a", encoding="utf-8") as ledger:
                 ledger.write(f"{attempt}\n")
-        if realization in params.crash:
+        while params.wait_for and not Path(params.wait_for).exists():
+            time.sleep(WAIT_S)
+        if realization in params.crash and params.does_harm:
             os.kill(os.getpid(), signal.SIGABRT)
         if realization in params.once and attempt == "1":
             os.kill(os.getpid(), signal.SIGABRT)
         hod = load_model("hod")
         galaxies = hod.generate(halos, hod.parse({}), stream, histories=histories)
-        if realization in params.massless and len(galaxies):
+        if realization in params.massless and params.does_harm and len(galaxies):
             mass = np.array(galaxies.properties["logsm_t_obs"])
             mass[0] = np.nan
             return replace(galaxies, properties={**galaxies.properties, "logsm_t_obs": mass})

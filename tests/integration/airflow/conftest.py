@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[3]
 DAG_FILES = (
     REPOSITORY / "dags" / "maintenance.py",
+    REPOSITORY / "dags" / "mock_campaign.py",
     REPOSITORY / "dags" / "resampling.py",
     REPOSITORY / "dags" / "trait_inference.py",
     Path(__file__).parent / "dags" / "batches.py",
