@@ -115,14 +115,17 @@ def generate_box(
 def take_halos(
     halos: HaloCatalog, rows: NDArray[np.intp], slab: tuple[int, int] | None = None
 ) -> HaloCatalog:
-    """Return some of the haloes, as those of a slab."""
+    """Return some of the haloes, in their order, as those of a slab; ``rows`` ascend."""
+    metadata = replace(halos.metadata, slab=slab)
+    if len(rows) == len(halos):  # in their order: no copy of a whole box
+        return replace(halos, metadata=metadata)
     return HaloCatalog(
         positions=halos.positions[rows],
         masses=halos.masses[rows],
         ids=halos.ids[rows],
         velocities=halos.velocities[rows],
         radii=halos.radii[rows],
-        metadata=replace(halos.metadata, slab=slab),
+        metadata=metadata,
     )
 
 
