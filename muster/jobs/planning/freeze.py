@@ -129,6 +129,7 @@ class Freezer:
             deadline_s=placement.deadline,
             looks=looks,
             needs_store=needs_store,
+            layout=2,
         )
 
 

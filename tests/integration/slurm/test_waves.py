@@ -17,6 +17,7 @@ import pytest
 
 from muster.jobs.supervision import follow_logs
 from muster.jobs.supervision.supervisor import Supervisor
+from muster.model.logs import log_of
 from muster.model.outcome import Outcome
 from muster.model.resources import Caps, Resources
 from muster.store import batches, claims
@@ -210,7 +211,7 @@ def test_several_elements_share_a_job(campaign: Campaign) -> None:
     campaign.check_once(batch)
     campaign.check_record(batch)
     assert campaign.submissions() == 2
-    log = Path(batch.log_uri(4, 1)).read_text()
+    log = log_of(batch, 4, 1).read().decode()
     assert "b-e4 begins" in log
     assert "b-e3" not in log
 
@@ -314,7 +315,7 @@ def test_logs_are_told_without_gap_or_double_whoever_supervises(
     for index, attempts in enumerate(batches.read_elements(campaign.db, batch.id)):
         for attempt in attempts.attempts:
             prefix = f"b-e{index}, attempt {attempt.number} | "
-            whole = Path(batch.log_uri(index, attempt.number)).read_text().splitlines()
+            whole = log_of(batch, index, attempt.number).read().decode().splitlines()
             assert [line.removeprefix(prefix) for line in told if line.startswith(prefix)] == whole
     campaign.check_once(batch)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from muster.model.attempt import Artifact, Fence, Progress, Result
+from muster.model.attempt import Artifact, Fence, LogSpan, Progress, Result
 from muster.model.batch import Batch, Element
 from muster.model.outcome import Outcome
 from muster.model.plan import Decision, Plan, PlannedElement
@@ -115,12 +115,13 @@ def slurm_batch() -> Batch:
         environment={"GDAL_CACHEMAX": "256"},
         looks=True,
         needs_store=True,
+        layout=2,
     )
 
 
 @pinned
 def local_batch() -> Batch:
-    """As batches were frozen before plans said whether they need the store."""
+    """As batches were frozen before plans said whether they need the store, with older files."""
     return Batch(
         id="0123456789.traits.predict.SLA",
         run="r",
@@ -179,6 +180,7 @@ def fence() -> Fence:
         submission="0123456789.traits.aoa.SLA.w1.0a1b2c3d",
         attempt=3,
         resources=Resources(cpus=8, memory_mib=131072, time_limit_s=14400, gpus=2),
+        longest_s=3600.5,
     )
 
 
@@ -204,6 +206,7 @@ def result() -> Result:
         facts={"inside_fraction": 0.5},
         error_class="ValueError",
         message="ValueError: planted at aoa.py:1",
+        log=LogSpan(name="slurm/0123456789.traits.aoa.SLA.w1.0a1b2c3d/0.out", begin=12, end=345),
     )
 
 

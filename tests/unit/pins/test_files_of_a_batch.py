@@ -12,7 +12,7 @@ from tests.unit.pins.golden_files import check_golden, check_literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FINGERPRINT = "0d611753500833243cc88047582aff633280ac0196101cf57bfb06f4ace68c6b"
+FINGERPRINT = "d87e100ccacab4aea0bc9a9cce0d2b16d92435e6be7be3d154b2d038167a489f"
 USER = "is stored by batches that run now, whose jobs are found by these bytes"
 
 
@@ -46,13 +46,42 @@ def test_the_files_of_a_batch_have_their_names() -> None:
         {
             "fingerprint": FINGERPRINT,
             "batch": f"{there}/batch-{FINGERPRINT[:12]}.json",
-            "fence": f"{there}/fence/1",
-            "result": f"{there}/results/1/2.json",
-            "progress": f"{there}/progress/1/2.json",
-            "log": f"{there}/logs/1/2.log",
+            "fence": f"{there}/fences.json",
+            "result": f"{there}/results/1.2.json",
+            "progress": f"{there}/progress/1.2.json",
+            "log": f"{there}/logs/1.2.log",
         },
         USER,
     )
+
+
+def test_the_files_of_a_batch_that_was_frozen_before_keep_their_names() -> None:
+    batch = frozen.read_stored(frozen.Batch, "batch-local.json")
+    there = batch.work_uri
+    check_literal(
+        "files of an older batch",
+        [
+            batch.fence_uri(1),
+            batch.result_uri(1, 2),
+            batch.progress_uri(1, 2),
+            batch.log_uri(1, 2),
+        ],
+        [
+            f"{there}/fence/1",
+            f"{there}/results/1/2.json",
+            f"{there}/progress/1/2.json",
+            f"{there}/logs/1/2.log",
+        ],
+        USER,
+    )
+
+
+def test_results_and_fences_of_before_are_the_same_bytes() -> None:
+    """Without what is new: a supervisor or a job of an earlier version reads them."""
+    fence = frozen.fence().model_copy(update={"longest_s": None})
+    assert "longest_s" not in fence.model_dump_json()
+    result = frozen.result().model_copy(update={"log": None})
+    assert '"log"' not in result.model_dump_json(indent=1)
 
 
 @pytest.mark.parametrize("make", [frozen.slurm_batch, frozen.plan, frozen.fence, frozen.result])

@@ -102,6 +102,7 @@ def test_a_local_runner_is_started_by_this_command(
                 "MUSTER_INDEX": "1",
                 "MUSTER_ATTEMPT": "3",
                 "MUSTER_WORK": wave.batch.work_uri,
+                "MUSTER_LOG": "logs/1.3.log",
                 "MUSTER_PARENT_PID": str(os.getpid()),
             },
         ),
