@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from types import UnionType
 from typing import (
     TYPE_CHECKING,
@@ -31,6 +32,11 @@ _WORDS = {
     "model_type": "should be a mapping",
     "dict_type": "should be a mapping",
     "too_short": "needs at least 1",
+    "int_type": "should be a whole number",
+    "float_type": "should be a number",
+    "finite_number": "should be a finite number",
+    "string_type": "should be a text",
+    "bool_type": "should be true or false",
 }
 """Kinds of problems whose usual words speak of Python's types."""
 
@@ -49,35 +55,82 @@ def parse_config(model: type[Model], data: Mapping[str, Any], where: object) -> 
     Raises
     ------
     ConfigError
-        At the first key that is unknown, or else at the first that is absent or wrong.
+        At the first key that is unknown, or else at the first that is absent or wrong; its
+        ``problems`` are all of them.
     """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
+        problems = find_problems(model, error)
         # A key that is misspelt is missing too: the misspelling is what its author wants to hear.
-        unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
-        problem = (unknown or problems)[0]
-        path, fields = _follow(model, problem["loc"])
-        key = ".".join(path) or "(top level)"
-        if problem["type"] == "extra_forbidden":
-            allowed = ", ".join(sorted(fields)) or None
-            raise ConfigError("unknown key", where=where, got=key, expected=allowed) from None
-        if problem["type"].startswith("union_tag_"):
-            tag = str(problem["ctx"]["discriminator"]).strip("'")
-            key = ".".join([*path, tag])
-        if problem["type"] in ("missing", "union_tag_not_found"):
-            raise ConfigError("a key is missing", where=where, expected=key) from None
-        if problem["type"] == "union_tag_invalid":
-            expected = problem["ctx"]["expected_tags"].replace("'", "")
-            got = repr(problem["ctx"]["tag"])
-            raise ConfigError(f"{key}: unknown", where=where, got=got, expected=expected) from None
-        if not path:  # of the whole: what it says may be long, and nobody's business
-            raise ConfigError(_say(problem), where=where) from None
-        # Of a whole section, what is wrong is said; the rest of it is of no use to who reads that.
-        whole = isinstance(problem["input"], dict)
-        shown = None if whole else repr(problem["input"])
-        raise ConfigError(f"{key}: {_say(problem)}", where=where, got=shown) from None
+        unknown = [problem for problem in problems if problem.kind == "unknown"]
+        first = (unknown or problems)[0].to_error(where)
+        first.problems = tuple(problems)
+        raise first from None
+
+
+@dataclass(frozen=True)
+class ConfigProblem:
+    """What is wrong with one key of a configuration.
+
+    Attributes
+    ----------
+    path : tuple of str
+        The keys that lead there as the file has them; empty for the whole.
+    kind : {"unknown", "missing", "wrong"}
+        The key is none of the allowed ones, is not given, or has a wrong value.
+    message : str
+        What is wrong, without the key.
+    got, expected : str or None
+        The value, and the keys or values that are allowed.
+    """
+
+    path: tuple[str, ...]
+    kind: Literal["unknown", "missing", "wrong"]
+    message: str
+    got: str | None = None
+    expected: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The keys joined by dots."""
+        return ".".join(self.path) or "(top level)"
+
+    def to_error(self, where: object) -> ConfigError:
+        """Return the error that names this problem alone."""
+        if self.kind == "unknown":
+            return ConfigError(self.message, where=where, got=self.key, expected=self.expected)
+        if self.kind == "missing":
+            return ConfigError(self.message, where=where, expected=self.key)
+        if not self.path:  # of the whole: what it says may be long, and nobody's business
+            return ConfigError(self.message, where=where)
+        return ConfigError(
+            f"{self.key}: {self.message}", where=where, got=self.got, expected=self.expected
+        )
+
+
+def find_problems(model: type[BaseModel], error: ValidationError) -> list[ConfigProblem]:
+    """List everything that pydantic found wrong, in the words of the file's author."""
+    return [_describe(model, problem) for problem in error.errors(include_url=False)]
+
+
+def _describe(model: type[BaseModel], problem: Mapping[str, Any]) -> ConfigProblem:
+    path, fields = _follow(model, problem["loc"])
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        allowed = ", ".join(sorted(fields)) or None
+        return ConfigProblem(tuple(path), "unknown", "unknown key", expected=allowed)
+    if kind.startswith("union_tag_"):
+        path = [*path, str(context["discriminator"]).strip("'")]
+    if kind in ("missing", "union_tag_not_found"):
+        return ConfigProblem(tuple(path), "missing", "a key is missing")
+    if kind == "union_tag_invalid":
+        expected, got = context["expected_tags"].replace("'", ""), repr(context["tag"])
+        return ConfigProblem(tuple(path), "wrong", "unknown", got, expected)
+    # Of a whole section, what is wrong is said; the rest of it is of no use to who reads that.
+    whole = isinstance(problem["input"], dict)
+    shown = None if whole else repr(problem["input"])
+    return ConfigProblem(tuple(path), "wrong", _say(problem), shown)
 
 
 def read_yaml(path: Path, keys: Iterable[str]) -> dict[str, Any]:
@@ -133,7 +186,8 @@ class _StrictLoader(yaml.SafeLoader):
 def _say(problem: Mapping[str, Any]) -> str:
     """Say what is wrong in the words of a file's author."""
     said: str | None = _WORDS.get(problem["type"])
-    return said or str(problem["msg"]).removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return said or message.removeprefix("Input ").removeprefix("String ")
 
 
 def parse_size_mib(text: str | int) -> int:
@@ -224,7 +278,7 @@ TimeS = Annotated[
 
 KeepS = Annotated[
     int | None,
-    BeforeValidator(parse_keep_s),
+    BeforeValidator(parse_keep_s, json_schema_input_type=str),
     PlainSerializer(render_keep, when_used="json"),
 ]
 """How long something is kept, in seconds; None, written "never", is for good."""

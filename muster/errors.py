@@ -59,7 +59,16 @@ class InvalidInput(MusterError):
 
 
 class ConfigError(InvalidInput):
-    """A configuration file, parameter or option is wrong."""
+    """A configuration file, parameter or option is wrong.
+
+    Attributes
+    ----------
+    problems : tuple
+        Everything that is wrong where that is known, as
+        :class:`muster.config.ConfigProblem`; the message may name the first alone.
+    """
+
+    problems: tuple[object, ...] = ()
 
 
 class MissingInput(MusterError):

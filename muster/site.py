@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from muster.config import KeepS, SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, MissingInput
 from muster.frozen import Frozen
+from muster.model.notifier import Notifier
 from muster.model.resources import Caps, Resources
 from muster.model.slurm_target import (
     DEFAULT_CLUSTER,
@@ -129,8 +130,8 @@ Pool = Annotated[LocalPool | SlurmPool, Field(discriminator="backend")]
 """A named place to run."""
 
 
-class Placement(Frozen):
-    """Where a step runs, and what each of its elements asks for.
+class JobType(Frozen):
+    """A kind of job that a campaign names: its pool, and what each element asks for.
 
     Attributes
     ----------
@@ -140,8 +141,6 @@ class Placement(Frozen):
         Threads and GPUs an element.
     memory, time : int or None
         Memory in MiB and wall time in seconds an element; None asks for no limit.
-    deadline : int or None
-        How long a batch of the step may take with all its retries, in seconds.
     """
 
     pool: str
@@ -149,7 +148,6 @@ class Placement(Frozen):
     gpus: Annotated[int, Field(ge=0)] = 0
     memory: SizeMib | None = None
     time: TimeS | None = None
-    deadline: TimeS | None = None
 
     @property
     def resources(self) -> Resources:
@@ -157,6 +155,20 @@ class Placement(Frozen):
         return Resources(
             cpus=self.cpus, gpus=self.gpus, memory_mib=self.memory, time_limit_s=self.time
         )
+
+
+class Placement(JobType):
+    """Where a step runs, and what each of its elements asks for.
+
+    Attributes
+    ----------
+    pool, cpus, gpus, memory, time
+        As of :class:`JobType`.
+    deadline : int or None
+        How long a batch of the step may take with all its retries, in seconds.
+    """
+
+    deadline: TimeS | None = None
 
 
 class Retention(Frozen):
@@ -186,31 +198,40 @@ class Site(Frozen):
         Where runs keep their work, a path or URI; by default ``work`` in MUSTER_HOME.
     pools, placement : dict
         By name, and by step.
+    job_types : dict
+        By name: pool and resources that a campaign's ``job_type`` picks for its populating step.
     clusters : dict
         By name: how Slurm clusters are reached, and how jobs start there.
     retention : Retention
         How long the work directory keeps what nobody needs.
+    notify : dict
+        By name: who is told when a run fails, cannot succeed any more, or stands still.
     """
 
     name: str
     work: str | None = None
     pools: dict[str, Pool]
     placement: dict[str, Placement]
+    job_types: dict[str, JobType] = {}
     clusters: dict[str, ClusterTable] = {}
     retention: Retention = Retention()
+    notify: dict[str, Notifier] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Site:
         for step, placement in self.placement.items():
             if find_step(step) is None:
                 raise ValueError(f"unknown step {step!r} in placement; there are {sorted(STEPS)}")
-            pool = self.pools.get(placement.pool)
-            if pool is None:
-                raise ValueError(
-                    f"{step} is placed on pool {placement.pool!r}; there are {sorted(self.pools)}"
-                )
-            _check_within(step, placement, pool)
-        for kind, names in (("pool", self.pools), ("cluster", self.clusters)):
+            self._check_pool(step, placement)
+        for name, job_type in self.job_types.items():
+            self._check_pool(f"job type {name!r}", job_type)
+        named = (
+            ("pool", self.pools),
+            ("cluster", self.clusters),
+            ("job type", self.job_types),
+            ("notifier", self.notify),
+        )
+        for kind, names in named:
             for name in names:
                 if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
                     raise ValueError(f"{kind} name {name!r} may hold letters, digits, _ and - only")
@@ -218,6 +239,15 @@ class Site(Frozen):
             if isinstance(pool, SlurmPool):
                 self._check_slurm(name, pool)
         return self
+
+    def _check_pool(self, what: str, asked: JobType) -> None:
+        """Refuse a pool that is not there, or gives less than is asked for."""
+        pool = self.pools.get(asked.pool)
+        if pool is None:
+            raise ValueError(
+                f"{what} is placed on pool {asked.pool!r}; there are {sorted(self.pools)}"
+            )
+        _check_within(what, asked, pool)
 
     def _check_slurm(self, name: str, pool: SlurmPool) -> None:
         """Refuse a pool whose jobs could not find their work."""
@@ -315,10 +345,10 @@ def render_pools(site: Site) -> dict[str, dict[str, Any]]:
     }
 
 
-def _check_within(step: str, placement: Placement, pool: Pool) -> None:
-    for asked, most, what in (
-        (placement.memory, pool.max_memory, "memory in MiB"),
-        (placement.time, pool.max_time, "time in s"),
+def _check_within(what: str, asked: JobType, pool: Pool) -> None:
+    for wanted, most, unit in (
+        (asked.memory, pool.max_memory, "memory in MiB"),
+        (asked.time, pool.max_time, "time in s"),
     ):
-        if asked is not None and most is not None and asked > most:
-            raise ValueError(f"{step} asks for {asked} {what}, its pool gives {most} at most")
+        if wanted is not None and most is not None and wanted > most:
+            raise ValueError(f"{what} asks for {wanted} {unit}, its pool gives {most} at most")

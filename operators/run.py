@@ -88,7 +88,7 @@ def freeze(context: Context) -> list[dict[str, Any]]:
 def conclude(context: Context) -> str:
     """Report what the run has come to, group by group, and fail it where that is not enough."""
     said = context["params"].get("quorum")
-    quorum = 1.0 if said is None else float(said)
+    quorum = None if said is None else float(said)  # None: what the run's own params say
     try:
         verdict = give_verdict(Database.from_environment(), run_id_of(context), quorum=quorum)
     except Transient:

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, Param, get_current_context, task, task_group
 from muster.jobs.planning.form import make_form
 from muster.jobs.planning.workflow import load_workflow
 from muster.site import read_site
-from operators import run
+from operators import notify, run
 from operators.placement import place, place_mapped
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def make_dag(name: str, schedule: Any, *, doc: str, tags: Sequence[str] = ()) ->
     Raises
     ------
     ConfigError
-        When there is no such workflow, or the site does not place one of its steps.
+        When there is no such workflow, the site does not place one of its steps, or Airflow lacks
+        the provider of one of its notifiers.
     """
     workflow = load_workflow(name)
     site = read_site()
@@ -57,6 +58,7 @@ def make_dag(name: str, schedule: Any, *, doc: str, tags: Sequence[str] = ()) ->
         default_args={"owner": "muster", "retries": 2, "retry_delay": timedelta(seconds=10)},
         tags=["muster", *tags],
         doc_md=doc,
+        on_failure_callback=notify.failure_callbacks(site, name),
         render_template_as_native_obj=True,
     ) as dag:
         opened = open_run()

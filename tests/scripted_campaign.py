@@ -17,7 +17,7 @@ from muster.backends.slurm.client import CommandClient
 from muster.config import parse_config, render_time
 from muster.jobs.supervision.retry import BackOff
 from muster.jobs.supervision.supervisor import Supervisor
-from muster.model.plan import Decision, Plan, PlannedElement
+from muster.model.plan import Decision, Plan, PlannedElement, PlannedPlacement
 from muster.model.slurm_target import SlurmTarget
 from muster.site import Site
 from muster.store import batches, claims, runs
@@ -120,11 +120,21 @@ def plan_elements(folder: Path, count: int, batch_size: int) -> list[PlannedElem
     return elements
 
 
-def write_plan(db: Database, site: Site, elements: Sequence[PlannedElement]) -> None:
+def write_plan(
+    db: Database,
+    site: Site,
+    elements: Sequence[PlannedElement],
+    placements: Sequence[PlannedPlacement] = (),
+) -> None:
     """Open the run and leave its plan, as an inspection would."""
     work_uri = storage.join(site.work_uri, "runs", RUN)
     runs.open_run(db, RUN, workflow="mock_campaign", params={}, work_uri=work_uri)
-    plan = Plan(workflow="mock_campaign", elements=tuple(elements), facts={"redshifts": REDSHIFTS})
+    plan = Plan(
+        workflow="mock_campaign",
+        elements=tuple(elements),
+        facts={"redshifts": REDSHIFTS},
+        placements=tuple(placements),
+    )
     storage.write_text(storage.join(work_uri, "plan.json"), plan.model_dump_json())
 
 

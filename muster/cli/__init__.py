@@ -37,6 +37,8 @@ COMMANDS = {
     "doctor": "muster.cli.sites:doctor",
     "traits": "muster.cli.traits:traits",
     "resampling": "muster.cli.resampling:resampling",
+    "campaign": "muster.cli.campaign:campaign",
+    "mocks": "muster.cli.mocks:mocks",
 }
 """Command → "module:command"; imported when it is called, since jobs start by the thousand."""
 

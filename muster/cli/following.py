@@ -184,6 +184,7 @@ def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) ->
                     "good": verdict.good,
                     "summary": verdict.summary,
                     "report": run.facts.get("report"),
+                    **({"classes": [vars(c) for c in verdict.classes]} if verdict.classes else {}),
                     f"{workflow.noun}s": [
                         {workflow.noun: g.name, **_tell_group(g, products)}
                         for g in verdict.groups
@@ -199,6 +200,8 @@ def report_run(db: Database, run_id: str, verdict: Verdict, *, as_json: bool) ->
         click.echo(group.describe())
         if group.name in products:
             click.echo(f"  {products[group.name]}")
+    for outcome_class in verdict.classes:
+        click.echo(outcome_class.describe())
     click.echo(verdict.summary)
     if "report" in run.facts:
         click.echo(f"report {run.facts['report']}")

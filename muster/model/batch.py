@@ -16,8 +16,15 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from muster import storage
 from muster.frozen import Frozen
 from muster.model.resources import Caps, Resources
+from muster.model.retry_policy import RetryPolicy
 from muster.model.slurm_target import SlurmTarget
 from muster.model.target import TARGETS, Target, parse_target
+
+_ADDED = ("retries", "array_size", "layout")
+"""Fields that batches of earlier versions do not have: never written where they are None.
+
+What was frozen before a field was there stays what it is, and what it is called.
+"""
 
 
 class Element(Frozen):
@@ -33,12 +40,22 @@ class Element(Frozen):
         Keyword arguments of the step function.
     outputs : dict of str to str
         Output argument of the step function → URI that the file is published at.
+    resources : Resources or None
+        What it asks for at first, where that is not what the batch asks for.
     """
 
     index: Annotated[int, Field(ge=0)]
     name: str
     inputs: dict[str, Any] = {}
     outputs: dict[str, str] = {}
+    resources: Resources | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = handler(self)
+        if self.resources is None:
+            said.pop("resources", None)  # elements frozen before the field keep their bytes
+        return said
 
 
 class Batch(Frozen):
@@ -79,6 +96,11 @@ class Batch(Frozen):
     needs_store : bool or None
         Whether its jobs are told where the store is; None of a batch that was frozen before plans
         said so.
+    retries : RetryPolicy or None
+        The batch's own retry policy; None leaves the budgets and delays that every batch has.
+    array_size : int or None
+        The most elements of one wave, and so of one Slurm array; None submits all that is due
+        together.  Several waves of a batch are open at once.
     layout : 2 or None
         How its files lie: 2 for one file of all fences, a log and a file of progress a worker, and
         a result an attempt in one folder; None of a batch that was frozen before, with folders an
@@ -101,6 +123,8 @@ class Batch(Frozen):
     environment: dict[str, str] = {}
     looks: bool = False
     needs_store: bool | None = None
+    retries: RetryPolicy | None = None
+    array_size: Annotated[int, Field(ge=1)] | None = None
     layout: Literal[2] | None = None
 
     @model_validator(mode="before")
@@ -119,6 +143,9 @@ class Batch(Frozen):
     def _write_target(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         said: dict[str, Any] = handler(self)
         target = said.pop("target", None)
+        for name in _ADDED:
+            if getattr(self, name) is None:
+                said.pop(name, None)
         # Batches of every backend have had the key of this one.
         return {**said, "backend": self.backend, SlurmTarget.backend: None} | (
             {self.backend: target} if target else {}
@@ -128,6 +155,17 @@ class Batch(Frozen):
     def backend(self) -> str:
         """Name of the backend that it runs on."""
         return self.target.backend
+
+    @property
+    def wave_slots(self) -> int:
+        """How many elements of one wave run at once: waves that are open together share slots."""
+        if self.array_size is None:
+            return self.slots
+        return max(1, self.slots // -(-len(self.elements) // self.array_size))
+
+    def resources_of(self, index: int) -> Resources:
+        """Return what an element asks for at first."""
+        return self.elements[index].resources or self.resources
 
     @property
     def uri(self) -> str:
@@ -141,8 +179,8 @@ class Batch(Frozen):
 
     def to_json(self) -> str:
         """Render the batch as canonical JSON."""
-        # What was frozen before the field was there stays what it is, and what it is called.
-        without = {name for name in ("needs_store", "layout") if getattr(self, name) is None}
+        # Left out of the file alone: dumps have always had it.
+        without = {"needs_store"} if self.needs_store is None else None
         return json.dumps(self.model_dump(mode="json", exclude=without), sort_keys=True, indent=1)
 
     def fence_uri(self, index: int) -> str:

@@ -11,11 +11,14 @@ import re
 from collections import Counter
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, model_serializer
 
 from muster.frozen import Frozen
+from muster.model.coordinates import Coordinates
+from muster.model.resources import PartialResources
+from muster.model.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +56,10 @@ class PlannedElement(Frozen):
         As in :class:`muster.model.batch.Element`.
     needs_store : bool
         Whether its job reads from Postgres or loads into it, and is told where that is.
+    coordinates : Coordinates or None
+        Where it stands, as columns of its record.
+    resources : PartialResources or None
+        What it asks for, where that is not what its step asks for.
     """
 
     step: str
@@ -63,6 +70,55 @@ class PlannedElement(Frozen):
     inputs: dict[str, Any] = {}
     outputs: dict[str, str] = {}
     needs_store: bool = False
+    coordinates: Coordinates | None = None
+    resources: PartialResources | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = handler(self)
+        for name in ("coordinates", "resources"):
+            if getattr(self, name) is None:
+                said.pop(name, None)
+        return said
+
+
+class PlannedPlacement(Frozen):
+    """Where and how a plan's batches of a step run, where that is not the site's word.
+
+    Attributes
+    ----------
+    step : str
+        Dotted name of the step.
+    group : str or None
+        The only group that it is meant for; None for all that have none of their own.
+    job_type : str or None
+        One of the site's job types: its pool and resources take the place of the placement's.
+    pool : str or None
+        A pool of the site, before that of the job type.
+    account : str or None
+        Slurm account that is charged, in place of the pool's.
+    resources : PartialResources or None
+        What each element asks for, in place of the placement's or the job type's.
+    retries : RetryPolicy or None
+        Retry policy of the batches.
+    array_size : int or None
+        The most elements of one wave, and so of one Slurm array.
+    pack : int or None
+        Elements that one job of a cluster works through, in place of the pool's.
+    slots : int or None
+        The most elements of a batch that run at once, up to the pool's slots.
+    """
+
+    step: str
+    group: str | None = None
+    job_type: str | None = None
+    pool: str | None = None
+    account: Annotated[str, Field(min_length=1)] | None = None
+    resources: PartialResources | None = None
+    retries: RetryPolicy | None = None
+    array_size: Annotated[int, Field(ge=1)] | None = None
+    pack: Annotated[int, Field(ge=1)] | None = None
+    slots: Annotated[int, Field(ge=1)] | None = None
 
 
 class Plan(Frozen):
@@ -81,6 +137,8 @@ class Plan(Frozen):
     cached : tuple of str, or None
         File names of all rasters in the workflow's cache that the run makes or reuses; None in a
         plan that was written before plans said so.
+    placements : tuple of PlannedPlacement
+        Placements that differ from the site's.
     made_at : datetime
         Tells a new inspection from the same plan read again.
     """
@@ -90,7 +148,20 @@ class Plan(Frozen):
     facts: dict[str, Any] = {}
     products: dict[str, str] = {}
     cached: tuple[str, ...] | None = None
+    placements: tuple[PlannedPlacement, ...] = ()
     made_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @model_serializer(mode="wrap")
+    def _leave_out_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = handler(self)
+        if not self.placements:
+            said.pop("placements", None)
+        return said
+
+    def placement_of(self, step: str, group: str) -> PlannedPlacement:
+        """Return the placement of a step's batch in a group; an empty one where none is planned."""
+        of_step = {p.group: p for p in self.placements if p.step == step}
+        return of_step.get(group) or of_step.get(None) or PlannedPlacement(step=step)
 
     def cached_names(self) -> list[str]:
         """List the file names of cached rasters, which retention must leave alone."""

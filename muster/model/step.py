@@ -34,6 +34,11 @@ STEPS: dict[str, str] = {
     "resampling.inspect": "muster.resampling.plan.inspect:inspect_datasets",
     "resampling.resample": "muster.resampling.resample:resample_dataset",
     "resampling.merge": "muster.resampling.merging.merge:merge_layers",
+    "mocks.inspect": "muster.mocks.plan.inspect:inspect_campaign",
+    "mocks.populate": "muster.mocks.populate:populate_mock",
+    "mocks.collect": "muster.mocks.qa.steps:collect_batch",
+    "mocks.qa": "muster.mocks.qa.steps:check_ensemble",
+    "mocks.manifest": "muster.mocks.record:record_campaign",
 }
 """Dotted step name → "module:function"; the module is imported only inside the job."""
 

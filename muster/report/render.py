@@ -7,7 +7,7 @@ its pictures itself, and a policy of its own forbids the browser to fetch or run
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jinja2
 
@@ -19,11 +19,19 @@ from muster.report.read import UNFINISHED
 from muster.report.sums import list_engines, list_failures, sum_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from muster.report.read import RunStory
+
+_Item = TypeVar("_Item")
 
 TEMPLATE = "report/report.html.j2"
 MOST_ATTEMPTS = 2000
 """How many attempts are listed one by one; their sums hold all of them."""
+
+MOST_ELEMENTS = 2000
+MOST_FAILURES = 500
+"""How many elements and failures are listed; a campaign has 40,000, which no browser shows."""
 
 SHOWN_FAILURES = 10
 """How many failures are told in the open; the rest is folded."""
@@ -53,12 +61,10 @@ def render_report(story: RunStory, template: str = TEMPLATE, **more: Any) -> str
         When the template is wrong.
     """
     attempts = [(element, attempt) for element in story.elements for attempt in element.attempts]
-    # Where there are too many, what did not succeed is what somebody will look for.
-    listed = sorted(attempts, key=lambda pair: pair[1].outcome == Outcome.SUCCEEDED)
     sums = sum_steps(story)
     # What has no input is nobody's failure: it is told after the others.
     failures = sorted(list_failures(story), key=lambda f: f.state == Outcome.MISSING_INPUT)
-    planned = {element.step for element in story.elements if element.group != INPUTS}
+    elements = [element for element in story.elements if element.group != INPUTS]
     try:
         return (
             _environment()
@@ -67,12 +73,16 @@ def render_report(story: RunStory, template: str = TEMPLATE, **more: Any) -> str
                 story=story,
                 run=story.run,
                 sums=sums,
-                planned=[s for s in sums if s.step in planned],
-                failures=failures,
+                planned=[s for s in sums if s.step in {e.step for e in elements}],
+                elements=_list_some(elements, MOST_ELEMENTS, lambda e: e.state in GOOD),
+                element_count=len(elements),
+                failures=failures[:MOST_FAILURES],
+                failure_count=len(failures),
                 shown_failures=SHOWN_FAILURES,
-                attempts=attempts if len(attempts) <= MOST_ATTEMPTS else listed[:MOST_ATTEMPTS],
+                attempts=_list_some(
+                    attempts, MOST_ATTEMPTS, lambda pair: pair[1].outcome == Outcome.SUCCEEDED
+                ),
                 attempt_count=len(attempts),
-                inputs_group=INPUTS,
                 **{"params": story.run.params, **more},
             )
         )
@@ -82,6 +92,11 @@ def render_report(story: RunStory, template: str = TEMPLATE, **more: Any) -> str
             where=template,
             got=f"{type(error).__name__}: {error}",
         ) from error
+
+
+def _list_some(items: list[_Item], most: int, is_good: Callable[[_Item], bool]) -> list[_Item]:
+    """Return the items, or where there are too many those first that somebody will look for."""
+    return items if len(items) <= most else sorted(items, key=is_good)[:most]
 
 
 def tone(state: str) -> str:

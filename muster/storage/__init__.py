@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING
 
 from muster.storage.address import join, local_path, name_below, parse_address
 from muster.storage.files import FileObject, explain_os_error, os_errors_at
-from muster.storage.place import Entry, Place, Published, Staged, Stat
+from muster.storage.place import (
+    ContentMismatch,
+    Entry,
+    Occupied,
+    Place,
+    Published,
+    Staged,
+    Stat,
+)
 from muster.storage.temporaries import (
     PART_SUFFIX,
     is_alive,
@@ -38,12 +46,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PART_SUFFIX",
+    "ContentMismatch",
     "Entry",
+    "Occupied",
     "Published",
     "Staged",
     "Stat",
     "delete",
     "delete_below",
+    "deposit",
     "exists",
     "explain_os_error",
     "fetch",
@@ -60,6 +71,7 @@ __all__ = [
     "read_bytes",
     "read_tail",
     "read_text",
+    "recorded_sha256",
     "sha256",
     "stage",
     "stat",
@@ -178,6 +190,50 @@ def sha256(uri: str) -> str:
     for chunk in _place(uri).chunks():
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def recorded_sha256(uri: str) -> str | None:
+    """Return the SHA-256 that :func:`deposit` stored with an S3 object; None for a file.
+
+    S3 has verified it against the content at the upload, so that nothing has to be downloaded.
+
+    Raises
+    ------
+    MissingInput
+        When there is nothing at the URI.
+    """
+    return _place(uri).recorded_sha256()
+
+
+def deposit(uri: str, path: Path, *, sha256: str | None = None, replace: bool = False) -> Published:
+    """Copy a local file to a URI; the copy is verified before it has its name.
+
+    A file is synced, read back from the disk and compared by SHA-256; S3 is sent the checksum and
+    refuses other content.
+
+    Parameters
+    ----------
+    uri : str
+        Where the copy shall lie.  Missing folders are made.
+    path : Path
+        The local file.
+    sha256 : str, optional
+        What its content must be, as 64 hexadecimal digits.
+    replace : bool
+        Whether the copy may take the place of another file.
+
+    Raises
+    ------
+    MissingInput
+        When there is no file at ``path``.
+    ContentMismatch
+        When the file does not have the given SHA-256.
+    Occupied
+        When there is a file or object at the URI already.
+    Transient
+        When the copy differs from the file, or cannot be written.
+    """
+    return _place(uri).deposit(path, sha256, replace=replace)
 
 
 def fetch(uri: str, path: Path) -> None:

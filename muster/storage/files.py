@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muster.errors import InvalidInput, MissingInput, MusterError, SoftwareError, Transient
-from muster.storage.place import CHUNK_BYTES, Entry, Published, Stat
+from muster.storage.place import (
+    CHUNK_BYTES,
+    ContentMismatch,
+    Entry,
+    Occupied,
+    Published,
+    Stat,
+)
 from muster.storage.temporaries import is_temporary, temporary_sibling
 
 if TYPE_CHECKING:
@@ -32,6 +39,7 @@ _NOT_ALLOWED = {
     errno.ELOOP,
     errno.EINVAL,
 }
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
@@ -101,6 +109,47 @@ def hash_file(path: Path) -> Published:
 def replace_durably(temporary: Path, path: Path) -> None:
     """Rename a synced file over its target and make the new name durable."""
     temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def check_sha256(path: Path, got: str, expected: str | None) -> None:
+    """Refuse a file whose content is not what its record states."""
+    if expected is not None and got != expected:
+        raise ContentMismatch(
+            "the file is not what its record states", where=path, got=got, expected=expected
+        )
+
+
+def _copy_hashing(source: Path, target: Path) -> Published:
+    """Copy a file durably, and return the SHA-256 and size of what was read."""
+    digest = hashlib.sha256()
+    size = 0
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while chunk := reader.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+        # What is read back next shall come from the disk, not from memory.
+        os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return Published(digest.hexdigest(), size)
+
+
+def _name_exclusively(temporary: Path, path: Path) -> None:
+    """Give a synced file its name unless another file has it, and make the name durable."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise Occupied("another file lies there", where=path) from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            raise Occupied("another file lies there", where=path) from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
     sync_folder(path.parent)
 
 
@@ -258,3 +307,26 @@ class FileObject:
         with os_errors_at(self.uri):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         return StagedFile(self.uri, self.path, temporary_sibling(self.path, owner))
+
+    def deposit(self, path: Path, sha256: str | None, *, replace: bool) -> Published:
+        """Copy through a temporary sibling that is read back before it is renamed."""
+        if not replace and self.exists():
+            raise Occupied("another file lies there", where=self.uri)
+        staged = self.stage(None)
+        try:
+            with os_errors_at(f"{path} → {self.uri}"):
+                read = _copy_hashing(path, staged.path)
+            check_sha256(path, read.sha256, sha256)
+            with os_errors_at(self.uri):
+                if hash_file(staged.path) != read:
+                    raise Transient("the copy differs from the file", where=self.uri)
+                name = replace_durably if replace else _name_exclusively
+                name(staged.path, self.path)
+        finally:
+            staged.discard()
+        return read
+
+    def recorded_sha256(self) -> str | None:
+        """Return None: a file system keeps no checksum."""
+        self.stat()
+        return None

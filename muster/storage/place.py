@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from muster.errors import InvalidInput
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
@@ -12,6 +14,14 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 """How much of a stream is in memory at a time."""
+
+
+class Occupied(InvalidInput):
+    """Another file or object lies where one was to be put."""
+
+
+class ContentMismatch(InvalidInput):
+    """A file does not have the SHA-256 that its record states."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,12 @@ class Place(Protocol):
 
     def fetch(self, path: Path) -> None:
         """Copy to a local path."""
+
+    def deposit(self, path: Path, sha256: str | None, *, replace: bool) -> Published:
+        """Put a copy of a local file here, verified by its SHA-256."""
+
+    def recorded_sha256(self) -> str | None:
+        """Return the SHA-256 that was stored with the content, if one was."""
 
     def stage(self, scratch: Path | None, owner: str = "") -> Staged:
         """Give a local path to write to, marked as an owner's."""

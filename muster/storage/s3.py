@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import mimetypes
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -32,8 +34,8 @@ from muster.errors import (
     SoftwareError,
     Transient,
 )
-from muster.storage.files import hash_file, os_errors_at
-from muster.storage.place import CHUNK_BYTES, Entry, Published, Stat
+from muster.storage.files import check_sha256, hash_file, os_errors_at
+from muster.storage.place import CHUNK_BYTES, Entry, Occupied, Published, Stat
 from muster.storage.temporaries import is_temporary, temporary_sibling
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS: Final = 5
 """How often boto3 itself tries, within one call."""
+SHA256_KEY: Final = "sha256"
+"""Metadata of an object: the SHA-256 of its content, as hexadecimal digits."""
 _ABSENT = {"404", "NotFound", "NoSuchKey", "NoSuchBucket"}
 
 
@@ -60,11 +64,15 @@ class S3Limits:
     part_bytes : int
         Bytes in a part of an upload or download, and the size from which there are parts; S3
         takes no part under 5 MiB but the last.
+    single_bytes : int
+        The largest object that :meth:`S3Object.deposit` sends in one request, with one checksum of
+        the whole; S3 takes at most 5 GiB.
     """
 
     listed_keys: int = 1000
     deleted_keys: int = 1000
     part_bytes: int = 16 << 20
+    single_bytes: int = 1 << 30
 
     @property
     def transfer(self) -> TransferConfig:
@@ -297,6 +305,58 @@ class S3Object:
         with os_errors_at(scratch or tempfile.gettempdir()):
             folder = tempfile.mkdtemp(prefix="muster-stage-", dir=scratch)
         return StagedObject(self, Path(folder, name))
+
+    def deposit(self, path: Path, sha256: str | None, *, replace: bool) -> Published:
+        """Upload with a SHA-256 that S3 compares with what has arrived."""
+        if not replace and self.exists():  # older stores ignore the condition of the request
+            raise Occupied("another object lies there", where=self.uri)
+        with os_errors_at(path):
+            published = hash_file(path)
+        check_sha256(path, published.sha256, sha256)
+        if published.bytes > self.limits.single_bytes:
+            self._deposit_in_parts(path, published)
+            return published
+        condition: dict[str, Any] = {} if replace else {"IfNoneMatch": "*"}
+        with os_errors_at(path), path.open("rb") as file:
+            try:
+                with _s3_errors_at(self.uri):
+                    _client().put_object(
+                        Bucket=self.bucket,
+                        Key=self._object_key(),
+                        Body=file,
+                        ContentType=_media_type(self.key),
+                        ChecksumAlgorithm="SHA256",
+                        ChecksumSHA256=base64.b64encode(bytes.fromhex(published.sha256)).decode(),
+                        Metadata={SHA256_KEY: published.sha256},
+                        **condition,
+                    )
+            except InvalidInput as error:
+                if not replace and self.exists():
+                    raise Occupied("another object lies there", where=self.uri) from error
+                raise
+        return published
+
+    def _deposit_in_parts(self, path: Path, published: Published) -> None:
+        """Upload with a SHA-256 of each part."""
+        with os_errors_at(path), _s3_errors_at(self.uri):
+            _client().upload_file(
+                str(path),
+                self.bucket,
+                self._object_key(),
+                ExtraArgs={
+                    "ContentType": _media_type(self.key),
+                    "ChecksumAlgorithm": "SHA256",
+                    "Metadata": {SHA256_KEY: published.sha256},
+                },
+                Config=self.limits.transfer,
+            )
+
+    def recorded_sha256(self) -> str | None:
+        """Return the SHA-256 in the object's metadata."""
+        with _s3_errors_at(self.uri):
+            head = _client().head_object(Bucket=self.bucket, Key=self._object_key())
+        found = head["Metadata"].get(SHA256_KEY, "")
+        return found if re.fullmatch("[0-9a-f]{64}", found) else None
 
     def _prefix(self) -> str:
         prefix = self.key.rstrip("/")

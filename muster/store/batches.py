@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from muster.model.batch import Batch
 from muster.model.outcome import Outcome
 from muster.model.resources import Resources
 from muster.store.claims import holding, no_such_batch, one_row
+from muster.store.json_text import render_json
 from muster.store.records import (
     Attempt,
     AttemptEnd,
@@ -84,9 +84,6 @@ _INSERT_ARTIFACTS = """
     SELECT * FROM json_to_recordset(%s) AS v (
         attempt_id bigint, name text, uri text, sha256 text, bytes bigint, media_type text)
 """
-
-_NUL = re.compile(r"(\\\\)|\\u0000")
-"""A NUL in JSON; a backslash that is one itself is passed over, whatever follows it."""
 
 _KNOWN: WeakValueDictionary[tuple[str, str], Batch] = WeakValueDictionary()
 """Batches that somebody in this process holds, by their ids and fingerprints."""
@@ -257,7 +254,7 @@ def record_ends(db: Database, claim: Claim, ends: Sequence[AttemptEnd]) -> None:
         return
     with holding(db, claim) as cursor:
         # One text of all of them: a parameter a value costs more than the rest.
-        cursor.execute(_END_ATTEMPTS, (_json_text([_end_row(e) for e in ends]),))
+        cursor.execute(_END_ATTEMPTS, (render_json([_end_row(e) for e in ends]),))
         ids = {row[0] for row in cursor.fetchall()}
         artifacts = [
             {"attempt_id": e.attempt_id, **vars(a)}
@@ -266,7 +263,7 @@ def record_ends(db: Database, claim: Claim, ends: Sequence[AttemptEnd]) -> None:
             for a in e.artifacts
         ]
         if artifacts:
-            cursor.execute(_INSERT_ARTIFACTS, (_json_text(artifacts),))
+            cursor.execute(_INSERT_ARTIFACTS, (render_json(artifacts),))
         cursor.execute(
             "UPDATE submission SET state = 'ended', ended_at = now() WHERE batch_id = %s"
             " AND state <> 'ended' AND NOT EXISTS (SELECT 1 FROM attempt"
@@ -405,12 +402,6 @@ def _parse_resources(text: str) -> Resources:
 
 def _json(resources: Resources) -> str:
     return json.dumps(resources.model_dump(mode="json"))
-
-
-def _json_text(value: Any) -> str:
-    """Render JSON that Postgres takes: it has no character for a NUL."""
-    text = json.dumps(value)
-    return _NUL.sub(lambda found: found[1] or "", text) if "\\u0000" in text else text
 
 
 def _finite(value: float | None) -> float | None:

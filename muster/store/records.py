@@ -51,6 +51,7 @@ class Run:
     created_at: datetime
     planned_at: datetime | None
     ended_at: datetime | None
+    campaign_id: int | None = None
 
 
 @dataclass(frozen=True)

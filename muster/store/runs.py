@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extras import execute_values
 
 from muster.errors import InvalidInput, MissingInput
+from muster.store.elements import element_row, upsert_elements
 from muster.store.records import Run, RunState
 
 if TYPE_CHECKING:
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from muster.model.batch import Batch
+    from muster.model.coordinates import Coordinates
     from muster.model.plan import PlannedElement
     from muster.store.database import Database
 
-_RUN = (
+RUN_COLUMNS = (
     "id, workflow, state, params, work_uri, interval_start, interval_end, facts, message,"
-    " created_at, planned_at, ended_at"
+    " created_at, planned_at, ended_at, campaign_id"
 )
+"""Columns of a run, as :func:`make_run` takes them."""
 
 _UPSERT_BATCH = """
     INSERT INTO batch (id, run_id, step, group_name, backend, pool, spec, fingerprint) VALUES %%s
@@ -33,22 +36,6 @@ _UPSERT_BATCH = """
     WHERE batch.fingerprint <> excluded.fingerprint OR %(again)s
     RETURNING id
 """
-
-# A plan that is frozen again keeps what has succeeded, unless the batch itself is another one now
-# or a new inspection has found that it must run.
-_UPSERT_ELEMENT = """
-    INSERT INTO element (run_id, batch_id, step, group_name, name, index, state, reason) VALUES %%s
-    ON CONFLICT (run_id, step, name) DO UPDATE SET
-        batch_id = excluded.batch_id, index = excluded.index,
-        group_name = excluded.group_name,
-        state = CASE WHEN element.state = 'succeeded' AND excluded.state IN ('pending', 'reused')
-                          AND NOT coalesce(excluded.batch_id, '') = ANY(%(changed)s)
-                     THEN element.state ELSE excluded.state END,
-        reason = excluded.reason, updated_at = now()
-"""
-
-PAGE = 1000
-"""Elements in one statement: fewer are slower, more only make its text longer."""
 
 
 @dataclass(frozen=True)
@@ -95,29 +82,43 @@ def open_run(
     params: Mapping[str, Any],
     work_uri: str,
     interval: tuple[datetime, datetime] | None = None,
+    campaign_id: int | None = None,
 ) -> Run:
-    """Create a run, or open an existing one again with new parameters."""
+    """Create a run, or open an existing one again with new parameters.
+
+    A run stays with the campaign that it was first opened for, where it is opened for none.
+    """
     start, end = interval or (None, None)
     with db.transaction() as cursor:
         cursor.execute(
-            "INSERT INTO run (id, workflow, params, work_uri, interval_start, interval_end)"
-            " VALUES (%s, %s, %s, %s, %s, %s)"
+            "INSERT INTO run (id, workflow, params, work_uri, interval_start, interval_end,"
+            " campaign_id) VALUES (%s, %s, %s, %s, %s, %s, %s)"
             " ON CONFLICT (id) DO UPDATE SET state = 'open', params = excluded.params,"
             " work_uri = excluded.work_uri, interval_start = excluded.interval_start,"
             " interval_end = excluded.interval_end, planned_at = NULL, ended_at = NULL,"
-            " message = NULL",
-            (run_id, workflow, json.dumps(params), work_uri, start, end),
+            " message = NULL, campaign_id = coalesce(excluded.campaign_id, run.campaign_id)",
+            (run_id, workflow, json.dumps(params), work_uri, start, end, campaign_id),
         )
     return read_run(db, run_id)
 
 
 def create_batches(
-    db: Database, batches: Sequence[tuple[str, Batch]], *, again: bool = False
+    db: Database,
+    batches: Sequence[tuple[str, Batch]],
+    *,
+    again: bool = False,
+    coordinates: Mapping[str, Sequence[Coordinates | None]] | None = None,
 ) -> None:
     """Put batches with all their elements into the store: (group, batch) pairs.
 
     A batch that is there already and unchanged keeps its record, unless it is to run ``again``.
+
+    Parameters
+    ----------
+    coordinates : mapping, optional
+        Batch id → coordinates of its elements, in the order of their index.
     """
+    located = coordinates or {}
     rows = []
     for group, b in batches:
         spec = b.to_json()  # rendered once: it takes longer than all else
@@ -127,12 +128,14 @@ def create_batches(
         changed = execute_values(
             cursor, cursor.mogrify(_UPSERT_BATCH, {"again": again}).decode(), rows, fetch=True
         )
-        _upsert_elements(
+        upsert_elements(
             cursor,
             [
-                (b.run, b.id, b.step, group, e.name, e.index, "pending", None)
+                element_row(*(b.run, b.id, b.step, group, e.name, e.index, "pending", None), where)
                 for group, b in batches
-                for e in b.elements
+                for e, where in zip(
+                    b.elements, located.get(b.id) or [None] * len(b.elements), strict=True
+                )
             ],
             [row[0] for row in changed],
         )
@@ -152,10 +155,13 @@ def record_plan(
     """
     with db.transaction() as cursor:
         if settled:
-            _upsert_elements(
+            upsert_elements(
                 cursor,
                 [
-                    (run_id, None, e.step, e.group, e.name, None, e.decision.value, e.reason)
+                    element_row(
+                        *(run_id, None, e.step, e.group, e.name, None, e.decision.value, e.reason),
+                        e.coordinates,
+                    )
                     for e in settled
                 ],
                 [],
@@ -268,11 +274,11 @@ def read_run(db: Database, run_id: str) -> Run:
         When there is none.
     """
     with db.transaction() as cursor:
-        cursor.execute(f"SELECT {_RUN} FROM run WHERE id = %s", (run_id,))
+        cursor.execute(f"SELECT {RUN_COLUMNS} FROM run WHERE id = %s", (run_id,))
         row = cursor.fetchone()
     if row is None:
         raise MissingInput("the store knows no such run", got=run_id)
-    return _run(row)
+    return make_run(row)
 
 
 def end_abandoned(db: Database, silent_for_s: float) -> list[str]:
@@ -322,7 +328,7 @@ def find_run(db: Database, text: str) -> Run:
     """
     with db.transaction() as cursor:
         cursor.execute(
-            f"SELECT {_RUN} FROM run WHERE position(%s in id) > 0"
+            f"SELECT {RUN_COLUMNS} FROM run WHERE position(%s in id) > 0"
             " ORDER BY id = %s DESC, created_at DESC LIMIT 6",
             (text, text),
         )
@@ -334,14 +340,14 @@ def find_run(db: Database, text: str) -> Run:
     if len(rows) > 1 and rows[0][0] != text:
         names = ", ".join(row[0] for row in rows)
         raise InvalidInput("several runs fit", got=text, expected=f"one of {names}")
-    return _run(rows[0])
+    return make_run(rows[0])
 
 
 def list_runs(db: Database, limit: int = 20) -> list[Run]:
     """List the newest runs, newest first."""
     with db.transaction() as cursor:
-        cursor.execute(f"SELECT {_RUN} FROM run ORDER BY created_at DESC LIMIT %s", (limit,))
-        return [_run(row) for row in cursor.fetchall()]
+        cursor.execute(f"SELECT {RUN_COLUMNS} FROM run ORDER BY created_at DESC LIMIT %s", (limit,))
+        return [make_run(row) for row in cursor.fetchall()]
 
 
 def read_status(db: Database, run_id: str) -> list[ElementStatus]:
@@ -380,12 +386,8 @@ def read_log_uris(db: Database, run_id: str, name: str) -> list[tuple[str, int, 
         return list(cursor.fetchall())
 
 
-def _upsert_elements(cursor: Any, rows: Sequence[tuple[Any, ...]], changed: list[str]) -> None:
-    sql = cursor.mogrify(_UPSERT_ELEMENT, {"changed": changed}).decode()
-    execute_values(cursor, sql, rows, page_size=PAGE)
-
-
-def _run(row: tuple[Any, ...]) -> Run:
+def make_run(row: tuple[Any, ...]) -> Run:
+    """Make a run of a row of ``RUN_COLUMNS``."""
     values = list(row)
     values[2] = RunState(values[2])
     return Run(*values)

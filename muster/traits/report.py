@@ -7,7 +7,6 @@ that gives a verdict can do it.
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.planning.freeze import safe_name
 from muster.jobs.runs.verdict import GOOD
+from muster.report.pictures import read_picture
 from muster.report.read import read_story
 from muster.report.render import render_report
 from muster.report.sums import list_engines
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from muster.jobs.runs.verdict import GroupVerdict
+    from muster.report.pictures import Picture
     from muster.report.read import RunStory
     from muster.store.database import Database
     from muster.store.records import Run
@@ -42,17 +43,7 @@ FOLDER = "reports"
 MOST_PICTURE_BYTES = 30 * 1024**2
 """All pictures of a report together; more than that no mail takes and no telephone shows."""
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CV = ("r2", "rmse", "nrmse", "mae", "n")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG as it stands in the document; width and height in pixels."""
-
-    data_uri: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -171,7 +162,7 @@ def read_results(
                 TraitResult(group.name, group.state, group.reasons, product, note=unseen)
             )
             continue
-        picture, note, size = _read_picture(_beside(product, ".png"), left)
+        picture, note, size = read_picture(_beside(product, ".png"), left)
         left -= size
         results.append(_result(group, product, output, picture, note))
     return results
@@ -215,24 +206,6 @@ def link_product(product: str, output: str | None) -> str | None:
 
 def _beside(product: str, suffix: str) -> str:
     return f"{product.removesuffix('.tif')}{suffix}"
-
-
-def _read_picture(uri: str, most_bytes: int) -> tuple[Picture | None, str | None, int]:
-    """Read a picture unless it is too large: the picture, or why there is none, and its size."""
-    try:
-        size = storage.stat(uri).bytes
-        if size > most_bytes:
-            return None, f"the pictures of this report would be too many bytes; see {uri}", 0
-        data = storage.read_bytes(uri)
-    except MissingInput:
-        return None, f"there is no picture at {uri}", 0
-    except InvalidInput as error:
-        return None, str(error), 0
-    if not data.startswith(_PNG_SIGNATURE) or len(data) < 24:
-        return None, f"not a PNG: {uri}", 0
-    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
-    encoded = base64.b64encode(data).decode("ascii")
-    return Picture(f"data:image/png;base64,{encoded}", width, height), None, len(data)
 
 
 def _read_properties(uri: str) -> dict[str, Any]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
 
 from muster.backends.slurm import poller
 from muster.jobs.planning.plan_run import freeze_plan
+from muster.model.plan import PlannedPlacement
+from muster.model.resources import PartialResources
+from muster.model.retry_policy import RetryPolicy
 from tests.scripted_campaign import (
     RUN,
+    STEP,
     Pace,
     ScriptedBackends,
     make_site,
@@ -23,6 +27,7 @@ from tests.scripted_cluster import ScaledClock, Script, ScriptedCluster
 from tests.scripted_slurm import ScriptedSlurm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from muster.store.database import Database
@@ -37,10 +42,21 @@ def _looks_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poller, "FLOOR", 0)
 
 
-def run_campaign(db: Database, folder: Path, script: Script) -> ScriptedSlurm:
+def run_campaign(
+    db: Database,
+    folder: Path,
+    script: Script,
+    placements: Sequence[PlannedPlacement] = (),
+    slots: int | None = None,
+) -> ScriptedSlurm:
     """Plan a campaign and supervise it to its end."""
-    site = make_site(folder, PACE, script.slots)
-    write_plan(db, site, plan_elements(folder, BATCHES * SIZE, SIZE))
+    site = make_site(folder, PACE, slots or script.slots)
+    elements = plan_elements(folder, BATCHES * SIZE, SIZE)
+    if placements:
+        large = PartialResources(memory_factor=2.0)
+        low = {e.name: e.model_copy(update={"resources": large}) for e in elements[::10]}
+        elements = [low.get(e.name, e) for e in elements]
+    write_plan(db, site, elements, placements)
     ids = [b for group in freeze_plan(db, site, RUN) for b in group.batches.values()]
     assert len(ids) == BATCHES
     slurm = ScriptedSlurm(ScriptedCluster(script, ScaledClock(PACE.speed)))
@@ -125,3 +141,42 @@ def test_what_failed_is_tried_again_and_every_end_is_recorded_once(
                     "NODE_FAIL": "node_failed"}.get(kind.state, kind.outcome)  # fmt: skip
         assert outcome == expected, (key, index)
     assert max(slurm.status_calls(PACE.poll_every_s)) <= 2
+
+
+def test_a_batch_is_submitted_in_arrays_that_are_open_together(
+    db: Database, tmp_path: Path
+) -> None:
+    """Five of 50 ask for more memory: arrays of 20, 20 and 5 of the usual, and one of 5."""
+    script = Script(slots=300, runs_s=(60, 90), shares={"transient": 0.06, "invalid_input": 0.02})
+    policy = RetryPolicy(max_retries=0)
+    placement = PlannedPlacement(step=STEP, array_size=20, retries=policy)
+    slurm = run_campaign(db, tmp_path, script, [placement], slots=48)
+    # three arrays' worth of elements share the 48 slots of a batch
+    by_batch: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    for job in slurm.cluster.jobs.values():
+        batch = job.name.rpartition(".w")[0]
+        memory = {f"--mem={mib}M" for mib in (4096, 8192)}.intersection(
+            read_words(tmp_path, job.name)
+        )
+        by_batch[batch].append((len(job.tasks), job.at_once, memory.pop()))
+    assert len(by_batch) == BATCHES
+    for arrays in by_batch.values():
+        assert sorted(arrays) == [
+            (5, 5, "--mem=4096M"), (5, 5, "--mem=8192M"),
+            (20, 16, "--mem=4096M"), (20, 16, "--mem=4096M"),
+        ]  # fmt: skip
+    states = dict(read(db, "SELECT state, count(*) FROM element GROUP BY 1"))
+    assert set(states) == {"succeeded", "transient", "invalid_input"}
+    assert sum(states.values()) == BATCHES * SIZE
+    assert read(db, "SELECT max(number) FROM attempt") == [(1,)], "no retry: the campaign says so"
+    overlap = (
+        "SELECT count(*) FROM submission a JOIN submission b ON a.batch_id = b.batch_id"
+        " AND a.id < b.id AND b.intended_at < a.ended_at"
+    )
+    assert read(db, overlap)[0][0] > 0
+
+
+def read_words(folder: Path, key: str) -> set[str]:
+    """Read what the script of a submission tells sbatch."""
+    (script,) = folder.glob(f"work/runs/*/batches/*/slurm/{key}/job.sh")
+    return {line.removeprefix("#SBATCH ") for line in script.read_text().splitlines()}

@@ -60,7 +60,15 @@ def test_a_step_gets_what_the_file_says(tmp_path: Path) -> None:
         ("[pools]", '[retention]\nbands = "0d"\n[pools]', "at least one second"),
         ("[pools]", '[retention]\nband = "1d"\n[pools]', "got: retention.band; expected: bands"),
         ("[pools]", "[pools", "not a TOML file"),
-        ("[pools]", "[extra]\na = 1\n[pools]", "got: extra; expected: clusters, name, placement"),
+        ("[pools]", '[job_types]\ncpu = { pool = "gpu" }\n[pools]',
+         "job type 'cpu' is placed on pool 'gpu'; there are ['local']"),
+        ("[pools]", '[job_types]\ncpu = { pool = "local", memory = "3GiB" }\n[pools]',
+         "job type 'cpu' asks for 3072 memory in MiB, its pool gives 2048 at most"),
+        ("[pools]", '[job_types]\ncpu = { pool = "local", deadline = "01:00:00" }\n[pools]',
+         "got: job_types.cpu.deadline; expected: cpus, gpus, memory, pool, time"),
+        ("[pools]", "[job_types]\n'a b' = { pool = 'local' }\n[pools]",
+         "job type name 'a b' may hold letters"),
+        ("[pools]", "[extra]\na = 1\n[pools]", "got: extra; expected: clusters, job_types, name"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, old: str, new: str, says: str) -> None:
@@ -231,12 +239,19 @@ def test_airflows_pools_say_what_they_are(tmp_path: Path) -> None:
 def test_every_site_that_comes_with_muster_places_every_step_of_a_workflow(name: str) -> None:
     site = read_site(name)
     for step in STEPS:
-        if step.startswith(("traits.", "resampling.")):
+        if step.startswith(("traits.", "resampling.", "mocks.")):
             placement, pool = site.placed(step)
             assert placement.memory is not None
             assert placement.time is not None
             if isinstance(pool, SlurmPool):
                 assert pool.target(site).partition or pool.target(site).constraint
+
+
+def test_perlmutter_has_the_job_types_that_campaigns_name() -> None:
+    site = read_site("perlmutter")
+    assert set(site.job_types) == {"cpu_intensive", "gpu_intensive", "memory_intensive"}
+    asked = site.job_types["gpu_intensive"]
+    assert (asked.pool, asked.resources.gpus, asked.resources.time_limit_s) == ("gpu", 1, 1800)
 
 
 @pytest.mark.parametrize("name", ["genoa", "laptop", "perlmutter", "slurm"])

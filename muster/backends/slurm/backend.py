@@ -319,7 +319,7 @@ class SlurmBackend:
         told = store_variables(wave.batch, self._db.url)
         variables = {**told, **job_variables(wave, self._files.there)}
         files = {
-            "job.sh": render_script(wave, slots=wave.batch.slots),
+            "job.sh": render_script(wave, slots=wave.batch.wave_slots),
             ELEMENTS_FILE: render_elements(wave.order, _pack(wave.batch)),
             ENVIRONMENT_FILE: render_environment(variables),
         }

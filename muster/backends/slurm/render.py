@@ -85,9 +85,11 @@ _COMMAND_SHARED = '"$MUSTER_PYTHON" -m muster run "$MUSTER_BATCH" "${muster_argu
 
 def render_batch(batch: Batch) -> str:
     """Render the script of a batch's first wave."""
-    attempts = {element.index: 1 for element in batch.elements}
-    wave = Wave(batch, f"{batch.id}.{FIRST_KEY}", attempts, batch.resources)
-    return render_script(wave, slots=batch.slots)
+    wants = batch.resources_of(0) if batch.elements else batch.resources
+    alike = [e.index for e in batch.elements if batch.resources_of(e.index) == wants]
+    attempts = dict.fromkeys(alike[: batch.array_size], 1)
+    wave = Wave(batch, f"{batch.id}.{FIRST_KEY}", attempts, wants)
+    return render_script(wave, slots=batch.wave_slots)
 
 
 def render_script(wave: Wave, *, slots: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,16 +63,17 @@ def estimate_cost(batches: Sequence[Batch], took: Iterable[Took]) -> Cost:
         same CPUs and GPUs are believed; where there are none, those of the step with any.
     """
     past = list(took)
-    limits = [batch.resources.time_limit_s for batch in batches]
-    typical = [_typical_s(batch, past) for batch in batches]
+    kinds = _count_kinds(batches)
+    limits = [kind.resources.time_limit_s for kind in kinds]
+    typical = [_typical_s(kind, past) for kind in kinds]
     return Cost(
-        elements=sum(len(batch.elements) for batch in batches),
-        cpu_hours_at_most=_sum_hours(batches, limits, lambda r: r.cpus),
-        gpu_hours_at_most=_sum_hours(batches, limits, lambda r: r.gpus),
-        cpu_hours_expected=_sum_hours(batches, typical, lambda r: r.cpus),
-        gpu_hours_expected=_sum_hours(batches, typical, lambda r: r.gpus),
-        unlimited=_steps_without(batches, limits),
-        untried=_steps_without(batches, typical),
+        elements=sum(kind.elements for kind in kinds),
+        cpu_hours_at_most=_sum_hours(kinds, limits, lambda r: r.cpus),
+        gpu_hours_at_most=_sum_hours(kinds, limits, lambda r: r.gpus),
+        cpu_hours_expected=_sum_hours(kinds, typical, lambda r: r.cpus),
+        gpu_hours_expected=_sum_hours(kinds, typical, lambda r: r.gpus),
+        unlimited=_steps_without(kinds, limits),
+        untried=_steps_without(kinds, typical),
     )
 
 
@@ -92,21 +94,37 @@ def describe_cost(cost: Cost) -> str:
     return f"{first}\nabout {expected}, by what past attempts took"
 
 
-def _typical_s(batch: Batch, past: Sequence[Took]) -> float | None:
-    asked = batch.resources
-    of_step = [t for t in past if t.step == batch.step and t.seconds]
+@dataclass(frozen=True)
+class _Kind:
+    """Elements of a step that ask for the same."""
+
+    step: str
+    resources: Resources
+    elements: int
+
+
+def _count_kinds(batches: Sequence[Batch]) -> list[_Kind]:
+    counts: Counter[tuple[str, Resources]] = Counter()
+    for batch in batches:
+        counts.update((batch.step, e.resources or batch.resources) for e in batch.elements)
+    return [_Kind(step, resources, count) for (step, resources), count in counts.items()]
+
+
+def _typical_s(kind: _Kind, past: Sequence[Took]) -> float | None:
+    asked = kind.resources
+    of_step = [t for t in past if t.step == kind.step and t.seconds]
     alike = [t for t in of_step if (t.cpus, t.gpus) == (asked.cpus, asked.gpus)]
     seconds = [s for t in alike or of_step for s in t.seconds]
     return quantile(seconds, 50) if seconds else None
 
 
 def _sum_hours(
-    batches: Sequence[Batch], each_s: Sequence[float | None], held: Callable[[Resources], int]
+    kinds: Sequence[_Kind], each_s: Sequence[float | None], held: Callable[[Resources], int]
 ) -> float | None:
     """Add up hours of what every element holds; None where a time that matters is not known."""
     total = 0.0
-    for batch, seconds in zip(batches, each_s, strict=True):
-        count = held(batch.resources) * len(batch.elements)
+    for kind, seconds in zip(kinds, each_s, strict=True):
+        count = held(kind.resources) * kind.elements
         if not count:
             continue
         if seconds is None:
@@ -115,9 +133,9 @@ def _sum_hours(
     return total
 
 
-def _steps_without(batches: Sequence[Batch], each_s: Sequence[float | None]) -> tuple[str, ...]:
-    pairs = zip(batches, each_s, strict=True)
-    return tuple(dict.fromkeys(batch.step for batch, seconds in pairs if seconds is None))
+def _steps_without(kinds: Sequence[_Kind], each_s: Sequence[float | None]) -> tuple[str, ...]:
+    pairs = zip(kinds, each_s, strict=True)
+    return tuple(dict.fromkeys(kind.step for kind, seconds in pairs if seconds is None))
 
 
 def _tell_hours(cpu: float | None, gpu: float | None) -> str | None:

@@ -201,16 +201,18 @@ def _run_fields(workflow: Workflow) -> dict[str, FormField]:
                 "backfill.",
             },
         )
+    by_element = workflow.judged == "element"
     fields["quorum"] = FormField(
-        1.0,
+        None if by_element else 1.0,
         {
             "type": ["null", "number"],
             "minimum": 0,
             "maximum": 1,
             "title": "Success quorum",
-            "description": f"Share of the {workflow.noun}s"
-            + (", and what is made of them all," if workflow.final_steps else "")
-            + " that must succeed for the run to succeed.",
+            "description": f"Share of the {'element' if by_element else workflow.noun}s"
+            + (", and what is made of them all," if workflow.final_steps and not by_element else "")
+            + " that must succeed for the run to succeed"
+            + ("; by default what the run's own params say." if by_element else "."),
         },
     )
     return fields

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
-from muster.config import parse_config
 from muster.errors import ConfigError
+from muster.jobs.planning.placement import place_batch
 from muster.model.batch import Batch, Element
-from muster.model.plan import Decision
-from muster.site import Placement
+from muster.model.plan import Decision, PlannedPlacement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
+    from muster.jobs.planning.placement import Placed
+    from muster.model.coordinates import Coordinates
     from muster.model.plan import Plan, PlannedElement
-    from muster.model.resources import Resources
     from muster.site import Site
 
 MOST_BATCHES = 250
@@ -71,11 +71,14 @@ class FrozenPlan:
         Group and batch of all that is to be run.
     settled : list of PlannedElement
         What is not to be run.
+    coordinates : dict
+        Batch id → coordinates of its elements, in the order of their index.
     """
 
     groups: list[Group]
     batches: list[tuple[str, Batch]]
     settled: list[PlannedElement]
+    coordinates: dict[str, list[Coordinates | None]]
 
 
 @dataclass(frozen=True)
@@ -105,32 +108,52 @@ class Freezer:
         *,
         looks: bool = False,
         needs_store: bool | None = None,
+        planned: PlannedPlacement | None = None,
+        placed: Placed | None = None,
     ) -> Batch:
-        """Freeze pool, target and resources into a batch.
+        """Freeze pool, target, resources and retry policy into a batch.
 
         Parameters
         ----------
         looks, needs_store
             As of :class:`muster.model.batch.Batch`.
+        planned : PlannedPlacement, optional
+            What the plan says of where and how it runs.
+        placed : Placed, optional
+            What :meth:`place` has made of that; found here where it is not given.
         """
-        placement, pool = self.site.placed(step)
+        planned = planned or PlannedPlacement(step=step)
+        placed = placed or self.place(planned)
         return Batch(
             id=f"{_digest(self.run_id)}.{step}.{safe_name(group)}",
             run=self.run_id,
             step=step,
-            target=pool.target(self.site),
-            pool=placement.pool,
-            slots=pool.slots,
-            resources=resources_of(self.site, step, self.overrides.get(step) or {}),
-            caps=pool.caps,
+            target=placed.target,
+            pool=placed.pool_name,
+            slots=placed.slots,
+            resources=placed.resources,
+            caps=placed.pool.caps,
             elements=tuple(elements),
             work_uri=storage.join(self.work_uri, "batches", f"{step}.{safe_name(group)}"),
-            pool_uri=storage.join(self.site.work_uri, "pools", placement.pool),
-            deadline_s=placement.deadline,
+            pool_uri=storage.join(self.site.work_uri, "pools", placed.pool_name),
+            deadline_s=placed.deadline_s,
             looks=looks,
             needs_store=needs_store,
+            retries=planned.retries,
+            array_size=planned.array_size,
             layout=2,
         )
+
+    def place(self, planned: PlannedPlacement) -> Placed:
+        """Place a step's batches, under the run's own wishes.
+
+        Raises
+        ------
+        ConfigError
+            As :func:`muster.jobs.planning.placement.place_batch`.
+        """
+        override = self.overrides.get(planned.step) or {}
+        return place_batch(self.site, planned.step, override, planned)
 
 
 def plan_batches(
@@ -153,68 +176,65 @@ def plan_batches(
         When the plan is too large for one run, or asks for more than a pool gives.
     """
     freezer = Freezer(site, run_id, work_uri, overrides)
-    batches: list[tuple[str, Batch]] = []
-    settled: list[PlannedElement] = []
+    for placement in plan.placements:
+        freezer.place(placement)  # what is wrong with one is said, whether or not it is used
+    frozen = FrozenPlan([], [], [], {})
     members: dict[str, dict[str, list[PlannedElement]]] = {}
     for planned in plan.elements:
         members.setdefault(planned.group, {}).setdefault(planned.step, []).append(planned)
-    groups: list[Group] = []
     for name, by_step in members.items():
         group = Group(name, run_id, {}, {})
         for step, elements in by_step.items():
             to_run = [e for e in elements if e.decision is Decision.RUN]
-            settled += [e for e in elements if e.decision is not Decision.RUN]
+            frozen.settled.extend(e for e in elements if e.decision is not Decision.RUN)
             if not to_run:
                 group.skipped[step] = _why_skipped(elements)
                 continue
-            batch = freezer.freeze(
-                step,
-                name,
-                _elements(to_run),
-                needs_store=any(element.needs_store for element in to_run),
-            )
+            batch = _freeze_elements(freezer, plan.placement_of(step, name), name, to_run)
             group.batches[step] = batch.id
-            batches.append((name, batch))
-        groups.append(group)
-    if len(batches) > MOST_BATCHES:
+            frozen.batches.append((name, batch))
+            frozen.coordinates[batch.id] = [e.coordinates for e in to_run]
+        frozen.groups.append(group)
+    if len(frozen.batches) > MOST_BATCHES:
         raise ConfigError(
             "too many batches for one run",
             where=run_id,
-            got=len(batches),
+            got=len(frozen.batches),
             expected=f"at most {MOST_BATCHES}",
             do="split the run",
         )
-    return FrozenPlan(groups, batches, settled)
+    return frozen
 
 
-def _elements(planned: Iterable[PlannedElement]) -> list[Element]:
-    return [
-        Element(index=index, name=e.name, inputs=e.inputs, outputs=e.outputs)
-        for index, e in enumerate(planned)
-    ]
+def _freeze_elements(
+    freezer: Freezer,
+    planned: PlannedPlacement,
+    group: str,
+    elements: list[PlannedElement],
+) -> Batch:
+    placed = freezer.place(planned)
+    return freezer.freeze(
+        planned.step,
+        group,
+        [
+            Element(
+                index=index,
+                name=e.name,
+                inputs=e.inputs,
+                outputs=e.outputs,
+                resources=placed.resources_with(e.resources),
+            )
+            for index, e in enumerate(elements)
+        ],
+        needs_store=any(element.needs_store for element in elements),
+        planned=planned,
+        placed=placed,
+    )
 
 
 def _why_skipped(elements: list[PlannedElement]) -> str:
     reasons = sorted({f"{e.decision.value}: {e.reason}" for e in elements})
     return "; ".join(reasons[:3])
-
-
-def resources_of(site: Site, step: str, override: Mapping[str, Any]) -> Resources:
-    """Lay a run's own wishes over the site's placement."""
-    placement, pool = site.placed(step)
-    asked = {name: value for name, value in override.items() if value is not None}
-    stated = {**placement.model_dump(mode="json"), **asked}
-    resources = parse_config(Placement, stated, f"resources of {step}").resources
-    for name, most in pool.caps.model_dump().items():
-        wanted = getattr(resources, name)
-        if most is not None and wanted is not None and wanted > most:
-            raise ConfigError(
-                "more than the pool gives",
-                where=f"resources of {step}",
-                got=f"{name} {wanted}",
-                expected=f"at most {most} in pool {placement.pool}",
-            )
-    return resources
 
 
 def _digest(text: str) -> str:

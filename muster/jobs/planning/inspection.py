@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.errors import MusterError
+    from muster.model.coordinates import Coordinates
+    from muster.model.plan import PlannedPlacement
     from muster.model.step import StepContext
 
 Elements = list[PlannedElement]
@@ -24,6 +26,7 @@ def inspect_items(
     context: StepContext,
     *,
     own_errors: tuple[type[MusterError], ...] = (InvalidInput, ConfigError),
+    locate: Callable[[str], Coordinates] | None = None,
 ) -> Elements:
     """Plan each item of a run; what is wrong with one is said in its own elements.
 
@@ -39,16 +42,22 @@ def inspect_items(
         Progress.
     own_errors : tuple of type
         Errors that concern the item alone, beside MissingInput; others end the inspection.
+    locate : callable, optional
+        ``locate(name)``: coordinates of an item's elements.
     """
     elements: Elements = []
     for number, name in enumerate(names):
         context.progress(number / len(names), f"inspecting {name}")
         try:
-            elements += plan_item(name)
+            planned = plan_item(name)
         except MissingInput as error:
-            elements += refuse_item(name, Decision.MISSING_INPUT, str(error))
+            planned = refuse_item(name, Decision.MISSING_INPUT, str(error))
         except own_errors as error:
-            elements += refuse_item(name, Decision.INVALID_INPUT, str(error))
+            planned = refuse_item(name, Decision.INVALID_INPUT, str(error))
+        if locate is not None:
+            where = {"coordinates": locate(name)}
+            planned = [element.model_copy(update=where) for element in planned]
+        elements += planned
     return elements
 
 
@@ -60,6 +69,7 @@ def write_plan(
     *,
     products: dict[str, str],
     cached: Sequence[str] = (),
+    placements: Sequence[PlannedPlacement] = (),
 ) -> dict[str, Any]:
     """Write plan.json, and return the facts of the inspection with its decisions.
 
@@ -67,7 +77,7 @@ def write_plan(
     ----------
     facts : dict
         What the inspection learnt.
-    products, cached
+    products, cached, placements
         As of :class:`muster.model.plan.Plan`.
     """
     facts = {**facts, "decisions": count_decisions(elements)}
@@ -77,6 +87,7 @@ def write_plan(
         facts=facts,
         products=products,
         cached=tuple(sorted(set(cached))),
+        placements=tuple(placements),
     )
     path.write_text(plan.model_dump_json(indent=1))
     return facts

@@ -229,6 +229,14 @@ class IntervalParams(RunParams):
         midnight = (start.hour, start.minute, start.second) == (0, 0, 0)
         return f"{start:%Y-%m-%d}" if midnight else f"{start:%Y-%m-%dT%H%M%S}"
 
+    @property
+    def interval_month(self) -> str | None:
+        """The interval as a coordinate: YYYY or YYYY-MM; None where it is neither, or none."""
+        start, end = self.interval()
+        if start is None or end is None or not (_is_year(start, end) or _is_month(start, end)):
+            return None
+        return self.interval_label
+
     def interval(self) -> tuple[datetime | None, datetime | None]:
         """Start and end in UTC; None twice without an interval."""
         if self.interval_start is None or self.interval_end is None:

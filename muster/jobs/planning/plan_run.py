@@ -12,8 +12,11 @@ from pydantic import ValidationError
 
 from muster import storage
 from muster.errors import ConfigError, InvalidInput, MissingInput
+from muster.imports import load_named
 from muster.jobs.planning.cost import tell_cost
-from muster.jobs.planning.freeze import Freezer, plan_batches, resources_of, safe_name
+from muster.jobs.planning.freeze import Freezer, plan_batches, safe_name
+from muster.jobs.planning.placement import resources_of
+from muster.jobs.planning.workflow import Preparation
 from muster.model.batch import Element
 from muster.model.plan import Plan
 from muster.store import runs
@@ -24,12 +27,17 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from muster.jobs.planning.freeze import Group
+    from muster.jobs.planning.params import RunParams
     from muster.jobs.planning.workflow import Workflow
+    from muster.model.plan import PlannedElement
     from muster.site import Site
     from muster.store.database import Database
     from muster.store.records import Run
 
 log = logging.getLogger(__name__)
+
+MOST_LOGGED = 1000
+"""Elements of a plan up to which each decision has a line of the log."""
 
 
 def open_run(
@@ -68,6 +76,7 @@ def open_run(
     for step, override in (checked.get("resources") or {}).items():
         resources_of(site, step, override)
     work_uri = run_work_uri(site, run_id)
+    prepared = _prepare(db, site, workflow, typed, work_uri)
     runs.open_run(
         db,
         run_id,
@@ -75,8 +84,10 @@ def open_run(
         params=checked,
         work_uri=work_uri,
         interval=interval,
+        campaign_id=prepared.campaign_id,
     )
-    element = inspection_element(site, workflow, checked, storage.join(work_uri, "plan.json"))
+    plan_uri = storage.join(work_uri, "plan.json")
+    element = inspection_element(site, workflow, checked, plan_uri, prepared.inputs)
     freezer = Freezer(site, run_id, work_uri, {})
     batch = freezer.freeze(workflow.inspect, "inputs", [element], looks=True)
     runs.create_batches(db, [("inputs", batch)])
@@ -88,8 +99,21 @@ def run_work_uri(site: Site, run_id: str) -> str:
     return storage.join(site.work_uri, "runs", safe_name(run_id))
 
 
+def _prepare(
+    db: Database, site: Site, workflow: Workflow, params: RunParams, work_uri: str
+) -> Preparation:
+    if workflow.prepare is None:
+        return Preparation()
+    prepared: Preparation = load_named(workflow.prepare)(db, site, params, work_uri)
+    return prepared
+
+
 def inspection_element(
-    site: Site, workflow: Workflow, params: Mapping[str, Any], plan_uri: str
+    site: Site,
+    workflow: Workflow,
+    params: Mapping[str, Any],
+    plan_uri: str,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Element:
     """Make the element that looks at a run's inputs and writes its plan.
 
@@ -99,6 +123,8 @@ def inspection_element(
         The run's parameters, checked, as JSON has them.
     plan_uri : str
         Where the plan is to be written.
+    inputs : mapping, optional
+        Further inputs, as the workflow has prepared them.
     """
     return Element(
         index=0,
@@ -107,6 +133,7 @@ def inspection_element(
             "params": dict(params),
             "bands": storage.join(site.work_uri, "bands"),
             "gpus": _count_gpus(site, workflow, params.get("resources") or {}),
+            **(inputs or {}),
         },
         outputs={"plan": plan_uri},
     )
@@ -145,13 +172,11 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
     looked_at = plan.made_at.isoformat()
     again = run.facts.get("looked_at") not in (None, looked_at)
     frozen = plan_batches(site, run.id, run.work_uri, plan, run.params.get("resources") or {})
-    for element in plan.elements:
-        said = (element.group, element.step, element.decision.value, element.reason)
-        log.info("%s %s: %s: %s", *said)
+    _log_decisions(plan)
     for line in tell_cost(db, [batch for _, batch in frozen.batches]):
         log.info("%s", line)
     if frozen.batches:
-        runs.create_batches(db, frozen.batches, again=again)
+        runs.create_batches(db, frozen.batches, again=again, coordinates=frozen.coordinates)
     facts = {
         **plan.facts,
         "products": plan.products,
@@ -160,6 +185,21 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
     }
     runs.record_plan(db, run_id, frozen.settled, facts)
     return frozen.groups
+
+
+def _log_decisions(plan: Plan) -> None:
+    """Log what was decided, element by element; of a large plan, the first of each kind."""
+    kinds: dict[tuple[str, str], list[PlannedElement]] = {}
+    if len(plan.elements) > MOST_LOGGED:
+        for element in plan.elements:
+            kinds.setdefault((element.step, element.decision.value), []).append(element)
+        for (step, decision), members in kinds.items():
+            first = members[0]
+            log.info("%s: %d %s, %s: %s", step, len(members), decision, first.name, first.reason)
+        return
+    for element in plan.elements:
+        said = (element.group, element.step, element.decision.value, element.reason)
+        log.info("%s %s: %s: %s", *said)
 
 
 def read_plan(run: Run) -> Plan:

@@ -7,7 +7,7 @@ its end.  The DAG, the form on Airflow's page, the command line and the report f
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from muster.config import parse_config
@@ -32,6 +32,22 @@ class NoInterval:
     """
 
     reason: str
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a workflow knows of a run before its inputs are inspected.
+
+    Attributes
+    ----------
+    campaign_id : int or None
+        The campaign that the run belongs to, in the store.
+    inputs : dict
+        Further inputs of the step that inspects, under their names.
+    """
+
+    campaign_id: int | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,14 @@ class Workflow:
     conclude : str or None
         "module:function" of what is left to do when a run's verdict is recorded:
         ``function(db, run, verdict)``.  Its failure is told, and changes no verdict.
+    judged : {"group", "element"}
+        What the success quorum counts: groups, or the elements of the steps ``counted``.
+    counted : tuple of str
+        Steps whose elements the quorum counts where it counts elements; by default those of the
+        last stage.
+    prepare : str or None
+        "module:function" of what is to be known before a run's inputs are inspected:
+        ``function(db, site, params, work_uri) -> Preparation``, with the typed parameters.
     """
 
     name: str
@@ -76,6 +100,9 @@ class Workflow:
     noun: str = "group"
     report: str | None = None
     conclude: str | None = None
+    judged: Literal["group", "element"] = "group"
+    counted: tuple[str, ...] = ()
+    prepare: str | None = None
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -91,6 +118,11 @@ class Workflow:
     def making(self) -> frozenset[str]:
         """Steps that make what a group is there for."""
         return frozenset((*self.stages[-1], *self.final_steps))
+
+    @property
+    def judged_steps(self) -> frozenset[str]:
+        """Steps whose elements the quorum counts, where it counts elements."""
+        return frozenset(self.counted or self.stages[-1])
 
     def split_groups(self, groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
         """Tell the groups that run side by side from the one that runs when those are over."""
@@ -148,6 +180,7 @@ class Workflow:
 WORKFLOWS: dict[str, str] = {
     "trait_inference": "muster.traits.workflow:WORKFLOW",
     "resampling": "muster.resampling.workflow:WORKFLOW",
+    "mock_campaign": "muster.mocks.workflow:WORKFLOW",
 }
 """Name → "module:attribute" of our own declarations, imported when they are needed."""
 

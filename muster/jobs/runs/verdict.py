@@ -1,10 +1,10 @@
-"""What a run has come to, group by group: one pure judgement over the store's record."""
+"""What a run has come to, by its groups or elements: one pure judgement over the store's record."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,16 @@ from muster.errors import MusterError, StoreUnavailable
 from muster.imports import load_named
 from muster.jobs.planning.workflow import load_workflow
 from muster.model.outcome import Outcome
+from muster.model.plan import Decision
 from muster.store import runs
 from muster.store.records import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from muster.jobs.planning.workflow import Workflow
     from muster.store.database import Database
+    from muster.store.records import Run
     from muster.store.runs import ElementStatus
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,24 @@ class GroupVerdict:
 
 
 @dataclass(frozen=True)
+class OutcomeClass:
+    """Elements of a step that ended alike, and the first of them as an example."""
+
+    step: str
+    state: str
+    count: int
+    example: str
+    message: str | None
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        if self.state in GOOD:
+            return f"{self.step}: {self.count} {self.state}"
+        why = f", {self.message}" if self.message else ""
+        return f"{self.step}: {self.count} {self.state}, such as {self.example}{why}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """How a run stands.
 
@@ -61,16 +81,20 @@ class Verdict:
     summary : str
         One line.
     groups : tuple of GroupVerdict
-        By name.
+        By name; none where the elements are judged.
+    classes : tuple of OutcomeClass
+        Step by step; none where the groups are judged.
     """
 
     good: bool
     summary: str
-    groups: tuple[GroupVerdict, ...]
+    groups: tuple[GroupVerdict, ...] = ()
+    classes: tuple[OutcomeClass, ...] = ()
 
     def describe(self) -> str:
-        """Say it group by group, the summary last."""
-        return "\n".join([*(group.describe() for group in self.groups), self.summary])
+        """Say it group by group, or class by class, the summary last."""
+        groups = [group.describe() for group in self.groups]
+        return "\n".join([*groups, *(one.describe() for one in self.classes), self.summary])
 
 
 def judge(
@@ -99,44 +123,96 @@ def judge(
         by_group[status.group].append(status)
     groups = tuple(_judge_group(name, members) for name, members in by_group.items())
     if not planned:
-        why = f": {cause}" if cause else ": see the tasks open, inspect and plan"
-        return Verdict(False, f"the run has no completed plan{why}", groups)
-    counts = {
-        s: sum(g.state == s for g in groups) for s in ("succeeded", "failed", "missing_input")
-    }
-    judged = counts["succeeded"] + counts["failed"]
-    good = counts["succeeded"] > 0 and counts["succeeded"] >= quorum * judged - 1e-9
-    summary = (
-        f"{counts['succeeded']} of {judged} succeeded (quorum {quorum:.1%}),"
-        f" {counts['failed']} failed, {counts['missing_input']} without their input"
-    )
+        return Verdict(False, _unplanned(cause), groups)
+    good, summary = _count_states(Counter(group.state for group in groups), quorum)
     return Verdict(good, summary, groups)
 
 
+def judge_elements(
+    statuses: Sequence[ElementStatus],
+    counted: Collection[str],
+    *,
+    planned: bool,
+    quorum: float = 1.0,
+    cause: str | None = None,
+) -> Verdict:
+    """Judge a run by its elements, whatever groups they are in.
+
+    Parameters
+    ----------
+    statuses, planned, cause
+        As of :func:`judge`.
+    counted : collection of str
+        Steps whose elements the quorum counts.
+    quorum : float
+        Share of those elements, in [0, 1], that must succeed; what has no input does not count,
+        but a run in which nothing succeeded is never good.  A failure in another step is one of
+        the run.
+    """
+    members: dict[tuple[str, str], list[ElementStatus]] = defaultdict(list)
+    for status in statuses:
+        members[status.step, status.state].append(status)
+    classes = tuple(
+        OutcomeClass(step, state, len(found), found[0].name, _why_not(found[0]))
+        for (step, state), found in members.items()
+    )
+    if not planned:
+        return Verdict(False, _unplanned(cause), classes=classes)
+    states: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    for one in classes:
+        kind = "succeeded" if one.state in GOOD else one.state
+        if one.step not in counted:
+            others[one.step] += one.count if kind not in ("succeeded", "missing_input") else 0
+        elif one.state != Decision.NOT_ASKED:
+            states[kind if kind in ("succeeded", "missing_input") else "failed"] += one.count
+    good, summary = _count_states(states, quorum)
+    failed = [f"{count} of {step} failed" for step, count in others.items() if count]
+    return Verdict(good and not failed, "; ".join([summary, *failed]), classes=classes)
+
+
 def give_verdict(
-    db: Database, run_id: str, *, quorum: float = 1.0, leave_cancelled: bool = False
+    db: Database, run_id: str, *, quorum: float | None = None, leave_cancelled: bool = False
 ) -> Verdict:
     """Judge a run, record how it ended, and do what its workflow does at the end.
 
     With ``leave_cancelled`` a run that somebody has cancelled meanwhile stays so in the record.
 
     The verdict stands whatever becomes of that last part: a failure is logged and recorded.
+
+    Parameters
+    ----------
+    quorum : float, optional
+        As of :func:`judge`; by default what the run's own params say, or all.
     """
     run = runs.read_run(db, run_id)
-    statuses = sort_statuses(load_workflow(run.workflow), runs.read_status(db, run.id))
+    workflow = load_workflow(run.workflow)
+    statuses = sort_statuses(workflow, runs.read_status(db, run.id))
     inspections = [s for s in statuses if s.group == INPUTS]
-    verdict = judge(
-        [s for s in statuses if s.group != INPUTS],
-        planned=run.planned_at is not None,
-        quorum=quorum,
-        cause=next((_why(s) for s in inspections if s.state not in GOOD), None),
-    )
+    others = [s for s in statuses if s.group != INPUTS]
+    cause = next((_why(s) for s in inspections if s.state not in GOOD), None)
+    planned = run.planned_at is not None
+    least = read_quorum(run) if quorum is None else quorum
+    if workflow.judged == "element":
+        verdict = judge_elements(
+            others, workflow.judged_steps, planned=planned, quorum=least, cause=cause
+        )
+    else:
+        verdict = judge(others, planned=planned, quorum=least, cause=cause)
     if leave_cancelled and run.state is RunState.CANCELLED:
         return replace(verdict, good=False, summary=f"cancelled: {verdict.summary}")
     state = RunState.SUCCEEDED if verdict.good else RunState.FAILED
     runs.end_run(db, run.id, state, verdict.summary)
     _conclude(db, run.id, verdict)
     return verdict
+
+
+def read_quorum(run: Run) -> float:
+    """Return the success quorum that a run's own params say, in [0, 1]; 1 where they say none."""
+    said = run.params.get("quorum")
+    if not isinstance(said, int | float) or isinstance(said, bool) or not 0 <= said <= 1:
+        return 1.0
+    return float(said)
 
 
 def sort_statuses(
@@ -164,6 +240,26 @@ def _conclude(db: Database, run_id: str, verdict: Verdict) -> None:
         log.warning("%s", told)
         with contextlib.suppress(StoreUnavailable):  # which may be what has just failed
             runs.record_event(db, run_id, "conclude", told)
+
+
+def _unplanned(cause: str | None) -> str:
+    why = f": {cause}" if cause else ": see the tasks open, inspect and plan"
+    return f"the run has no completed plan{why}"
+
+
+def _count_states(states: Mapping[str, int], quorum: float) -> tuple[bool, str]:
+    """Say whether the quorum is reached, and in one line how many succeeded."""
+    succeeded, failed = states.get("succeeded", 0), states.get("failed", 0)
+    judged = succeeded + failed
+    good = succeeded > 0 and succeeded >= quorum * judged - 1e-9
+    return good, (
+        f"{succeeded} of {judged} succeeded (quorum {quorum:.1%}),"
+        f" {failed} failed, {states.get('missing_input', 0)} without their input"
+    )
+
+
+def _why_not(status: ElementStatus) -> str | None:
+    return None if status.state in GOOD else status.message or status.reason
 
 
 def _why(status: ElementStatus) -> str:

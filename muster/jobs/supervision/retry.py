@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from muster.model.outcome import Outcome
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from muster.model.resources import Caps, Resources
+    from muster.model.retry_policy import RetryPolicy
 
 GROWTH = 1.5
 """Factor by which memory or time grows after a kill for want of it."""
@@ -42,20 +43,34 @@ FREE = frozenset({Outcome.NODE_FAILED, Outcome.PREEMPTED, Outcome.LOST, Outcome.
 
 @dataclass(frozen=True)
 class BackOff:
-    """Exponential back-off with full jitter above half of the step.
+    """Back-off with full jitter above half of the step.
 
     Attributes
     ----------
     first_s, longest_s : float
         Delay after the first failure, and the most it grows to, in seconds.
+    kind : {"exponential", "fixed", "none"}
+        Whether the delay doubles with each failure, stays the first one, or is none.
     """
 
     first_s: float = 5.0
     longest_s: float = 300.0
+    kind: Literal["exponential", "fixed", "none"] = "exponential"
+
+    def of(self, policy: RetryPolicy | None) -> BackOff:
+        """Return the back-off that a batch's own policy asks for, this one where it has none."""
+        if policy is None:
+            return self
+        first_s = self.first_s if policy.first_delay_s is None else policy.first_delay_s
+        longest_s = self.longest_s if policy.longest_delay_s is None else policy.longest_delay_s
+        return BackOff(first_s, max(first_s, longest_s), policy.backoff)
 
     def delay_s(self, failures: int, seed: int) -> float:
         """Delay in seconds after so many failures; equal seeds give equal delays."""
-        step = min(self.longest_s, self.first_s * 2.0 ** max(0, failures - 1))
+        if self.kind == "none":
+            return 0.0
+        doublings = min(64, max(0, failures - 1)) if self.kind == "exponential" else 0
+        step = min(self.longest_s, self.first_s * 2.0**doublings)
         return step * random.Random(seed * 1_000_003 + failures).uniform(0.5, 1.0)
 
 
@@ -80,6 +95,7 @@ def decide_retry(
     caps: Caps,
     *,
     back_off: BackOff,
+    policy: RetryPolicy | None = None,
     seed: int = 0,
 ) -> Again | Stop:
     """Decide what follows the last of this generation's outcomes.
@@ -93,7 +109,9 @@ def decide_retry(
     caps : Caps
         The most that the pool gives.
     back_off : BackOff
-        Delays between attempts.
+        Delays between attempts, where the policy says none.
+    policy : RetryPolicy or None
+        The batch's own policy, which caps the budgets.
     seed : int
         Seed of the jitter: the element's id.
     """
@@ -105,12 +123,16 @@ def decide_retry(
     if spent > BUDGET[last]:
         tries = "is never tried again" if not BUDGET[last] else f"was tried again {spent - 1} ×"
         return Stop(f"{last.value} {tries}")
+    most = None if policy is None else policy.max_retries
+    charged = sum(n for outcome, n in counts.items() if outcome not in FREE)
+    if most is not None and charged > most:
+        return Stop(f"{last.value}, and the {most} retries of its campaign are spent")
     grown = _grow(last, resources, caps)
     if isinstance(grown, Stop):
         return grown
     return Again(
         resources=grown,
-        delay_s=back_off.delay_s(len(outcomes), seed),
+        delay_s=back_off.of(policy).delay_s(len(outcomes), seed),
     )
 
 

@@ -75,7 +75,8 @@ def wave_of(record: BatchRecord, submission: Submission) -> Wave:
 def find_due(record: BatchRecord, back_off: BackOff) -> tuple[list[Due], bool]:
     """Find what may be submitted now, and whether anything is to be later.
 
-    Elements go together that ask for the same and must keep away from the same hosts.
+    Elements go together that ask for the same and must keep away from the same hosts, at most
+    ``array_size`` of the batch in one wave.
     """
     due: dict[tuple[Resources, tuple[str, ...]], list[ElementRecord]] = defaultdict(list)
     later = False
@@ -89,7 +90,12 @@ def find_due(record: BatchRecord, back_off: BackOff) -> tuple[list[Due], bool]:
             due[step.resources, excluded_hosts(element)].append(element)
         else:
             later = True
-    return [Due(*asked, tuple(elements)) for asked, elements in due.items()], later
+    most = record.batch.array_size or len(record.elements) or 1
+    return [
+        Due(*asked, tuple(elements[first : first + most]))
+        for asked, elements in due.items()
+        for first in range(0, len(elements), most)
+    ], later
 
 
 def next_number(element: ElementRecord) -> int:
@@ -124,12 +130,13 @@ def _next_step(record: BatchRecord, element: ElementRecord, back_off: BackOff) -
         and a.outcome not in (None, Outcome.NOT_BEGUN)  # nothing was tried: it costs nothing
     ]
     if not past:
-        return Again(resources=record.batch.resources, delay_s=0.0)
+        return Again(resources=record.batch.resources_of(element.index), delay_s=0.0)
     return decide_retry(
         [a.outcome for a in past if a.outcome is not None],
         past[-1].resources,
         record.batch.caps,
         back_off=back_off,
+        policy=record.batch.retries,
         seed=element.id,
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from muster import storage
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.jobs.planning.inspection import inspect_items, write_plan
+from muster.model.coordinates import Coordinates
 from muster.model.plan import Decision, PlannedElement
 from muster.model.step import StepContext
 from muster.raster.gdal import gdal_environment, open_raster
@@ -95,7 +96,11 @@ def inspect_datasets(
     products: dict[str, str] = {}
     datasets = {dataset.name: dataset for dataset in checked.datasets}
     elements = inspect_items(
-        list(datasets), lambda name: [inspection.plan_dataset(datasets[name])], _refuse, context
+        list(datasets),
+        lambda name: [inspection.plan_dataset(datasets[name])],
+        _refuse,
+        context,
+        locate=lambda name: Coordinates(dataset=name, month=checked.interval_month),
     )
     elements = [inspection.spare_sources(element) for element in elements]
     for element in elements:

@@ -16,6 +16,7 @@ from muster import storage
 from muster.config import parse_config
 from muster.errors import ConfigError, InvalidInput
 from muster.jobs.planning.inspection import inspect_items, write_plan
+from muster.model.coordinates import Coordinates
 from muster.model.plan import Decision, PlannedElement
 from muster.model.step import StepContext
 from muster.raster.grid import check_same_grid
@@ -115,6 +116,7 @@ def inspect_traits(
         partial(refuse_trait, checked),
         context,
         own_errors=(InvalidInput,),
+        locate=lambda trait: Coordinates(trait=trait, month=checked.interval_month),
     )
     builds = [element for element in elements if element.step == BUILD]
     if any(build.decision is Decision.RUN for build in builds):

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.store import batches, claims, clusters, history, retention, runs
+from muster.store import (
+    batches,
+    campaign_state,
+    campaigns,
+    claims,
+    clusters,
+    history,
+    retention,
+    runs,
+)
 from tests.integration.pins.stored_rows import insert_batch, insert_run
 from tests.unit.pins.frozen import slurm_batch
 from tests.unit.pins.golden_files import check_literal
@@ -99,6 +108,30 @@ def test_resources_of_stored_attempts_are_read(db: Database, run_id: str) -> Non
         batches.read_elements(db, batch_id)[0].attempts[0].resources.model_dump(),
         {"cpus": 8, "gpus": 2, "memory_mib": 131072, "time_limit_s": 14400},
         "is stored in attempt.resources of all that ever ran",
+    )
+
+
+def test_the_fingerprint_of_what_an_attempt_made_is_one_of_its_facts(
+    db: Database, run_id: str
+) -> None:
+    batch_id = insert_batch(db)
+    campaign = campaigns.create_campaign(
+        db, name="Bright", version="v1", folder="/c/v1_bright", config={}, config_sha256="0" * 64
+    )
+    with db.transaction() as cursor:
+        cursor.execute("UPDATE run SET campaign_id = %s", (campaign.id,))
+        cursor.execute("UPDATE element SET realization = 7, redshift = 1.1 WHERE batch_id = %s"
+                       " AND index = 0", (batch_id,))  # fmt: skip
+        cursor.execute('UPDATE attempt SET facts = \'{"fingerprint": "0123"}\'')
+        cursor.execute("INSERT INTO artifact (attempt_id, name, uri, sha256, bytes, media_type)"
+                       " SELECT id, 'catalogue', '/c.hdf5', repeat('0', 64), 17, 'x' FROM attempt"
+                       " WHERE outcome = 'succeeded'")  # fmt: skip
+    whole = campaign_state.find_whole(db, campaign, "traits.aoa", artifact="catalogue")
+    check_literal(
+        "attempt.facts ->> fingerprint",
+        {where: (one.uri, one.fingerprint) for where, one in whole.items()},
+        {(7, 1.1): ("/c.hdf5", "0123")},
+        "is stored in attempt.facts of every catalogue",
     )
 
 

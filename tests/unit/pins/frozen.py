@@ -14,9 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from muster.model.attempt import Artifact, Fence, LogSpan, Progress, Result
 from muster.model.batch import Batch, Element
+from muster.model.coordinates import Coordinates
 from muster.model.outcome import Outcome
-from muster.model.plan import Decision, Plan, PlannedElement
-from muster.model.resources import Caps, Resources
+from muster.model.plan import Decision, Plan, PlannedElement, PlannedPlacement
+from muster.model.resources import Caps, PartialResources, Resources
+from muster.model.retry_policy import RetryPolicy
 from muster.model.slurm_target import Cluster, SlurmTarget
 from muster.model.wave import Wave
 from tests.unit.pins.golden_files import read_golden
@@ -115,7 +117,6 @@ def slurm_batch() -> Batch:
         environment={"GDAL_CACHEMAX": "256"},
         looks=True,
         needs_store=True,
-        layout=2,
     )
 
 
@@ -135,7 +136,28 @@ def local_batch() -> Batch:
 
 
 @pinned
+def campaign_batch() -> Batch:
+    """As batches of a campaign are frozen, with all that the two above cannot say."""
+    of_slurm = slurm_batch()
+    small, large = of_slurm.elements[:2]
+    return of_slurm.model_copy(
+        update={
+            "elements": (
+                small,
+                large.model_copy(update={"resources": Resources(cpus=8, memory_mib=196608)}),
+            ),
+            "retries": RetryPolicy(
+                max_retries=3, backoff="fixed", first_delay_s=10.0, longest_delay_s=60.0
+            ),
+            "array_size": 100,
+            "layout": 2,
+        }
+    )
+
+
+@pinned
 def plan() -> Plan:
+    """As plans were written before they placed anything."""
     return Plan(
         workflow="trait_inference",
         elements=(
@@ -172,6 +194,36 @@ def plan() -> Plan:
         cached=("cov-0123456789abcdef.tif", "predict-0123456789abcdef.tif"),
         made_at=AT,
     )
+
+
+@pinned
+def campaign_plan() -> Plan:
+    """As campaigns are planned: coordinates, resources of one element, placements."""
+    of_trait = plan()
+    first, *rest = of_trait.elements
+    located = first.model_copy(
+        update={
+            "coordinates": Coordinates(
+                realization=7, redshift=1.1, trait="SLA", dataset="d", month="2024-03"
+            ),
+            "resources": PartialResources(
+                cpus=4, memory_mib=1024, time_limit_s=600, gpus=1, memory_factor=2.0
+            ),
+        }
+    )
+    placement = PlannedPlacement(
+        step="traits.predict",
+        group="SLA",
+        job_type="gpu_intensive",
+        pool="gpu_l40s",
+        account="m1234",
+        resources=PartialResources(memory_factor=0.5),
+        retries=RetryPolicy(max_retries=3),
+        array_size=100,
+        pack=4,
+        slots=64,
+    )
+    return of_trait.model_copy(update={"elements": (located, *rest), "placements": (placement,)})
 
 
 @pinned

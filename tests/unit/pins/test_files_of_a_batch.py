@@ -12,19 +12,23 @@ from tests.unit.pins.golden_files import check_golden, check_literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FINGERPRINT = "d87e100ccacab4aea0bc9a9cce0d2b16d92435e6be7be3d154b2d038167a489f"
+FINGERPRINT = "0d611753500833243cc88047582aff633280ac0196101cf57bfb06f4ace68c6b"
 USER = "is stored by batches that run now, whose jobs are found by these bytes"
 
 
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("batch-slurm.json", frozen.slurm_batch), ("batch-local.json", frozen.local_batch)],
+    [
+        ("batch-slurm.json", frozen.slurm_batch),
+        ("batch-local.json", frozen.local_batch),
+        ("batch-campaign.json", frozen.campaign_batch),
+    ],
 )
 def test_a_batch_is_frozen_into_the_same_bytes(name: str, make: Callable[[], frozen.Batch]) -> None:
     check_golden(name, make().to_json(), USER)
 
 
-@pytest.mark.parametrize("name", ["batch-slurm.json", "batch-local.json"])
+@pytest.mark.parametrize("name", ["batch-slurm.json", "batch-local.json", "batch-campaign.json"])
 def test_a_stored_batch_is_read_and_stays_what_it_is(name: str) -> None:
     """A field that is new must not change the bytes, and so the fingerprint, of what is stored."""
     check_golden(name, frozen.read_stored(frozen.Batch, name).to_json(), USER)
@@ -46,20 +50,20 @@ def test_the_files_of_a_batch_have_their_names() -> None:
         {
             "fingerprint": FINGERPRINT,
             "batch": f"{there}/batch-{FINGERPRINT[:12]}.json",
-            "fence": f"{there}/fences.json",
-            "result": f"{there}/results/1.2.json",
-            "progress": f"{there}/progress/1.2.json",
-            "log": f"{there}/logs/1.2.log",
+            "fence": f"{there}/fence/1",
+            "result": f"{there}/results/1/2.json",
+            "progress": f"{there}/progress/1/2.json",
+            "log": f"{there}/logs/1/2.log",
         },
         USER,
     )
 
 
-def test_the_files_of_a_batch_that_was_frozen_before_keep_their_names() -> None:
-    batch = frozen.read_stored(frozen.Batch, "batch-local.json")
+def test_the_files_of_a_batch_of_the_second_layout_have_their_names() -> None:
+    batch = frozen.read_stored(frozen.Batch, "batch-campaign.json")
     there = batch.work_uri
     check_literal(
-        "files of an older batch",
+        "files of a batch of layout 2",
         [
             batch.fence_uri(1),
             batch.result_uri(1, 2),
@@ -67,10 +71,10 @@ def test_the_files_of_a_batch_that_was_frozen_before_keep_their_names() -> None:
             batch.log_uri(1, 2),
         ],
         [
-            f"{there}/fence/1",
-            f"{there}/results/1/2.json",
-            f"{there}/progress/1/2.json",
-            f"{there}/logs/1/2.log",
+            f"{there}/fences.json",
+            f"{there}/results/1.2.json",
+            f"{there}/progress/1.2.json",
+            f"{there}/logs/1.2.log",
         ],
         USER,
     )
@@ -84,7 +88,9 @@ def test_results_and_fences_of_before_are_the_same_bytes() -> None:
     assert '"log"' not in result.model_dump_json(indent=1)
 
 
-@pytest.mark.parametrize("make", [frozen.slurm_batch, frozen.plan, frozen.fence, frozen.result])
+@pytest.mark.parametrize(
+    "make", [frozen.campaign_batch, frozen.campaign_plan, frozen.fence, frozen.result]
+)
 def test_what_is_pinned_says_something_in_every_field(make: Callable[[], frozen.Batch]) -> None:
     """Else a field that is renamed might be left at its default, and nobody would see it."""
     assert list(frozen.left_at_default(make())) == []
@@ -96,6 +102,12 @@ def test_a_plan_is_written_in_the_same_bytes_and_read_again() -> None:
     read = frozen.read_stored(frozen.Plan, "plan.json")
     check_golden("plan.json", frozen.render_plan(read), user)
     assert read.cached_names() == ["cov-0123456789abcdef.tif", "predict-0123456789abcdef.tif"]
+
+
+def test_the_plan_of_a_campaign_is_written_in_the_same_bytes_and_read_again() -> None:
+    user = "is read by the task plan, maybe of a later version than its inspection"
+    check_golden("plan-campaign.json", frozen.render_plan(frozen.campaign_plan()), user)
+    assert frozen.read_stored(frozen.Plan, "plan-campaign.json") == frozen.campaign_plan()
 
 
 def test_a_plan_of_before_it_listed_what_is_cached_is_searched_for_it() -> None:

@@ -108,7 +108,7 @@ def test_constants_are_the_names_of_files() -> None:
 def test_a_job_reads_these_files_and_leaves_a_note(wave: frozen.Wave, folder: Path) -> None:
     """The note of its task: by it the job is found again, and ends a twin."""
     printed = run_task(folder, task=1, job="4711")
-    arguments = f"-m muster run {wave.batch.uri} --index 2"
+    arguments = f"-m muster run {wave.batch.uri} --logs --index 2"
     check_literal("a job's command", printed, f"job {KEY}, arguments {arguments}\n", USER)
     names = ["elements", "environment", "job.4711", "job.sh", "started.1"]
     check_literal("files of a job that has begun", list_names(folder), names, USER)

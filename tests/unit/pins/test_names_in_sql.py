@@ -15,6 +15,7 @@ def test_sql_reads_these_keys_of_stored_json_and_no_others() -> None:
         sorted(found),
         [
             "facts -> 'bands'",
+            "facts ->> 'fingerprint'",
             "ranks ->> NEW.state",
             "ranks ->> OLD.state",
             "resources ->> 'cpus'",

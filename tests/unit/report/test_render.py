@@ -203,6 +203,25 @@ def test_many_failures_are_folded() -> None:
     assert "2 more" in show(story).text
 
 
+def test_of_too_many_elements_those_that_failed_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(render, "MOST_ELEMENTS", 5)
+    traits = {f"t{n:02d}": whole() for n in range(10)} | {"z": whole(build=(OOM,))}
+    document = show(make_story(traits))
+    assert "Of 44 elements, 5 are listed" in document.text
+    assert document.row("z", "build", "out of memory")
+    assert not [row for row in document.rows if row[:2] == ["t09", "build"]]
+
+
+def test_of_too_many_failures_the_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "MOST_FAILURES", 12)
+    document = show(make_story({f"t{n:02d}": whole(build=(OOM,)) for n in range(20)}))
+    assert document.text.count("Next:") == 12
+    assert "10 more" in document.text
+    assert "8 more are not listed here" in document.text
+
+
 def test_a_template_that_is_wrong_is_an_error_of_ours() -> None:
     with pytest.raises(SoftwareError, match="cannot be rendered"):
         render_report(make_story({}), TEMPLATE)  # knows nothing of traits

@@ -1,0 +1,372 @@
+"""Campaigns from a notebook, and what the command line does with them: the same few functions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muster.errors import InvalidInput
+from muster.jobs.planning.cost import describe_cost, estimate_cost
+from muster.jobs.planning.workflow import load_workflow
+from muster.jobs.runs.cancel_run import cancel_run
+from muster.jobs.runs.local_run import LocalRun
+from muster.laptop.find_airflow import find_airflow
+from muster.mocks.campaign.config import read_campaign
+from muster.mocks.campaign.estimate_size import SizeEstimate, estimate_size
+from muster.mocks.campaign.placement import STEP, make_placement, place_campaign
+from muster.mocks.campaign.problems import CampaignFileError
+from muster.mocks.failed import find_failed
+from muster.mocks.find import FoundCampaign, campaign_file_of, find_campaign_by
+from muster.mocks.galaxies.model import load_model
+from muster.mocks.halos.source import load_source
+from muster.mocks.progress import GOING, ProgressReport, read_progress
+from muster.site import read_site
+from muster.store.campaign_state import CampaignElement, find_whole
+from muster.store.campaigns import read_campaign_runs
+from muster.store.history import read_took
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from muster.laptop.airflow_api import AirflowApi
+    from muster.mocks.campaign.config import Campaign
+    from muster.mocks.campaign.selection import Selection
+    from muster.site import Site
+    from muster.store.database import Database
+
+log = logging.getLogger(__name__)
+
+WORKFLOW = "mock_campaign"
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """What is wrong with a campaign file, and what is not installed here.
+
+    Attributes
+    ----------
+    where : str
+        The file.
+    campaign : str or None
+        VERSION_NAME, where the file is right.
+    problems : tuple of str
+        Everything that is wrong, a line each; none where the campaign is valid.
+    notes : tuple of str
+        Packages that are not installed here; the nodes may have them.
+    """
+
+    where: str
+    campaign: str | None
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {**asdict(self), "valid": self.valid}
+
+
+@dataclass(frozen=True)
+class ResourceEstimate:
+    """What a campaign takes.
+
+    Attributes
+    ----------
+    campaign : str
+        VERSION_NAME.
+    size : SizeEstimate
+        Elements, batches, arrays, bytes.
+    pool : str
+        Where mocks.populate runs.
+    cpus, gpus, memory_mib, time_limit_s
+        What an element asks for.
+    cost : str
+        CPU-hours and GPU-hours, at most and by past attempts.
+    """
+
+    campaign: str
+    size: SizeEstimate
+    pool: str
+    cpus: int
+    gpus: int
+    memory_mib: int | None
+    time_limit_s: int | None
+    cost: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RetryReport:
+    """What failed, and what is tried again.
+
+    Attributes
+    ----------
+    campaign : str
+        VERSION_NAME.
+    elements : tuple of CampaignElement
+        What failed or was cancelled, and is tried again.
+    exhausted : tuple of CampaignElement
+        What failed as often as is allowed.
+    run : str or None
+        The run that tries it again; None where nothing was submitted.
+    """
+
+    campaign: str
+    elements: tuple[CampaignElement, ...]
+    exhausted: tuple[CampaignElement, ...] = ()
+    run: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A run of a campaign that was started.
+
+    Attributes
+    ----------
+    campaign, run : str
+        VERSION_NAME, and the run in the store.
+    by : {"airflow", "here"}
+        Who follows it.
+    """
+
+    campaign: str
+    run: str
+    by: str
+
+
+def validate_campaign(path: Path, site: Site) -> ValidationReport:
+    """Check a campaign file against the schema, its suite, its model and a site.
+
+    Raises
+    ------
+    MissingInput
+        When there is no such file.
+    """
+    try:
+        campaign = read_campaign(path)
+        place_campaign(campaign, site)
+    except CampaignFileError as error:
+        return ValidationReport(str(path), None, tuple(error.lines))
+    science = campaign.science
+    parts = (load_source(science.simulation_suite), load_model(science.galaxy_model))
+    notes = [lacking for part in parts if (lacking := part.check_installed()) is not None]
+    return ValidationReport(str(path), campaign.label, (), tuple(notes))
+
+
+def estimate_campaign(
+    db: Database,
+    found: FoundCampaign,
+    site: Site,
+    selection: Selection | None = None,
+    *,
+    galaxies_per_mpch3: float | None = None,
+) -> ResourceEstimate:
+    """Estimate what a campaign, or a part of it, takes.
+
+    Raises
+    ------
+    CampaignFileError
+        When the site cannot give what it asks for.
+    """
+    from muster.jobs.planning.freeze import Freezer
+    from muster.mocks.campaign.placement import override_of
+    from muster.mocks.campaign.selection import select
+    from muster.model.batch import Element
+
+    campaign = found.campaign
+    placed = place_campaign(campaign, site)
+    past = find_whole(db, campaign.folder_uri, STEP, artifact="catalogue")
+    size = estimate_size(
+        campaign,
+        selection,
+        galaxies_per_mpch3=galaxies_per_mpch3,
+        past_bytes=[product.bytes for product in past.values()],
+    )
+    elements = [
+        Element(index=i, name=c.name, resources=placed.resources_with(override_of(campaign, c)))
+        for i, c in enumerate(select(campaign, selection))
+    ]
+    freezer = Freezer(site, f"{WORKFLOW}.estimate", site.work_uri, {})
+    batch = freezer.freeze(STEP, "estimate", elements, planned=make_placement(campaign))
+    return ResourceEstimate(
+        campaign=campaign.label,
+        size=size,
+        pool=placed.pool_name,
+        cpus=placed.resources.cpus,
+        gpus=placed.resources.gpus,
+        memory_mib=placed.resources.memory_mib,
+        time_limit_s=placed.resources.time_limit_s,
+        cost=describe_cost(estimate_cost([batch], read_took(db, [STEP]))),
+    )
+
+
+def run_params(campaign: Campaign, **chosen: Any) -> dict[str, Any]:
+    """Return the params of a run of a campaign; what is None or False is left out.
+
+    A campaign that was read from a file is named by it, so that Airflow's page shows which.
+    """
+    path = campaign_file_of(campaign)
+    named: dict[str, Any] = (
+        {"definition": campaign.config.to_data()} if path is None else {"config": path}
+    )
+    return named | {key: value for key, value in chosen.items() if value not in (None, False)}
+
+
+def trigger_run(api: AirflowApi, campaign: Campaign, params: Mapping[str, Any]) -> Submitted:
+    """Start a run of a campaign in Airflow.
+
+    Raises
+    ------
+    InvalidInput
+        When Airflow refuses the params.
+    Transient
+        When it does not answer.
+    """
+    run_id = api.trigger(WORKFLOW, dict(params))
+    return Submitted(campaign.label, f"{WORKFLOW}.{run_id}", "airflow")
+
+
+async def cancel_campaign(db: Database, found: FoundCampaign) -> list[str]:
+    """Cancel every run of a campaign that is not over; say it in a line a batch.
+
+    Raises
+    ------
+    InvalidInput
+        When none is going.
+    """
+    record = found.require_record()
+    runs = await asyncio.to_thread(read_campaign_runs, db, record.id)
+    going = [run for run in runs if run.state in GOING]
+    if not going:
+        raise InvalidInput("no run of the campaign is going", got=found.campaign.label)
+    lines: list[str] = []
+    for run in going:
+        lines += await cancel_run(db, run.id)
+    return lines
+
+
+@dataclass
+class CampaignManager:
+    """Runs campaigns from Python: validate, estimate, submit, follow, try again.
+
+    Parameters
+    ----------
+    db : Database
+        The store.
+    site : Site
+        Pools and job types; the site of MUSTER_SITE by default.
+    airflow : AirflowApi or None
+        Where runs are triggered; without one they are followed by this process.
+    """
+
+    db: Database
+    site: Site = field(default_factory=read_site)
+    airflow: AirflowApi | None = field(default_factory=find_airflow)
+
+    def submit_campaign(self, config_path: str | Path, **chosen: Any) -> str:
+        """Start a run of a campaign, and return the campaign's id: VERSION_NAME.
+
+        Where Airflow answers it is triggered and this returns at once; else it is followed here to
+        its end.
+
+        Parameters
+        ----------
+        config_path : str or Path
+            Campaign file.
+        chosen
+            Further params of the run, see :class:`muster.mocks.params.MockParams`.
+
+        Raises
+        ------
+        CampaignFileError
+            Lists everything that is wrong with the file.
+        """
+        campaign = read_campaign(Path(config_path))
+        place_campaign(campaign, self.site)
+        params = run_params(campaign, **chosen)
+        if self.airflow is not None:
+            return trigger_run(self.airflow, campaign, params).campaign
+        self._run(params)
+        return campaign.label
+
+    def monitor_progress(self, campaign_id: str) -> ProgressReport:
+        """Return how a campaign stands now.
+
+        Parameters
+        ----------
+        campaign_id : str
+            VERSION_NAME, name, folder or file.
+
+        Raises
+        ------
+        MissingInput
+            When there is no such campaign.
+        """
+        return read_progress(self.db, find_campaign_by(self.db, campaign_id))
+
+    def retry_failed_jobs(self, campaign_id: str, max_attempts: int = 3) -> RetryReport:
+        """Try again what failed or was cancelled, as :meth:`submit_campaign` starts a run.
+
+        Parameters
+        ----------
+        max_attempts : int
+            Elements with so many attempts in their newest run are left alone.
+
+        Raises
+        ------
+        MissingInput
+            When there is no such campaign, or nothing failed.
+        """
+        found = find_campaign_by(self.db, campaign_id)
+        may, exhausted = find_failed(self.db, found.require_record().id, max_attempts)
+        if not may:
+            return RetryReport(found.campaign.label, (), tuple(exhausted))
+        params = run_params(found.campaign, failed_only=True, max_attempts=max_attempts)
+        if self.airflow is not None:
+            run = trigger_run(self.airflow, found.campaign, params).run
+        else:
+            run = self._run(params)
+        return RetryReport(found.campaign.label, tuple(may), tuple(exhausted), run)
+
+    def validate_configuration(self, config_path: str | Path) -> ValidationReport:
+        """Check a campaign file; whatever is wrong is in the report.
+
+        Raises
+        ------
+        MissingInput
+            When there is no such file.
+        """
+        return validate_campaign(Path(config_path), self.site)
+
+    def estimate_resources(self, config_path: str | Path) -> ResourceEstimate:
+        """Estimate what a campaign takes.
+
+        Raises
+        ------
+        CampaignFileError
+            Lists everything that is wrong with the file.
+        """
+        found = find_campaign_by(self.db, str(config_path))
+        return estimate_campaign(self.db, found, self.site)
+
+    def _run(self, params: Mapping[str, Any]) -> str:
+        workflow = load_workflow(WORKFLOW)
+        run_id = f"{WORKFLOW}.cli__{datetime.now(UTC).isoformat()}"
+        run = LocalRun(self.db, self.site, workflow, run_id, lambda *_: None)
+        asyncio.run(run.run(params))
+        return run_id

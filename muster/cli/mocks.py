@@ -1,0 +1,148 @@
+"""``muster mocks``: one catalogue at a time: make, compare, plot, validate it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from muster.cli.following import showing_progress
+from muster.errors import ConfigError
+
+if TYPE_CHECKING:
+    from muster.mocks.campaign.config import Campaign
+
+_path = click.Path(path_type=Path)
+_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+
+
+@click.group()
+def mocks() -> None:
+    """Make, compare, validate and plot mock galaxy catalogues one by one."""
+
+
+@mocks.command()
+@click.argument("file", metavar="CAMPAIGN_FILE", type=_path)
+@click.option("--realization", type=int, help="Which; the first by default.")
+@click.option("--redshift", type=float, help="Which; the first by default.")
+@click.option("--output", type=_path, required=True, help="File to write.")
+@click.option(
+    "--n-gen", type=click.IntRange(min=1), help="Test mode: at most so many haloes of the box."
+)
+@click.option(
+    "--min-mass",
+    "min_mass_msunh",
+    type=click.FloatRange(min=0),
+    help="Least halo mass in Msun/h; the campaign's by default.",
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@_json_option
+def generate(
+    file: Path,
+    realization: int | None,
+    redshift: float | None,
+    output: Path,
+    n_gen: int | None,
+    min_mass_msunh: float | None,
+    threads: int,
+    *,
+    as_json: bool,
+) -> int:
+    """Make one catalogue of a campaign here, without a store: for trying out."""
+    from muster import storage
+    from muster.mocks.campaign.config import read_campaign
+    from muster.mocks.campaign.selection import Selection, select
+    from muster.mocks.plan.inspect import plan_one
+    from muster.mocks.populate import populate_mock
+    from muster.model.step import StepContext
+
+    campaign = read_campaign(file)
+    selection = Selection(
+        realizations=None if realization is None else (realization,),
+        redshifts=None if redshift is None else (redshift,),
+        first=1,
+    )
+    (coordinate,) = select(campaign, selection)
+    inputs = plan_one(_with_mass(campaign, min_mass_msunh), coordinate, n_gen=n_gen)
+    inputs["reports"] = str(output.absolute().parent)
+    staged = storage.stage(str(output.absolute()))
+    try:
+        with showing_progress(coordinate.name) as tell:
+            context = StepContext(threads=threads, progress=tell)
+            facts = populate_mock(**inputs, catalogue=staged.path, context=context)
+        staged.publish(lambda: None)
+    finally:
+        staged.discard()
+    if as_json:
+        click.echo(json.dumps({"output": str(output), **facts}, indent=1))
+    else:
+        click.echo(f"{output}: {facts['galaxies']:,} galaxies in {facts['halos']:,} haloes")
+    return os.EX_OK
+
+
+def _with_mass(campaign: Campaign, min_mass_msunh: float | None) -> Campaign:
+    from dataclasses import replace
+
+    if min_mass_msunh is None:
+        return campaign
+    science = campaign.science.model_copy(update={"min_mass_msunh": min_mass_msunh})
+    return replace(campaign, config=campaign.config.model_copy(update={"science": science}))
+
+
+@mocks.command()
+@click.argument("a", type=_path)
+@click.argument("b", type=_path)
+@click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="Relative tolerance.")
+@click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="Absolute tolerance.")
+@_json_option
+def compare(a: Path, b: Path, rtol: float, atol: float, *, as_json: bool) -> int:
+    """Tell the difference of two catalogues: arrays and attributes; exit with 1 on one."""
+    from muster.mocks.catalogue.compare import compare_catalogues
+
+    found = compare_catalogues(a, b, rtol=rtol, atol=atol)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        for line in found.describe():
+            click.echo(line)
+    return os.EX_OK if found.is_equal else 1
+
+
+@mocks.command()
+@click.argument("catalogue", type=_path)
+@_json_option
+def validate(catalogue: Path, *, as_json: bool) -> int:
+    """Check a catalogue's file by what it says of itself; exit with 1 where it is wrong."""
+    from muster.mocks.catalogue.validate import Expected, validate_catalogue
+
+    problems = validate_catalogue(catalogue, expected=Expected())
+    if as_json:
+        click.echo(json.dumps([vars(problem) for problem in problems], indent=1, default=str))
+    else:
+        for problem in problems:
+            click.echo(problem.describe())
+        click.echo(f"{catalogue}: {len(problems)} problems" if problems else f"{catalogue}: whole")
+    return 1 if problems else os.EX_OK
+
+
+@mocks.command()
+@click.argument("catalogue", type=_path)
+@click.option("--output", type=_path, required=True, help="PNG to write.")
+@click.option(
+    "--thickness",
+    "thickness_mpch",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Thickness of the slice of the box in Mpc/h.",
+)
+def plot(catalogue: Path, output: Path, **options: Any) -> int:
+    """Plot haloes and galaxies of a slice of a catalogue's box."""
+    from muster.mocks.catalogue.plot import plot_catalogue
+
+    if output.suffix != ".png":
+        raise ConfigError("not a PNG", got=output, expected="a name that ends in .png")
+    plot_catalogue(catalogue, output, **{k: v for k, v in options.items() if v is not None})
+    click.echo(str(output))
+    return os.EX_OK

@@ -1,0 +1,66 @@
+"""What an archiving reports: tars, files, removed working copies, and problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from muster.mocks.campaign.stage_report import StageProblem
+
+
+@dataclass(frozen=True)
+class ArchiveReport:
+    """What an archiving has done.
+
+    Attributes
+    ----------
+    destination : str
+        Folder of the tars.
+    written : tuple of str
+        Tars written now.
+    entered : tuple of str
+        Tars found there whole, without an index, as a kill leaves them.
+    files, bytes : int
+        What the tars written now hold.
+    already : int
+        Files that were archived before.
+    removed, removed_bytes : int
+        Working copies removed.
+    problems : tuple of StageProblem
+        Files and tars that are not as they should be.
+    """
+
+    destination: str
+    written: tuple[str, ...]
+    entered: tuple[str, ...]
+    files: int
+    bytes: int
+    already: int
+    removed: int
+    removed_bytes: int
+    problems: tuple[StageProblem, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file of the campaign lies in a verified tar."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """State it for programs."""
+        return {
+            **{name: value for name, value in vars(self).items() if name != "problems"},
+            "complete": self.complete,
+            "problems": [vars(problem) for problem in self.problems],
+        }
+
+    def describe(self) -> list[str]:
+        """State it in a line each, the summary last."""
+        end = "complete" if self.complete else "not complete"
+        return [
+            *(f"{p.kind}: {p.name}: {p.message}" for p in self.problems),
+            *(f"written: {name}" for name in self.written),
+            f"{self.destination}: {end}: {self.files} files ({self.bytes / 1e9:.2f} GB) archived,"
+            f" {self.already} before, {self.removed} working copies removed"
+            f" ({self.removed_bytes / 1e9:.2f} GB), {len(self.problems)} problems",
+        ]

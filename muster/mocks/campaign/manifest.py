@@ -1,0 +1,306 @@
+"""The manifest of a campaign, and its record in files: checksums, jobs, and a small database.
+
+``sha256sum --check metadata/manifest.sha256``, run in the campaign's folder, verifies every
+catalogue without Muster.  All are written anew from the same facts in a canonical order, so that
+equal facts give equal bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from muster import storage
+from muster.errors import InvalidInput
+from muster.mocks.campaign.facts import (
+    MOST_BYTES,
+    MOST_ROWS,
+    CampaignFacts,
+    CatalogueFact,
+    JobFact,
+    check_name,
+    find_absent,
+    list_catalogues,
+    name_in_campaign,
+    read_facts,
+)
+from muster.model.step import StepContext
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+MANIFEST = "metadata/manifest.sha256"
+TABLE = "metadata/manifest.parquet"
+JOBS = "metadata/jobs.parquet"
+DATABASE = "metadata/campaign.db"
+"""Where the files lie in a campaign's folder."""
+
+MOST_NAMED = 20
+"""How many absent catalogues are named."""
+
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+
+_ARTIFACT_COLUMNS = ("name", "realization", "redshift", "bytes", "sha256", "fingerprint", "uri")
+_JOB_COLUMNS = tuple(JobFact.model_fields)
+
+_SCHEMA = """
+PRAGMA user_version = 1;
+CREATE TABLE campaign (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE artifacts (
+    name TEXT PRIMARY KEY, realization INTEGER, redshift REAL, bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, fingerprint TEXT, uri TEXT NOT NULL);
+CREATE INDEX artifacts_coordinate ON artifacts (realization, redshift);
+CREATE TABLE jobs (
+    step TEXT NOT NULL, name TEXT NOT NULL, run TEXT, realization INTEGER, redshift REAL,
+    state TEXT NOT NULL, outcome TEXT, seconds REAL, max_rss_mib REAL, host TEXT,
+    attempts INTEGER NOT NULL, message TEXT);
+CREATE INDEX jobs_state ON jobs (state);
+CREATE INDEX jobs_coordinate ON jobs (realization, redshift);
+"""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A catalogue of the manifest: its name relative to the campaign's folder, and its fact."""
+
+    name: str
+    fact: CatalogueFact
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """What tables hold of it, by :data:`_ARTIFACT_COLUMNS`."""
+        f = self.fact
+        return (self.name, f.realization, f.redshift, f.bytes, f.sha256, f.fingerprint, f.uri)
+
+
+def write_manifest(
+    *,
+    folder: str,
+    manifest: Path,
+    table: Path,
+    jobs: Path,
+    database: Path,
+    facts: str | None = None,
+    campaign: Mapping[str, Any] | None = None,
+    expected: int | None = None,
+    context: StepContext | None = None,
+) -> dict[str, Any]:
+    """Write a campaign's manifest and its record: the step ``mocks.manifest``.
+
+    Parameters
+    ----------
+    folder : str
+        The campaign's folder.
+    manifest, table, jobs, database : Path
+        Outputs: checksums as sha256sum reads them; the same with coordinates, Parquet; every job,
+        Parquet; all of it, SQLite (tables campaign, jobs, artifacts).
+    facts : str, optional
+        URI of a file of facts, see :func:`muster.mocks.campaign.facts.read_facts`.  Without one
+        the catalogues in the folder are listed and hashed, and no jobs are known.
+    campaign : mapping, optional
+        Name, version and what else the table campaign shall hold.
+    expected : int, optional
+        How many catalogues the campaign has when it is complete.
+
+    Returns
+    -------
+    dict
+        ``catalogues`` and ``bytes`` listed, ``jobs`` by state, ``absent`` (how many listed
+        catalogues have no file, the first by name in ``absent_names``), ``missing``.
+
+    Raises
+    ------
+    MissingInput, InvalidInput
+        When the facts, or the catalogues, are not there or not what they should be.
+    """
+    context = context or StepContext()
+    if facts is not None:
+        known = read_facts(facts)
+    else:
+        known = CampaignFacts(
+            catalogues=tuple(
+                list_catalogues(folder, threads=context.threads, progress=context.progress)
+            )
+        )
+    listed = sort_catalogues(known.catalogues, folder)
+    sorted_jobs = sort_jobs(known.jobs)
+    manifest.write_text(render_manifest(listed), encoding="utf-8")
+    _write_parquet(table, _ARTIFACT_COLUMNS, _catalogue_schema(), (c.row for c in listed))
+    _write_parquet(jobs, _JOB_COLUMNS, _job_schema(), map(_job_row, sorted_jobs))
+    _write_database(database, {**known.campaign, **(campaign or {})}, listed, sorted_jobs)
+    absent = find_absent(folder, [catalogue.name for catalogue in listed])
+    counts = Counter(job.state for job in sorted_jobs)
+    return {
+        "catalogues": len(listed),
+        "bytes": sum(catalogue.fact.bytes for catalogue in listed),
+        "jobs": dict(sorted(counts.items())),
+        "absent": len(absent),
+        "absent_names": absent[:MOST_NAMED],
+        "missing": None if expected is None else max(0, expected - len(listed) + len(absent)),
+        "facts_from": "folder" if facts is None else facts,
+    }
+
+
+def publish_manifest(folder: str, **inputs: Any) -> dict[str, Any]:
+    """Write manifest and record into a campaign's folder, each file whole or not at all.
+
+    What the step of a run does there; the inputs are those of :func:`write_manifest`.
+    """
+    uris = {"manifest": MANIFEST, "table": TABLE, "jobs": JOBS, "database": DATABASE}
+    staged = {name: storage.stage(storage.join(folder, path)) for name, path in uris.items()}
+    try:
+        done = write_manifest(
+            folder=folder,
+            manifest=staged["manifest"].path,
+            table=staged["table"].path,
+            jobs=staged["jobs"].path,
+            database=staged["database"].path,
+            **inputs,
+        )
+        for one in staged.values():
+            one.publish()
+    finally:
+        for one in staged.values():
+            one.discard()
+    return done
+
+
+def sort_catalogues(facts: Iterable[CatalogueFact], folder: str) -> list[Listed]:
+    """Name catalogues relative to their campaign's folder, and bring them into canonical order.
+
+    Raises
+    ------
+    InvalidInput
+        When one lies elsewhere, or two facts of one file differ.
+    """
+    by_name: dict[str, CatalogueFact] = {}
+    for fact in facts:
+        name = name_in_campaign(fact.uri, folder)
+        known = by_name.setdefault(name, fact)
+        if (known.sha256, known.bytes) != (fact.sha256, fact.bytes):
+            raise InvalidInput(
+                "two facts of one catalogue differ",
+                where=name,
+                got=f"{fact.sha256[:12]}, {fact.bytes} B",
+                expected=f"{known.sha256[:12]}, {known.bytes} B",
+            )
+    return [Listed(name, by_name[name]) for name in sorted(by_name)]
+
+
+def sort_jobs(facts: Iterable[JobFact]) -> list[JobFact]:
+    """Bring jobs into canonical order: by step, coordinate, name and run."""
+
+    def rank(job: JobFact) -> tuple[Any, ...]:
+        realization = -1 if job.realization is None else job.realization
+        redshift = -1.0 if job.redshift is None else job.redshift
+        return job.step, realization, redshift, job.name, job.run or ""
+
+    return sorted(facts, key=rank)
+
+
+def render_manifest(listed: Iterable[Listed]) -> str:
+    """Render checksums and names as ``sha256sum --check`` reads them."""
+    return "".join(f"{catalogue.fact.sha256}  {catalogue.name}\n" for catalogue in listed)
+
+
+def parse_manifest(text: str, where: object) -> dict[str, str]:
+    """Parse a manifest: name → SHA-256.
+
+    Raises
+    ------
+    InvalidInput
+        At the first line that is none of a manifest, or that names a file twice or outside.
+    """
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
+        match = _LINE.fullmatch(line)
+        at = f"{where}, line {number}"
+        if match is None or number > MOST_ROWS:
+            raise InvalidInput("not a line of a manifest", where=at, got=repr(line[:100]))
+        sha256, name = match.groups()
+        check_name(name, where=at)
+        if found.setdefault(name, sha256) != sha256:
+            raise InvalidInput("a file has two checksums", where=at, got=name)
+    return found
+
+
+def read_manifest(uri: str) -> dict[str, str]:
+    """Read a manifest: name → SHA-256; see :func:`parse_manifest`."""
+    if storage.stat(uri).bytes > MOST_BYTES:
+        raise InvalidInput("too large for a manifest", where=uri, expected=f"≤ {MOST_BYTES} B")
+    try:
+        return parse_manifest(storage.read_text(uri), uri)
+    except UnicodeDecodeError as error:
+        raise InvalidInput("not a manifest", where=uri, got=error) from error
+
+
+def _job_row(job: JobFact) -> tuple[Any, ...]:
+    return tuple(getattr(job, name) for name in _JOB_COLUMNS)
+
+
+def _catalogue_schema() -> Any:
+    import pyarrow as pa
+
+    types = (pa.string(), pa.int32(), pa.float64(), pa.int64(), *[pa.string()] * 3)
+    return pa.schema(list(zip(_ARTIFACT_COLUMNS, types, strict=True)))
+
+
+def _job_schema() -> Any:
+    import pyarrow as pa
+
+    numbers = {
+        "realization": pa.int32(),
+        "attempts": pa.int32(),
+        **dict.fromkeys(("redshift", "seconds", "max_rss_mib"), pa.float64()),
+    }
+    return pa.schema([(name, numbers.get(name, pa.string())) for name in _JOB_COLUMNS])
+
+
+def _write_parquet(
+    path: Path, names: Sequence[str], schema: Any, rows: Iterable[Sequence[Any]]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
+
+
+def _write_database(
+    path: Path, campaign: Mapping[str, Any], listed: Sequence[Listed], jobs: Sequence[JobFact]
+) -> None:
+    """Write the database; the file is published when it is whole, so that it needs no journal."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
+            connection.executescript(_SCHEMA)
+            with connection:
+                connection.executemany(
+                    "INSERT INTO campaign VALUES (?, ?)",
+                    sorted((key, _render_value(value)) for key, value in campaign.items()),
+                )
+                _insert(connection, "artifacts", _ARTIFACT_COLUMNS, (c.row for c in listed))
+                _insert(connection, "jobs", _JOB_COLUMNS, map(_job_row, jobs))
+    except sqlite3.Error as error:
+        raise InvalidInput("the database could not be written", where=path, got=error) from error
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    table: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+) -> None:
+    marks = ", ".join("?" * len(columns))
+    connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+
+def _render_value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

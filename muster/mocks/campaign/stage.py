@@ -1,0 +1,343 @@
+"""Staging: a verified copy of a campaign at its permanent place, in a tree by version.
+
+It can be killed at any moment and started again: what lies there, verified, is not copied twice.
+Catalogues and the campaign's configuration are never replaced at the destination; the record, the
+logs and the figures are, where the copy there is one of ours.  A file that is missing, changed or
+in the way is named, and does not keep the others from being staged.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from muster import storage
+from muster.errors import InvalidInput, MissingInput, MusterError, Transient
+from muster.mocks.campaign.facts import CATALOGS, check_name, is_hidden, require_local
+from muster.mocks.campaign.ledger import Intended, Ledger, StagedFile
+from muster.mocks.campaign.manifest import MANIFEST, read_manifest
+from muster.mocks.campaign.stage_report import (
+    ProblemKind,
+    StageProblem,
+    StageProgress,
+    StageReport,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+CONFIG = "metadata/campaign_config.yaml"
+CHECKSUMS = "SHA256SUMS"
+"""At the top of the staged tree: every file of it, as ``sha256sum --check`` reads them."""
+MOST_FAILURES = 10
+"""How many files may fail one after the other before the destination is taken to be away."""
+
+
+@dataclass(frozen=True)
+class WorkingFile:
+    """A file of the campaign: its name relative to the campaign's folder, size and version."""
+
+    name: str
+    bytes: int
+    version: str
+
+
+def stage_campaign(
+    folder: str,
+    destination: str,
+    *,
+    workers: int = 4,
+    verify: bool = False,
+    progress: Callable[[StageProgress], None] | None = None,
+) -> StageReport:
+    """Copy a campaign to its permanent place, as DESTINATION/VERSION_NAME/….
+
+    Parameters
+    ----------
+    folder : str
+        The campaign's folder, named VERSION_NAME, on this machine.
+    destination : str
+        A folder, or ``s3://bucket/prefix``.
+    workers : int
+        How many files are copied at once.
+    verify : bool
+        Also read again, and compare by SHA-256, what was staged before.  What is copied now is
+        always verified.
+    progress : callable, optional
+        Called after each file.
+
+    Raises
+    ------
+    MissingInput
+        When there is no such campaign.
+    InvalidInput
+        When another campaign of this name and version lies at the destination.
+    Transient
+        When another process is staging it.
+    """
+    root = require_local(folder)
+    if not (root / CATALOGS).is_dir():
+        raise MissingInput("not a campaign's folder", where=root, expected=f"{CATALOGS}/ in it")
+    if workers < 1:
+        raise InvalidInput("no workers", got=workers, expected="at least 1")
+    there = storage.join(destination, root.name)
+    if storage.name_below(f"{there}/x", str(root)) is not None:
+        raise InvalidInput("the destination lies in the campaign's folder", where=root, got=there)
+    sweep_killed(there)
+    with Ledger(root, there) as ledger:
+        staging = _Staging(root, there, ledger, verify, read_recorded(root))
+        files, problems = list_working_files(root)
+        problems += staging.find_missing(files)
+        first = [file for file in files if file.name == CONFIG]
+        for file in first:
+            staging.stage_config(file)
+        rest = [file for file in files if file.name != CONFIG]
+        stopped = staging.stage_all(rest, workers, progress)
+        report = StageReport(
+            destination=there,
+            copied=staging.copied,
+            entered=staging.entered,
+            already=staging.already,
+            bytes=staging.bytes,
+            problems=tuple(sorted((*problems, *staging.problems), key=lambda p: p.name)),
+            stopped=stopped,
+        )
+        if stopped is None:
+            storage.write_text(storage.join(there, CHECKSUMS), render_checksums(ledger.files))
+        if report.complete:
+            ledger.complete()
+    return report
+
+
+def list_working_files(root: Path) -> tuple[list[WorkingFile], list[StageProblem]]:
+    """List the files of a campaign's folder that are to be staged, catalogues first.
+
+    Hidden files are left out; links are problems.
+    """
+    files = []
+    problems = []
+    for entry in storage.walk(str(root)):
+        if entry.name.endswith("/") or is_hidden(entry.name) or entry.name == CHECKSUMS:
+            continue
+        try:
+            check_name(entry.name, where=root)
+        except InvalidInput as error:
+            problems.append(StageProblem(ascii(entry.name), "unreadable", str(error)))
+            continue
+        if entry.is_link:
+            problems.append(StageProblem(entry.name, "unreadable", "a link, which is not followed"))
+        else:
+            version = f"{entry.bytes} {entry.modified_at.isoformat()}"
+            files.append(WorkingFile(entry.name, entry.bytes, version))
+    # The record of the campaign comes last, so that it never speaks of what is not there yet.
+    files.sort(key=lambda file: (not is_immutable(file.name), file.name))
+    return files, problems
+
+
+def is_immutable(name: str) -> bool:
+    """Tell whether a file of a campaign never changes once it is there."""
+    return name.startswith(f"{CATALOGS}/") or name == CONFIG
+
+
+def render_checksums(files: Mapping[str, StagedFile]) -> str:
+    """Render the checksums of a staged tree as ``sha256sum --check`` reads them."""
+    return "".join(f"{files[name].sha256}  {name}\n" for name in sorted(files))
+
+
+def read_recorded(root: Path) -> dict[str, str]:
+    """Read the SHA-256 of the catalogues from the campaign's manifest, where it has one."""
+    try:
+        return read_manifest(str(root / MANIFEST))
+    except MissingInput:
+        log.warning("%s: no manifest; the catalogues are staged as they are", root)
+        return {}
+
+
+@dataclass
+class _Staging:
+    """One staging in progress; its threads share it."""
+
+    root: Path
+    there: str
+    ledger: Ledger
+    verify: bool
+    recorded: dict[str, str]
+    copied: int = 0
+    entered: int = 0
+    already: int = 0
+    bytes: int = 0
+    problems: list[StageProblem] = field(default_factory=list)
+    _failed_in_a_row: int = 0
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+
+    def find_missing(self, files: list[WorkingFile]) -> list[StageProblem]:
+        """Find recorded catalogues that are neither here nor staged."""
+        here = {file.name for file in files}
+        return [
+            StageProblem(name, "missing", "in the manifest, and not in the campaign's folder")
+            for name in self.recorded
+            if name not in here and name not in self.ledger.files
+        ]
+
+    def stage_config(self, file: WorkingFile) -> None:
+        """Stage the configuration first: it tells whether the destination is this campaign's."""
+        self.stage_file(file)
+        problem = next(iter(self.problems), None)
+        if problem is not None and problem.kind == "occupied":
+            raise InvalidInput(
+                "another campaign of this name and version lies at the destination",
+                where=storage.join(self.there, file.name),
+                do="raise the version, or choose another destination",
+            )
+
+    def stage_all(
+        self,
+        files: list[WorkingFile],
+        workers: int,
+        progress: Callable[[StageProgress], None] | None,
+    ) -> str | None:
+        """Stage files at once; return why the rest was not tried, or None."""
+        total = sum(file.bytes for file in files)
+        done_bytes = 0
+        for number, file in enumerate(self._run(files, workers), start=1):
+            done_bytes += file.bytes
+            if progress is not None:
+                progress(StageProgress(number, len(files), done_bytes, total, file.name))
+        if self._failed_in_a_row < MOST_FAILURES:
+            return None
+        return f"{MOST_FAILURES} files failed one after the other: is the destination there?"
+
+    def _run(self, files: list[WorkingFile], workers: int) -> Iterator[WorkingFile]:
+        with ThreadPoolExecutor(workers, "stage") as pool:
+            begun = {pool.submit(self.stage_file, file): file for file in files}
+            try:
+                for future in as_completed(begun):
+                    future.result()
+                    yield begun[future]
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def stage_file(self, file: WorkingFile) -> None:
+        """Bring one file to its place; what keeps it from there becomes a problem."""
+        if self._failed_in_a_row >= MOST_FAILURES:
+            return
+        try:
+            self._stage(file)
+        except MissingInput:
+            self._fail(file, "missing", "it was there when the campaign was listed")
+        except storage.ContentMismatch as error:
+            self._fail(file, "changed", str(error))
+        except storage.Occupied as error:
+            self._fail(file, "occupied", str(error))
+        except Transient as error:
+            self._fail(file, "failed", str(error))
+        except MusterError as error:
+            self._fail(file, "unreadable", str(error))
+        else:
+            self._failed_in_a_row = 0
+
+    def _fail(self, file: WorkingFile, kind: ProblemKind, message: str) -> None:
+        with self._counting:
+            self.problems.append(StageProblem(file.name, kind, message))
+            self._failed_in_a_row = self._failed_in_a_row + 1 if kind == "failed" else 0
+
+    def _stage(self, file: WorkingFile) -> None:
+        uri = storage.join(self.there, file.name)
+        staged = self.ledger.files.get(file.name)
+        if staged is not None and self._is_staged(file, staged, uri):
+            self._count(file, copied=False, known=True)
+            return
+        expected = self.recorded.get(file.name)
+        try:
+            put = storage.deposit(uri, self.root / file.name, sha256=expected)
+            copied = True
+        except storage.Occupied:
+            put, copied = self._meet_occupied(file, uri, expected)
+        self._enter(file, put)
+        self._count(file, copied=copied)
+
+    def _is_staged(self, file: WorkingFile, staged: StagedFile, uri: str) -> bool:
+        """Tell whether a file of the ledger needs nothing more; False where it is to be copied."""
+        if staged.version != file.version:
+            if not is_immutable(file.name):
+                return False
+            found = storage.sha256(str(self.root / file.name))
+            if found != staged.sha256:
+                raise storage.ContentMismatch(
+                    "changed since it was staged",
+                    where=file.name,
+                    got=found,
+                    expected=staged.sha256,
+                )
+            self._enter(file, storage.Published(staged.sha256, staged.bytes))
+        if self.verify:
+            if not storage.exists(uri):
+                log.warning("%s was staged, and is no longer there: it is copied again", uri)
+                return False
+            found = storage.sha256(uri)
+            if found != staged.sha256:
+                raise storage.ContentMismatch(
+                    "changed at its permanent place",
+                    where=uri,
+                    got=found,
+                    expected=staged.sha256,
+                    do="move it away, and stage again with verify",
+                )
+        return True
+
+    def _meet_occupied(
+        self, file: WorkingFile, uri: str, expected: str | None
+    ) -> tuple[storage.Published, bool]:
+        """Take the file at the place for ours if it is the same; replace it if it is ours."""
+        source = str(self.root / file.name)
+        here = storage.sha256(source)
+        if expected is not None and here != expected:
+            raise storage.ContentMismatch(
+                "the file is not what its record states", where=source, got=here, expected=expected
+            )
+        lies_there = _read_sha256(uri)
+        if lies_there == here:
+            return storage.Published(here, file.bytes), False
+        if is_immutable(file.name) or not self.ledger.is_ours(file.name, lies_there):
+            raise storage.Occupied(
+                "another file lies there", where=uri, got=lies_there, expected=here
+            )
+        self.ledger.enter(Intended(name=file.name, sha256=here))
+        return storage.deposit(uri, self.root / file.name, sha256=here, replace=True), True
+
+    def _enter(self, file: WorkingFile, put: storage.Published) -> None:
+        self.ledger.enter(
+            StagedFile(name=file.name, sha256=put.sha256, bytes=put.bytes, version=file.version)
+        )
+
+    def _count(self, file: WorkingFile, *, copied: bool, known: bool = False) -> None:
+        with self._counting:
+            self.copied += copied
+            self.already += known
+            self.entered += not copied and not known
+            self.bytes += file.bytes if copied else 0
+
+
+def sweep_killed(there: str) -> None:
+    """Remove what killed stagings have left half-written; it has hidden names only."""
+    if storage.local_path(there) is None:
+        return  # an upload that was not completed is not visible
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    left = []
+    for entry in storage.walk(there):
+        found = storage.parse_temporary(entry.name.rpartition("/")[2])
+        alive = storage.is_writer_alive(found.writer) if found else True
+        if alive is False or (alive is None and entry.modified_at < yesterday):
+            left.append(entry.name)
+    storage.delete_below(there, left)
+
+
+def _read_sha256(uri: str) -> str:
+    return storage.recorded_sha256(uri) or storage.sha256(uri)

@@ -1,0 +1,91 @@
+"""What a staging reports: how far it is, what it has done, and what is not at its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+ProblemKind = Literal["missing", "changed", "occupied", "failed", "unreadable"]
+
+
+@dataclass(frozen=True)
+class StageProblem:
+    """A file that is not at its permanent place, and why.
+
+    ``kind``: missing (recorded, and not there), changed (not what its record states, or what was
+    staged), occupied (another file lies at its place), failed (could not be copied this time),
+    unreadable (a link, or not to be read).
+    """
+
+    name: str
+    kind: ProblemKind
+    message: str
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """How far a staging is: files and bytes done, of how many."""
+
+    files: int
+    of_files: int
+    bytes: int
+    of_bytes: int
+    name: str
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What a staging has done.
+
+    Attributes
+    ----------
+    destination : str
+        The staged tree.
+    copied, entered, already : int
+        Files copied now; found there, equal, and entered into the ledger; staged before.
+    bytes : int
+        Bytes copied now.
+    problems : tuple of StageProblem
+        By name.
+    stopped : str or None
+        Why the rest was not tried.
+    """
+
+    destination: str
+    copied: int
+    entered: int
+    already: int
+    bytes: int
+    problems: tuple[StageProblem, ...]
+    stopped: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file of the campaign lies at its permanent place."""
+        return not self.problems and self.stopped is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """State it for programs."""
+        return {
+            "destination": self.destination,
+            "complete": self.complete,
+            "copied": self.copied,
+            "entered": self.entered,
+            "already": self.already,
+            "bytes": self.bytes,
+            "problems": [vars(problem) for problem in self.problems],
+            "stopped": self.stopped,
+        }
+
+    def describe(self) -> list[str]:
+        """State it in a line each, the summary last."""
+        lines = [f"{p.kind}: {p.name}: {p.message}" for p in self.problems]
+        if self.stopped is not None:
+            lines.append(f"stopped: {self.stopped}")
+        end = "complete" if self.complete else "not complete"
+        return [
+            *lines,
+            f"{self.destination}: {end}: {self.copied} copied ({self.bytes / 1e9:.2f} GB),"
+            f" {self.entered} found there, {self.already} staged before,"
+            f" {len(self.problems)} problems",
+        ]

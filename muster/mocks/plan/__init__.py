@@ -1,0 +1,1 @@
+"""What a run of a campaign has to do, and why."""

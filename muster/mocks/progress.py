@@ -1,0 +1,113 @@
+"""How a campaign stands: counted by the record, over all of its runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from muster.mocks.campaign.placement import STEP
+from muster.mocks.campaign.selection import select
+from muster.store.campaign_state import FailureClass, read_campaign_status, read_failures
+from muster.store.campaigns import read_campaign_runs
+from muster.store.records import RunState
+
+if TYPE_CHECKING:
+    from muster.mocks.campaign.config import Campaign
+    from muster.mocks.find import FoundCampaign
+    from muster.store.database import Database
+
+GOING = (RunState.OPEN, RunState.PLANNED)
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run of a campaign in a line."""
+
+    id: str
+    state: str
+    message: str | None
+
+
+@dataclass(frozen=True)
+class ProgressReport:
+    """How a campaign stands.
+
+    Attributes
+    ----------
+    campaign : str
+        VERSION_NAME.
+    total : int
+        Catalogues of the whole campaign.
+    counts : dict of str to int
+        Catalogues by state: pending (those included that no run has planned), queued, running,
+        completed, failed, missing_input, cancelled.
+    success_rate : float or None
+        Share of completed among completed and failed, in [0, 1]; None where there is neither.
+    quorum : float
+        Share that must succeed.
+    by_redshift : dict of float to dict of str to int
+        The same counts at each redshift, of what was planned.
+    failures : tuple of FailureClass
+        What failed, was cancelled or has no input, by outcome and error, most first.
+    runs : tuple of RunLine
+        Newest first.
+    """
+
+    campaign: str
+    total: int
+    counts: dict[str, int]
+    success_rate: float | None
+    quorum: float
+    by_redshift: dict[float | None, dict[str, int]] = field(default_factory=dict)
+    failures: tuple[FailureClass, ...] = ()
+    runs: tuple[RunLine, ...] = ()
+
+    @property
+    def is_going(self) -> bool:
+        """Whether a run of the campaign is not over."""
+        return any(run.state in GOING for run in self.runs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {**asdict(self), "going": self.is_going}
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        states = ", ".join(
+            f"{count:,} {state.replace('_', ' ')}" for state, count in self.counts.items() if count
+        )
+        rate = "" if self.success_rate is None else f"; success rate {self.success_rate:.2%}"
+        return f"{self.campaign}: {self.total:,} catalogues: {states}{rate}"
+
+
+def read_progress(db: Database, found: FoundCampaign) -> ProgressReport:
+    """Count a campaign's catalogues by state.
+
+    What no run has planned yet is pending.
+    """
+    campaign = found.campaign
+    total = _count(campaign)
+    if found.record is None:
+        return ProgressReport(
+            campaign.label, total, {"pending": total}, None, campaign.execution.quorum
+        )
+    status = read_campaign_status(db, found.record.id, step=STEP)
+    counts = dict(status.counts)
+    counts["pending"] += max(0, total - status.total)
+    return ProgressReport(
+        campaign=campaign.label,
+        total=total,
+        counts=counts,
+        success_rate=status.success_rate,
+        quorum=campaign.execution.quorum,
+        by_redshift=status.by_redshift,
+        failures=tuple(read_failures(db, found.record.id, step=STEP)),
+        runs=tuple(
+            RunLine(run.id, run.state.value, run.message)
+            for run in read_campaign_runs(db, found.record.id)
+        ),
+    )
+
+
+def _count(campaign: Campaign) -> int:
+    return len(select(campaign))

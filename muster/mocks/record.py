@@ -1,0 +1,99 @@
+"""Step mocks.manifest: the campaign's manifest and record, from what the store knows."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from muster.mocks.campaign.manifest import write_manifest
+from muster.mocks.campaign.placement import STEP
+from muster.mocks.plan.prepare import CATALOGUE
+from muster.store.campaign_state import find_whole, read_campaign_elements
+from muster.store.campaigns import find_campaign
+from muster.store.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from muster.model.step import StepContext
+
+
+def record_campaign(
+    *,
+    folder: str,
+    campaign: Mapping[str, Any],
+    expected: int,
+    manifest: Path,
+    table: Path,
+    jobs: Path,
+    database: Path,
+    context: StepContext,
+) -> dict[str, Any]:
+    """Write the manifest of a campaign's catalogues, its jobs and its small database.
+
+    Parameters and returned facts are those of
+    :func:`muster.mocks.campaign.manifest.write_manifest`; the facts come from the store, which
+    the job is told of.
+
+    Raises
+    ------
+    MissingInput
+        When the store does not know the campaign.
+    """
+    db = Database.from_environment()
+    facts = context.scratch / "facts.json"
+    facts.write_text(json.dumps(read_facts(db, folder)), encoding="utf-8")
+    return write_manifest(
+        folder=folder,
+        campaign=campaign,
+        expected=expected,
+        facts=str(facts),
+        manifest=manifest,
+        table=table,
+        jobs=jobs,
+        database=database,
+        context=context,
+    )
+
+
+def read_facts(db: Database, folder: str) -> dict[str, Any]:
+    """Read all that the store knows of a campaign's catalogues and jobs.
+
+    Returns
+    -------
+    dict
+        As :class:`muster.mocks.campaign.facts.CampaignFacts` has it.
+    """
+    campaign = find_campaign(db, folder)
+    catalogues = [
+        {
+            "realization": realization,
+            "redshift": redshift,
+            "uri": product.uri,
+            "sha256": product.sha256,
+            "bytes": product.bytes,
+            "fingerprint": product.fingerprint,
+        }
+        for (realization, redshift), product in find_whole(
+            db, campaign, STEP, artifact=CATALOGUE
+        ).items()
+    ]
+    jobs = [
+        {
+            "step": element.step,
+            "name": element.name,
+            "run": element.run_id,
+            "realization": element.realization,
+            "redshift": element.redshift,
+            "state": element.state,
+            "outcome": element.outcome,
+            "seconds": element.seconds,
+            "max_rss_mib": element.max_rss_mib,
+            "host": element.host,
+            "attempts": element.attempts,
+            "message": element.message,
+        }
+        for element in read_campaign_elements(db, campaign.id)
+    ]
+    return {"catalogues": catalogues, "jobs": jobs}
