@@ -10,6 +10,7 @@ frozen before have a file an element.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from muster.model.wave import Wave
 
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _KNOWN: dict[str, tuple[tuple[int, int, int, int], dict[str, Any]]] = {}
 """The fences that were parsed last, with what their file was then."""
 
@@ -135,7 +137,11 @@ def _locked(batch: Batch) -> Iterator[None]:
         yield
         return
     with storage.os_errors_at(path), path.open("r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:  # there the claim is all, too
+                raise
         yield
 
 

@@ -171,6 +171,12 @@ def _act(how: str, mib: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif how == "exit":
         sys.exit(0)
+    elif how == "answer":  # by whatever socket there is: the runner's
+        for number in range(3, 32):
+            try:
+                os.write(number, b'{"id": 2, "code": 0, "report": "[]"}\n')
+            except OSError:
+                continue
     elif how == "sleep":
         time.sleep(600)
     elif how in ERRORS:

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from muster import storage
 from muster.errors import MissingInput, MusterError, SoftwareError, Superseded
+from muster.frozen import Frozen
 from muster.jobs.running.publish_progress import ProgressPublisher
 from muster.jobs.running.scratch import scratch_prefix
 from muster.jobs.running.seat import Output, log
@@ -43,6 +44,15 @@ MEDIA_TYPES = {
     ".json": "application/json",
     ".parquet": "application/vnd.apache.parquet",
 }
+
+
+class _Report(Frozen):
+    """What a step's process says of its step; the step could have said it in its place."""
+
+    facts: dict[str, Any] = {}
+    error_class: str | None = None
+    message: str | None = None
+    outcome: Literal["out_of_memory", "software_error"] | None = None
 
 
 class ElementRunner:
@@ -267,11 +277,14 @@ def _with_report(ended: Ended, report: str | None, step: str) -> Ended:
         if ended.outcome == Outcome.SUCCEEDED:
             raise SoftwareError("the step's process ended without a report", where=step)
         return ended
-    said = json.loads(report)
-    ended.facts = said.get("facts", {})
-    ended.error_class = said.get("error_class", ended.error_class)
-    ended.message = said.get("message", ended.message)
-    ended.outcome = said.get("outcome") or ended.outcome
+    try:
+        said = _Report.model_validate_json(report)
+    except ValidationError as error:
+        raise SoftwareError("not the report of a step", where=step, got=error) from error
+    ended.facts = said.facts
+    ended.error_class = said.error_class or ended.error_class
+    ended.message = said.message or ended.message
+    ended.outcome = said.outcome or ended.outcome
     return ended
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from muster import storage
 from muster.jobs.running.runner import Running, run_elements
 from muster.jobs.running.warm import GROWTH_ELEMENTS, GROWTH_MIB, why_replace
 from muster.model.attempt import Fence, Result
-from muster.model.fence import write_fences
+from muster.model.fence import read_fence, write_fences
 from muster.model.logs import log_of
 from muster.model.outcome import Outcome
 from muster.model.resources import Resources
@@ -292,6 +293,27 @@ def test_not_begun_is_no_exit_code_of_a_failure() -> None:
     from muster.model.outcome import exit_code_of
 
     assert exit_code_of(Outcome.NOT_BEGUN) == 0
+
+
+def test_a_word_of_a_step_in_its_process_name_is_checked(tmp_path: Path) -> None:
+    """Whatever it writes to the line: one element ends by it, and the next one runs."""
+    acts = [[], ["answer"], []]
+    results = run(make(tmp_path, acts, resources=Resources(time_limit_s=20)))
+    assert outcomes(results) == ["succeeded", "software_error", "succeeded"]
+    assert results[0].facts["pid"] != results[2].facts["pid"]
+
+
+def test_fences_are_written_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("muster.model.fence.fcntl.flock", refuse)
+    batch = make(tmp_path, [[], []])
+    fence = read_fence(batch, 1)
+    assert fence is not None
+    assert fence.submission == KEY
 
 
 def start(batch: Batch, count: int, **variables: str) -> subprocess.Popen[bytes]:
