@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from muster import storage
 from muster.backends import Backends
 from muster.backends.registry import BACKENDS
 from muster.jobs.runs.follow_run import renew_where_overtaken
 from muster.jobs.supervision.batch_end import BatchEnd, read_end
 from muster.jobs.supervision.supervisor import Supervisor
+from muster.model.logs import log_of
 from muster.model.outcome import Outcome
 from muster.store import batches, claims
 from muster.store.database import Database
@@ -131,13 +131,12 @@ class BatchOperator(BaseOperator):
             element = end.elements[index]
             if not element.attempts:
                 continue
-            uri = batch.log_uri(index, element.attempts)
-            self.log.info("log of %s, attempt %d: %s", element.name, element.attempts, uri)
-            if not storage.exists(uri):
-                continue
-            untold = storage.stat(uri).bytes - element.log_told
+            part = log_of(batch, index, element.attempts)
+            self.log.info("log of %s, attempt %d: %s", element.name, element.attempts, part.uri)
+            size = part.size()
+            untold = size - element.log_told
             if untold > 0:
-                text = storage.read_tail(uri, min(untold, LOG_BYTES)).decode("utf-8", "replace")
+                text = part.read(size - min(untold, LOG_BYTES)).decode("utf-8", "replace")
                 lines = text.splitlines()
                 if untold > LOG_BYTES or len(lines) > LOG_LINES:
                     self.log.info("| … the end of it:")

@@ -49,7 +49,8 @@ class BackendContract:
 
     def set_fence(self, batch: Batch, index: int, order: Fence) -> None:
         """Make another attempt the current one, where the job looks."""
-        storage.write_text(batch.fence_uri(index), order.model_dump_json())
+        wave = Wave(batch, order.submission, {index: order.attempt}, order.resources)
+        write_fences(wave)
 
     @pytest.fixture(autouse=True)
     def _steps(self, monkeypatch: pytest.MonkeyPatch) -> None:

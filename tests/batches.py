@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from muster.model.batch import Batch, Element
 from muster.model.resources import Caps, Resources
@@ -35,6 +35,7 @@ def make_batch(
     slots: int = 2,
     deadline_s: int | None = None,
     slurm: SlurmTarget | None = None,
+    layout: Literal[2] | None = 2,
 ) -> Batch:
     return Batch(
         id=f"run.{name}",
@@ -58,6 +59,7 @@ def make_batch(
         work_uri=str(folder / "work" / name),
         pool_uri=str(folder / "pools" / "local"),
         deadline_s=deadline_s,
+        layout=layout,
     )
 
 

@@ -281,15 +281,16 @@ class ScriptedCluster:
     def _leave_files(self, task: Task, index: int) -> bool:
         """Leave log and result as a runner would; tell whether there is a result."""
         assert task.begun_s is not None
-        batch, work = _read_batch(task.job.batch_uri)
-        order = _read_order(work / "fence" / str(index))
+        batch, _ = _read_batch(task.job.batch_uri)
+        order = _read_order(Path(batch.fence_uri(index)))
+        order = order.get(str(index), {}) if batch.layout else order
         if order.get("submission") != task.job.name:
             task.kind = KINDS["superseded"]
             return False
         attempt = order["attempt"]
         element = batch.elements[index]
         said = f"INFO {element.name}: {task.kind.state}\n"
-        _write(work / "logs" / str(index) / f"{attempt}.log", said)
+        _write(Path(batch.log_uri(index, attempt)), said)
         if task.kind.outcome is None:
             return False
         begun_at = datetime.fromtimestamp(self.clock.wall_s(task.begun_s), UTC)
@@ -304,7 +305,7 @@ class ScriptedCluster:
                 {"name": n, "uri": uri, "sha256": "ab" * 32, "bytes": 1, "media_type": "text/plain"}
                 for n, uri in element.outputs.items()
             ]
-        _write(work / "results" / str(index) / f"{attempt}.json", json.dumps(result))
+        _write(Path(batch.result_uri(index, attempt)), json.dumps(result))
         return True
 
 

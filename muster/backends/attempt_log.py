@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from muster.errors import InvalidInput
-from muster.storage import explain_os_error, local_path
+from muster.model.logs import log_of
+from muster.storage import local_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,15 +26,8 @@ def read_log_file(
     offset, limit : int
         Where to begin, and how much to read at most, in bytes.
     """
-    path = local_work_path(batch.log_uri(index, attempt))
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(limit)
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise explain_os_error(error, path) from error
+    local_work_path(batch.work_uri)
+    return log_of(batch, index, attempt).read(offset, limit)
 
 
 def local_work_path(uri: str) -> Path:

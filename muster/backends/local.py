@@ -1,4 +1,9 @@
-"""The machine in front of you: a runner process an element, never more than the pool has slots.
+"""The machine in front of you: never more runners at once than the pool has slots.
+
+A runner begins with one element.  Where more of its wave wait, it asks for the next one whenever
+one has ended, over a socket, so that its warm process serves them all; as soon as the element that
+waits longest is of another wave, or somebody else waits for the slot, the runner ends and gives the
+slot up.
 
 Runners die with the process that started them, by the kernel's own doing, and the elements' own
 processes die with their runners: a worker that is killed leaves nothing behind that nobody knows.
@@ -14,8 +19,6 @@ import logging
 import os
 import platform
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -23,14 +26,15 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from muster import storage
 from muster.backends.attempt_log import CHUNK_BYTES, local_work_path, read_log_file
+from muster.backends.local_feed import Runner, feed_runner, start_runner
 from muster.backends.slots import SlotFolder
 from muster.errors import MusterError, Transient
-from muster.model.environment import PARENT_VARIABLE, store_variables
 from muster.model.outcome import JobState, Observation
-from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping
 
     from muster.model.batch import Batch
@@ -43,6 +47,8 @@ log = logging.getLogger(__name__)
 SLOT_POLL_S = 0.1
 POLL_INTERVAL_S = 0.2
 STOP_GRACE_S = 15.0
+TURN_S = 60.0
+"""How long a runner keeps its slot while other processes wait for one, in seconds."""
 
 
 def open_local(db: Database, target: LocalTarget) -> LocalBackend:
@@ -63,7 +69,8 @@ class _Job:
     index: int
     process: subprocess.Popen[bytes] | None = None
     cancelled: bool = False
-    refused_with: int | None = None  # the exit code of what kept its runner from starting
+    ended_with: int | None = None  # the exit code that its runner tells, or that of no start
+    is_last: bool = False  # of its runner, which ends with it
 
 
 @dataclass
@@ -91,6 +98,7 @@ class LocalBackend:
         self._store_url = store_url
         self._jobs: dict[tuple[str, int], _Job] = {}
         self._pools: dict[str, _Pool] = {}
+        self._feeding: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Hold on to what runs: it dies with this process anyway."""
@@ -127,12 +135,12 @@ class LocalBackend:
         """Say how each element's process is."""
         seen: dict[int, Observation] = {}
         strangers = [index for index in wave.attempts if (wave.key, index) not in self._jobs]
-        running = find_processes(wave.key) if strangers else {}
+        running = bool(strangers) and bool(find_processes(wave.key))
         for index in wave.attempts:
             job = self._jobs.get((wave.key, index))
             if job is not None:
                 seen[index] = self._observe_job(job)
-            elif index in running:
+            elif running and not storage.exists(wave.batch.result_uri(index, wave.attempts[index])):
                 seen[index] = Observation(JobState.RUNNING, host=platform.node())
             else:
                 seen[index] = Observation(JobState.GONE)
@@ -161,11 +169,12 @@ class LocalBackend:
 
     def _observe_job(self, job: _Job) -> Observation:
         host = platform.node()
-        if job.refused_with is not None:
-            return Observation(JobState.FAILED, exit_code=job.refused_with, host=host)
-        if job.process is None:
+        if job.process is None and job.ended_with is None:
             return Observation(JobState.CANCELLED if job.cancelled else JobState.WAITING)
-        code = job.process.poll()
+        code = job.ended_with
+        if job.process is not None and (code is None or job.is_last):
+            its_own = job.process.poll()
+            code = its_own if code is None or its_own is None else code
         if code is None:
             return Observation(JobState.RUNNING, host=host)
         if code == 0:
@@ -189,6 +198,12 @@ class LocalBackend:
 
     async def _dispatch(self, pool: _Pool) -> None:
         """Start waiting elements, each as soon as a slot is free."""
+        try:
+            await self._start_waiting(pool)
+        finally:
+            pool.slots.wait_openly(waiting=False)
+
+    async def _start_waiting(self, pool: _Pool) -> None:
         while pool.waiting:
             job = pool.waiting[0]
             if job.cancelled:
@@ -196,17 +211,53 @@ class LocalBackend:
                 continue
             try:
                 slot = pool.slots.try_take()
+                pool.slots.wait_openly(waiting=slot is None)
                 if slot is None:
                     await asyncio.sleep(SLOT_POLL_S)
                     continue
+                pool.waiting.popleft()
                 try:
-                    job.process = _start_runner(job.wave, job.index, slot, self._store_url)
+                    self._start(pool, job, slot)
                 finally:
                     os.close(slot)
             except MusterError as error:
                 log.error("%s does not start: %s", job.wave.key, error)  # noqa: TRY400
-                job.refused_with = error.exit_code
-            pool.waiting.popleft()
+                job.ended_with = error.exit_code
+                if pool.waiting and pool.waiting[0] is job:
+                    pool.waiting.popleft()
+
+    def _start(self, pool: _Pool, job: _Job, slot: int) -> None:
+        """Start a runner with one element, and feed it where more of the wave wait."""
+        more = bool(pool.waiting) and pool.waiting[0].wave is job.wave
+        runner = start_runner(job.wave, job.index, slot, self._store_url, fed=more)
+        job.process = runner.process
+        if runner.channel is not None:
+            task = asyncio.create_task(self._feed(pool, job, runner))
+            self._feeding.add(task)
+            task.add_done_callback(self._feeding.discard)
+
+    async def _feed(self, pool: _Pool, job: _Job, runner: Runner) -> None:
+        """Hand a runner one waiting element after the other, while it is its turn."""
+        running = job
+        until_s = time.monotonic() + TURN_S
+
+        def end_and_take_next(index: int, code: int) -> int | None:
+            nonlocal running
+            if index != running.index:
+                return None
+            running.ended_with, running.is_last = code, True
+            while pool.waiting and pool.waiting[0].cancelled:
+                pool.waiting.popleft()
+            if not pool.waiting or pool.waiting[0].wave is not job.wave:
+                return None
+            if time.monotonic() > until_s and pool.slots.others_wait():
+                return None
+            running.is_last = False
+            running = pool.waiting.popleft()
+            running.process = runner.process
+            return running.index
+
+        await feed_runner(runner, end_and_take_next)
 
 
 def find_processes(key: str) -> dict[int, list[int]]:
@@ -229,43 +280,6 @@ def _signal_all(key: str, number: signal.Signals) -> None:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-
-
-def _start_runner(
-    wave: Wave, index: int, slot: int, store_url: str | None
-) -> subprocess.Popen[bytes]:
-    batch = wave.batch
-    log_path = local_work_path(batch.log_uri(index, wave.attempts[index]))
-    environment = {
-        **{name: value for name, value in os.environ.items() if not _is_secret(name)},
-        "MUSTER_JOB": wave.key,
-        "MUSTER_BATCH": batch.uri,
-        "MUSTER_INDEX": str(index),
-        "MUSTER_ATTEMPT": str(wave.attempts[index]),
-        "MUSTER_WORK": batch.work_uri,
-        **store_variables(batch, store_url),
-        PARENT_VARIABLE: str(os.getpid()),
-        "PYTHONUNBUFFERED": "1",
-    }
-    try:
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        with log_path.open("ab") as log_file:
-            return subprocess.Popen(
-                [sys.executable, "-m", "muster", "run", batch.uri, "--index", str(index)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=subprocess.STDOUT,
-                pass_fds=(slot,),
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise explain_os_error(error, log_path) from error
-
-
-def _is_secret(variable: str) -> bool:
-    """Tell what a job must not inherit: the keys of the metadata stores and of Airflow."""
-    return variable == "MUSTER_STORE_URL" or variable.startswith(("AIRFLOW_", "_AIRFLOW"))
 
 
 def _reference() -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 
 import click
 
 from muster.jobs.running.child import die_with_parent
 from muster.jobs.running.publish_progress import PUBLISH_INTERVAL_S
 from muster.jobs.running.runner import Running, run_elements
-from muster.model.environment import PARENT_VARIABLE
+from muster.model.environment import LOG_VARIABLE, PARENT_VARIABLE, find_job_end
 
 
 @click.command()
@@ -34,6 +35,11 @@ from muster.model.environment import PARENT_VARIABLE
     help="Seconds between two words about progress at least [MUSTER_PROGRESS_EVERY_S].",
 )
 @click.option("--logs", is_flag=True, help="Write each element's output into its own log.")
+@click.option(
+    "--feed",
+    type=click.IntRange(min=3),
+    help="Descriptor of an inherited socket that further elements are asked for at.",
+)
 def run(
     batch_uri: str,
     indexes: tuple[int, ...],
@@ -43,6 +49,7 @@ def run(
     job: str,
     progress_every_s: float,
     logs: bool,
+    feed: int | None,
 ) -> int:
     """Run elements of a batch, as their fences order it."""
     if bool(indexes) == all_elements:
@@ -50,7 +57,15 @@ def run(
     parent = os.environ.get(PARENT_VARIABLE)
     if parent:
         die_with_parent(int(parent))
-    how = Running(job, workers=workers, progress_every_s=progress_every_s, own_logs=logs)
+    how = Running(
+        job,
+        workers=workers,
+        progress_every_s=progress_every_s,
+        own_logs=logs,
+        log=os.environ.get(LOG_VARIABLE),
+        ends_at=find_job_end(os.environ, time.time()),
+        feed=feed,
+    )
     return run_elements(batch_uri, None if all_elements else list(indexes), how)
 
 

@@ -120,7 +120,7 @@ def _look_at_what_was_left_alone(db: Database, run_id: str) -> str | None:
 @json_option
 def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_json: bool) -> None:
     """Print the logs of an element of a run, every attempt of every step."""
-    from muster import storage
+    from muster.model.logs import locate_log
     from muster.store import runs
     from muster.store.retention import read_removed_at
 
@@ -147,7 +147,7 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
         )
     removed_at = read_removed_at(db, found.id)
     gone = f"removed by retention on {removed_at:%Y-%m-%d}" if removed_at else ""
-    if gone and not any(storage.exists(row[3]) for row in rows):
+    if gone and not any(locate_log(row[3]).exists() for row in rows):
         raise MissingInput(
             f"the logs were {gone}",
             where=f"{element} of {found.id}",
@@ -157,8 +157,9 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
     texts = []
     for step_name, number, outcome, uri in rows:
         text = gone
-        if storage.exists(uri):
-            text = storage.read_bytes(uri).decode("utf-8", "replace")
+        part = locate_log(uri)
+        if part.exists():
+            text = part.read().decode("utf-8", "replace")
         if as_json:
             texts.append(
                 {"step": step_name, "attempt": number, "outcome": outcome, "uri": uri, "text": text}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muster.errors import MusterError
-from muster.laptop.home import read_tail
 from muster.laptop.watch import DAG_ID
+from muster.model.logs import locate_log
 from muster.storage import local_path
 from muster.store import runs
 from muster.store.database import Database
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 _GOOD = {"succeeded", "reused", "not_asked", "pending"}
 _LOG_LINES = 12
+_LOG_BYTES = 16 << 10
 
 
 def store_run_id(run_id: str) -> str:
@@ -101,6 +101,8 @@ def _why(element: ElementStatus) -> str:
 
 
 def _log_lines(uri: str | None) -> list[str]:
-    path = local_path(uri) if uri else None
-    tail = read_tail(Path(path), _LOG_LINES) if path else ""
-    return [f"  | {line}" for line in tail.splitlines()]
+    if not uri:
+        return []
+    part = locate_log(uri)
+    tail = part.read(max(0, part.size() - _LOG_BYTES)).decode("utf-8", "replace")
+    return [f"  | {line}" for line in tail.splitlines()[-_LOG_LINES:]]

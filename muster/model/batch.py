@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -20,7 +20,7 @@ from muster.model.retry_policy import RetryPolicy
 from muster.model.slurm_target import SlurmTarget
 from muster.model.target import TARGETS, Target, parse_target
 
-_ADDED = ("retries", "array_size")
+_ADDED = ("retries", "array_size", "layout")
 """Fields that batches of earlier versions do not have: never written where they are None.
 
 What was frozen before a field was there stays what it is, and what it is called.
@@ -101,6 +101,10 @@ class Batch(Frozen):
     array_size : int or None
         The most elements of one wave, and so of one Slurm array; None submits all that is due
         together.  Several waves of a batch are open at once.
+    layout : 2 or None
+        How its files lie: 2 for one file of all fences, a log and a file of progress a worker, and
+        a result an attempt in one folder; None of a batch that was frozen before, with folders an
+        element.
     """
 
     id: str
@@ -121,6 +125,7 @@ class Batch(Frozen):
     needs_store: bool | None = None
     retries: RetryPolicy | None = None
     array_size: Annotated[int, Field(ge=1)] | None = None
+    layout: Literal[2] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -180,16 +185,23 @@ class Batch(Frozen):
 
     def fence_uri(self, index: int) -> str:
         """Where the current attempt of an element is named."""
+        if self.layout:
+            return storage.join(self.work_uri, "fences.json")
         return storage.join(self.work_uri, "fence", str(index))
 
     def result_uri(self, index: int, attempt: int) -> str:
         """Where an attempt's result is written, last of all."""
-        return storage.join(self.work_uri, "results", str(index), f"{attempt}.json")
+        return self._attempt_uri("results", index, attempt, "json")
 
     def progress_uri(self, index: int, attempt: int) -> str:
-        """Where an attempt says how far it is, while it runs."""
-        return storage.join(self.work_uri, "progress", str(index), f"{attempt}.json")
+        """Where an attempt says how far it is, or a worker that began with it, while it runs."""
+        return self._attempt_uri("progress", index, attempt, "json")
 
     def log_uri(self, index: int, attempt: int) -> str:
-        """Where an attempt's stdout and stderr go."""
-        return storage.join(self.work_uri, "logs", str(index), f"{attempt}.log")
+        """Where an attempt's stdout and stderr go, or those of a worker that began with it."""
+        return self._attempt_uri("logs", index, attempt, "log")
+
+    def _attempt_uri(self, folder: str, index: int, attempt: int, suffix: str) -> str:
+        if self.layout:
+            return storage.join(self.work_uri, folder, f"{index}.{attempt}.{suffix}")
+        return storage.join(self.work_uri, folder, str(index), f"{attempt}.{suffix}")

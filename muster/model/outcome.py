@@ -27,6 +27,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
     LOST = "lost"
+    NOT_BEGUN = "not_begun"
 
 
 TERMINATED: Final = "terminated"
@@ -41,7 +42,7 @@ EXIT_CODES: dict[int, Outcome] = {
 """sysexits.h codes that a runner ends with → outcome."""
 
 EXIT_TERMINATED = 128 + signals.SIGTERM
-_NO_FAILURE = {Outcome.SUCCEEDED: os.EX_OK, Outcome.SUPERSEDED: os.EX_OK}
+_NO_FAILURE = dict.fromkeys((Outcome.SUCCEEDED, Outcome.SUPERSEDED, Outcome.NOT_BEGUN), os.EX_OK)
 
 
 class JobState(StrEnum):

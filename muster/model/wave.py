@@ -40,6 +40,8 @@ class Wave:
         References of submissions that must have ended before: well, or in any way.
     intended_at, submitted_at : datetime or None
         When the intent was committed, and when the scheduler's answer was, by the store's clock.
+    longest_s : float or None
+        How long the longest attempt of the batch that did well has taken, in seconds.
     """
 
     batch: Batch
@@ -51,6 +53,7 @@ class Wave:
     depends_on: Mapping[RequiredEnd, Sequence[str]] = field(default_factory=dict)
     intended_at: datetime | None = None
     submitted_at: datetime | None = None
+    longest_s: float | None = None
 
     @property
     def order(self) -> tuple[int, ...]:

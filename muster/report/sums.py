@@ -31,6 +31,7 @@ NEXT: dict[str, str] = {
     Outcome.PREEMPTED: _TAKEN_AWAY,
     Outcome.LOST: _TAKEN_AWAY,
     Outcome.SUPERSEDED: _TAKEN_AWAY,
+    Outcome.NOT_BEGUN: "its turn had not come when its job ended; start a new run",
     Outcome.CANCELLED: "somebody ended it; a new run computes what is missing",
 }
 """State of an element that is no success → what to do about it."""

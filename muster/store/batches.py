@@ -40,7 +40,7 @@ _ELEMENTS = """
 # By the elements' ids, each looked up in an index: joined, the attempts of all batches are read.
 _ATTEMPTS = """
     SELECT element_id, id, submission_id, number, generation, state, outcome,
-           resources::text, host, missing_since, ended_at, message, log_told
+           resources::text, host, missing_since, ended_at, message, log_told, seconds
     FROM attempt WHERE element_id = ANY(ARRAY(SELECT id FROM element WHERE batch_id = %s))
     ORDER BY element_id, number
 """
@@ -59,15 +59,18 @@ _END_ATTEMPTS = """
             signal = v.signal, host = coalesce(v.host, attempt.host), seconds = v.seconds,
             max_rss_mib = v.max_rss_mib, error_class = v.error_class, message = v.message,
             facts = v.facts, started_at = coalesce(v.started_at, attempt.started_at), eta_at = NULL,
+            log_uri = coalesce(v.log_uri, attempt.log_uri),
             progress = CASE WHEN v.outcome = 'succeeded' THEN 1 ELSE attempt.progress END
         FROM json_to_recordset(%s) AS v (
             id bigint, outcome text, exit_code int, signal int, host text, seconds float8,
             max_rss_mib float8, error_class text, message text, facts jsonb,
-            started_at timestamptz)
+            started_at timestamptz, log_uri text)
         WHERE attempt.id = v.id AND attempt.state <> 'ended'
         RETURNING attempt.id, element_id, number, v.outcome, v.message
     ), settled AS (
-        UPDATE element SET state = ended.outcome, reason = ended.message, updated_at = now()
+        UPDATE element SET
+            state = CASE WHEN ended.outcome = 'not_begun' THEN 'pending' ELSE ended.outcome END,
+            reason = ended.message, updated_at = now()
         FROM ended
         WHERE element.id = ended.element_id
           AND NOT EXISTS (SELECT 1 FROM attempt newer
@@ -348,6 +351,7 @@ def _end_row(end: AttemptEnd) -> dict[str, Any]:
         "message": end.message,
         "facts": end.facts or {},
         "started_at": end.started_at and end.started_at.isoformat(),
+        "log_uri": end.log_uri,
     }
 
 
@@ -372,7 +376,7 @@ def _read_elements(cursor: Cursor, batch_id: str) -> tuple[ElementRecord, ...]:
 
 def _attempt(columns: Sequence[Any]) -> Attempt:
     id_, submission, number, generation, state, outcome, resources, *rest = columns
-    host, missing, ended, text, told = rest
+    host, missing, ended, text, told, seconds = rest
     return Attempt(
         id=id_,
         submission_id=submission,
@@ -386,6 +390,7 @@ def _attempt(columns: Sequence[Any]) -> Attempt:
         ended_at=ended,
         message=text,
         log_told=told,
+        seconds=seconds,
     )
 
 

@@ -97,6 +97,7 @@ class Attempt:
     ended_at: datetime | None
     message: str | None
     log_told: int = 0
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -140,3 +141,4 @@ class AttemptEnd:
     facts: dict[str, Any] | None = None
     started_at: datetime | None = None
     artifacts: tuple[Artifact, ...] = ()
+    log_uri: str | None = None

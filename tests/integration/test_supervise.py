@@ -20,7 +20,7 @@ from muster.backends.local import LocalBackend
 from muster.errors import ClaimLost
 from muster.jobs.supervision.retry import BackOff
 from muster.jobs.supervision.supervisor import Supervisor
-from muster.model.fence import write_fences
+from muster.model.fence import read_fence, write_fences
 from muster.model.resources import Caps, Resources
 from muster.model.wave import Wave
 from muster.store import batches, claims
@@ -343,14 +343,14 @@ def test_what_a_replaced_supervisor_intended_is_tried_under_another_key(
     _, key = batches.intend_submission(db, replaced, intended)
     assert supervise(db, batch.id).succeeded
     assert outcomes(db, batch.id) == [["superseded", "succeeded"]]
-    assert key not in (tmp_path / "work" / "b" / "fence" / "0").read_text()
+    fence = read_fence(batch, 0)
+    assert fence is not None
+    assert fence.submission != key
 
 
 def test_a_runner_that_cannot_start_is_a_transient_failure(db: Database, tmp_path: Path) -> None:
     batch = store_batch(db, make_batch(tmp_path, [{"text": "a"}, {"text": "b"}]))
-    log_folder = tmp_path / "work" / "b" / "logs"
-    log_folder.mkdir(parents=True)
-    (log_folder / "0").write_text("a file where the folder of the element's logs should be")
+    Path(batch.log_uri(0, 1)).mkdir(parents=True)  # where the log should be
     end = supervise(db, batch.id)
     assert [e.state == "succeeded" for e in end.elements] == [False, True]
     assert outcomes(db, batch.id)[0][0] in {"transient", "invalid_input", "software_error"}
@@ -412,6 +412,6 @@ def test_a_batch_that_is_planned_anew_runs_what_is_new(db: Database, tmp_path: P
 
 def test_an_unreadable_result_is_none_and_hides_no_other(db: Database, tmp_path: Path) -> None:
     batch = store_batch(db, make_batch(tmp_path, [{"text": "a"}, {"text": "b"}]))
-    (tmp_path / "work" / "b" / "results" / "0" / "1.json").mkdir(parents=True)
+    Path(batch.result_uri(0, 1)).mkdir(parents=True)
     end = supervise(db, batch.id)
     assert [e.state for e in end.elements] == ["invalid_input", "succeeded"]

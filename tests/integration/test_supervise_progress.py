@@ -10,7 +10,7 @@ import threading
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from click.testing import CliRunner
@@ -96,6 +96,13 @@ def key_of(db: Database) -> str:
     return str(key)
 
 
+def worker_word(key: str, fraction: float, **more: Any) -> str:
+    """Say it as the worker of a batch does whose workers have a file each."""
+    progress = json.loads(said(key, fraction, **more))
+    names = {name: progress[name] for name in ("submission", "index", "attempt")}
+    return json.dumps({**names, "log": None, "progress": progress})
+
+
 def said(key: str, fraction: float, **more: Any) -> str:
     return Progress.model_validate(
         {
@@ -153,16 +160,19 @@ def test_the_store_shows_how_far_a_running_element_is(db: Database, tmp_path: Pa
     assert re.search(r"b-e0 .* succeeded .* s .* MiB  $", shown[1]), "as ever"
 
 
+@pytest.mark.parametrize("layout", [None, 2])
 def test_only_a_whole_word_of_this_very_submission_is_taken_and_only_forward(
-    db: Database, tmp_path: Path
+    db: Database, tmp_path: Path, layout: Literal[2] | None
 ) -> None:
     """The step itself says nothing: every word here is planted."""
     inputs = {"how": "sleep", "ledger": str(tmp_path / "ledger")}
-    batch = store_batch(db, make_batch(tmp_path, [inputs], step="test.misbehave"))
+    batch = make_batch(tmp_path, [inputs], step="test.misbehave", layout=layout)
+    store_batch(db, batch)
     uri = batch.progress_uri(0, 1)
+    say = worker_word if layout else said
 
     async def scenario() -> None:
-        storage.write_text(uri, said("run.b.w1.somebody", 0.9))
+        storage.write_text(uri, say("run.b.w1.somebody", 0.9))
         async with supervised(db, batch) as task:
             await wait_for(lambda: status(db).state == "running")
             key = key_of(db)
@@ -172,17 +182,17 @@ def test_only_a_whole_word_of_this_very_submission_is_taken_and_only_forward(
                 await asyncio.sleep(0.8)
                 assert status(db).progress == expected
 
-            await ignored(said("run.b.w1.somebody", 0.8), None)
-            await ignored(said(key, 0.8, attempt=2), None)
-            await ignored(said(key, 0.8)[:-20], None)
-            storage.write_text(uri, said(key, 0.4))
+            await ignored(say("run.b.w1.somebody", 0.8), None)
+            await ignored(say(key, 0.8, attempt=2), None)
+            await ignored(say(key, 0.8)[:-20], None)
+            storage.write_text(uri, say(key, 0.4))
             await wait_for(lambda: status(db).progress == 0.4)
-            for text in ("", "[]", "\0", said(key, 0.9).replace("0.9", "1.9")):
+            for text in ("", "[]", "\0", say(key, 0.9).replace("0.9", "1.9")):
                 await ignored(text, 0.4)
-            await ignored(said(key, 0.3), 0.4)
+            await ignored(say(key, 0.3), 0.4)
             storage.delete(uri)
-            await ignored(said(key, 0.7, at=datetime.now(UTC) - timedelta(hours=1)), 0.4)
-            storage.write_text(uri, said(key, 0.5))
+            await ignored(say(key, 0.7, at=datetime.now(UTC) - timedelta(hours=1)), 0.4)
+            storage.write_text(uri, say(key, 0.5))
             await wait_for(lambda: status(db).progress == 0.5)
             claims.request_cancel(db, claims.Claim(batch.id, claim_of(db, batch)), "person")
             assert (await task).elements[0].state == "cancelled"
@@ -217,7 +227,7 @@ def test_a_second_attempt_starts_from_nothing(db: Database, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("place", "error"),
     [
-        ("read_progress", RuntimeError("planted")),
+        ("read_words_of", RuntimeError("planted")),
         ("record_progress", StoreUnavailable("planted")),
         ("record_progress", ValueError("planted")),
     ],
@@ -256,7 +266,7 @@ def test_storage_that_hangs_holds_up_no_pass(
         asked.set()
         release.wait(60)
 
-    monkeypatch.setattr(follow_progress, "read_progress", hang)
+    monkeypatch.setattr(follow_progress, "read_words_of", hang)
     monkeypatch.setattr(follow_progress, "READ_PATIENCE_S", 0.1)
 
     async def scenario() -> None:
@@ -275,7 +285,7 @@ def test_storage_that_hangs_holds_up_no_pass(
 def test_many_are_read_a_few_at_once_and_not_at_every_pass(
     db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = store_batch(db, make_batch(tmp_path, [{"text": "a"}] * 60))
+    batch = store_batch(db, make_batch(tmp_path, [{"text": "a"}] * 60, layout=None))
     claim = claims.take_claim(db, batch.id)
     elements = batches.read_elements(db, batch.id)
     _, key = batches.intend_submission(db, claim, {e.id: (1, Resources(), "log") for e in elements})
@@ -327,10 +337,14 @@ def test_the_log_has_a_line_an_element_at_a_readable_rate(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\0", '{"submission": "key"}'])
-def test_a_broken_file_is_no_progress_and_hides_no_other(tmp_path: Path, text: str) -> None:
-    batch = make_batch(tmp_path, [{"text": "a"}, {"text": "b"}])
+@pytest.mark.parametrize("layout", [None, 2])
+def test_a_broken_file_is_no_progress_and_hides_no_other(
+    tmp_path: Path, text: str, layout: Literal[2] | None
+) -> None:
+    batch = make_batch(tmp_path, [{"text": "a"}, {"text": "b"}], layout=layout)
+    say = worker_word if layout else said
     storage.write_text(batch.progress_uri(0, 1), text)
-    storage.write_text(batch.progress_uri(1, 1), said("key", 0.5, index=1))
+    storage.write_text(batch.progress_uri(1, 1), say("key", 0.5, index=1))
     running = [follow_progress._Running(index, "a", index, 1, "key") for index in (0, 1)]
     first, second = asyncio.run(follow_progress._read_all(batch, running))
     assert first is None
@@ -341,7 +355,7 @@ def test_a_broken_file_is_no_progress_and_hides_no_other(tmp_path: Path, text: s
 def test_a_network_that_fails_is_no_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = make_batch(tmp_path, [{"text": "a"}])
+    batch = make_batch(tmp_path, [{"text": "a"}], layout=None)
     asked = follow_progress._Running(1, "a", 0, 1, "key")
     storage.write_text(batch.progress_uri(0, 1), said("key", 0.5))
     found = follow_progress.read_progress(batch, asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -120,3 +121,78 @@ def _note(ledger: str, line: str) -> None:
     if ledger:
         with Path(ledger).open("a") as file:
             file.write(line + "\n")
+
+
+_HOARD: list[bytes] = []
+
+
+def stay(
+    *, acts: list[str], out: Path, gate: str = "", mib: int = 0, seconds: float = 0.0
+) -> dict[str, object]:
+    """Say which process runs this element and what it finds around it, then do each act."""
+    found = {
+        "pid": os.getpid(),
+        "cwd": os.getcwd(),
+        "variable": os.environ.get("MUSTER_TEST_LEFT"),
+        "index": os.environ["MUSTER_INDEX"],
+        "attempt": os.environ["MUSTER_ATTEMPT"],
+        "stdin": os.readlink("/proc/self/fd/0"),
+        "umask": os.umask(0o022),
+    }
+    os.umask(int(str(found["umask"])))
+    print(f"element {found['index']} says {out.name.split('.')[1]}", flush=True)
+    if gate:
+        while not Path(gate).exists():
+            time.sleep(0.01)
+    for how in acts:
+        _act(how, mib)
+    time.sleep(seconds)
+    out.write_text(str(found["index"]))
+    return found
+
+
+def _act(how: str, mib: int) -> None:
+    if how == "leave":  # what another element must not find
+        os.environ["MUSTER_TEST_LEFT"] = "left"
+        os.chdir("/")
+        os.umask(0o777)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.stdout = sys.stderr
+    elif how == "fork":
+        subprocess.Popen(["sleep", "600"])
+    elif how == "keep":
+        _HOARD.append(b"x" * (mib << 20))
+    elif how == "use":
+        used = b"x" * (mib << 20)
+        time.sleep(0.01 * bool(used))
+    elif how == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "exit":
+        sys.exit(0)
+    elif how == "answer":  # by whatever socket there is: the runner's
+        for number in range(3, 32):
+            try:
+                os.write(number, b'{"id": 2, "code": 0, "report": "[]"}\n')
+            except OSError:
+                continue
+    elif how == "sleep":
+        time.sleep(600)
+    elif how in ERRORS:
+        raise ERRORS[how]("planted", where="here")
+    elif how == "facts":
+        raise TypeError("planted")
+
+
+def stay_alone(*, acts: list[str], out: Path) -> dict[str, object]:
+    """As stay, in a process of its own each time."""
+    return stay(acts=acts, out=out)
+
+
+stay_alone.own_process = True  # type: ignore[attr-defined]
+
+
+def nothing(*, out: Path) -> None:
+    """Do as little as a step can."""
+    out.touch()

@@ -237,7 +237,8 @@ class Desk:
 
     def runners(self) -> list[psutil.Process]:
         """The processes in which steps compute."""
-        return [p for p in self.processes() if "muster.jobs.running.child" in _command_of(p)]
+        names = {"muster.jobs.running.child", "muster.jobs.running.serve"}
+        return [p for p in self.processes() if names & set(_command_of(p))]
 
     def assert_nothing_half_written(self) -> None:
         """Expect no temporary file anywhere, and every raster whole."""

@@ -19,6 +19,7 @@ import zlib
 from typing import Any, BinaryIO
 
 CHUNK = 1 << 20
+LONGEST_RESULT = 16 << 20
 OVERLAP = 256
 ABANDONED_S = 86400
 STARTED = "started."
@@ -77,11 +78,16 @@ class Collector:
             if name.endswith(".json") and not is_known(folder["known"].get(name), status):
                 new.append((status.st_mtime_ns, name))
         for _, name in sorted(new):
-            index, attempt = name[len("results/") : -len(".json")].rpartition("/")[::2]
-            parts = [
-                self.send_grown(number, folder, f"logs/{index}/{attempt}.log"),
-                self.send_whole(number, folder, f"progress/{index}/{attempt}.json"),
-            ]
+            stem = name[len("results/") : -len(".json")]
+            index = stem.replace("/", ".").partition(".")[0]
+            if "/" in stem:
+                parts = [
+                    self.send_grown(number, folder, f"logs/{stem}.log"),
+                    self.send_whole(number, folder, f"progress/{stem}.json"),
+                ]
+            else:  # it shares a log with others, and says which
+                shared = find_log(os.path.join(folder["path"], name))
+                parts = [] if shared is None else [self.send_grown(number, folder, shared)]
             for place, output in outputs.get(index, []):
                 parts.append(self.send_file({"f": number, "o": place}, output["path"], output))
             if all(parts) and self.send_whole(number, folder, name):
@@ -194,6 +200,25 @@ def is_known(known: "list[Any] | None", status: os.stat_result) -> bool:
         and known[0] in (None, status.st_size)
         and known[1] == status.st_mtime_ns // 1000
     )
+
+
+def find_log(result: str) -> "str | None":
+    """Name the log that a result says its output lies in, where that is below the batch's folder.
+
+    Whoever reads the result there opens no other log either.
+    """
+    try:
+        file = open_regular(result)
+        if file is None:
+            return None
+        with file:
+            said = json.loads(file.read(LONGEST_RESULT).decode())
+        name = said["log"]["name"]
+        parts = name.split("/")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    sound = parts[0] in ("logs", "slurm") and all(part not in ("", ".", "..") for part in parts)
+    return name if sound and len(parts) > 1 else None
 
 
 def open_regular(path: str) -> "BinaryIO | None":

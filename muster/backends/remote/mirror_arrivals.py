@@ -81,7 +81,7 @@ class Arrivals:
                 self._unsound.add((number, name))
         elif not name.startswith(RESULTS):
             self._take_whole(header, data, target, is_result=False)
-        elif (number, f"logs/{name[len(RESULTS) + 1 : -5]}.log") not in self._unsound:
+        elif (number, _log_of(name, data)) not in self._unsound:
             self._take_whole(header, data, target, is_result=True)
 
     def _describe(self, folder: str) -> dict[str, Any]:
@@ -153,6 +153,18 @@ class Arrivals:
             return _name_what_is_here(translated) if is_result else translated
         except ValueError:
             return data  # whoever reads it says what is wrong with it
+
+
+def _log_of(name: str, data: bytes) -> str | None:
+    """Name the log of a result, as its name or the result itself says."""
+    place = name[len(RESULTS) + 1 : -len(".json")]
+    if "/" in place:
+        return f"logs/{place}.log"
+    try:
+        said = Result.model_validate_json(data).log
+    except ValidationError:  # a piece of it: its last one completes it, or nobody believes it
+        return None
+    return None if said is None else said.name
 
 
 def _name_what_is_here(data: bytes) -> bytes:

@@ -182,7 +182,8 @@ class SlurmBackend:
         self._untaken.discard(wave.key)
         folder = await asyncio.to_thread(self._write, wave)
         batch = wave.batch
-        orders = [batch.uri, *(batch.fence_uri(index) for index in wave.attempts)]
+        fences = dict.fromkeys(batch.fence_uri(index) for index in wave.attempts)
+        orders = [batch.uri, *fences]
         await self._files.send([*(str(local_work_path(uri)) for uri in orders), str(folder)])
         there = self._files.there(str(folder))
         try:

@@ -15,8 +15,10 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from muster.backends.slurm.clients import SLURM_FOLDER
 from muster.config import render_time
 from muster.errors import InvalidInput, one_line
+from muster.model.environment import LOG_VARIABLE, TIME_LIMIT_VARIABLE
 from muster.model.slurm_target import SlurmTarget, check_variables
 from muster.model.wave import Wave
 
@@ -49,7 +51,17 @@ if [[ ! -O environment ]]; then
   echo "muster: $SLURMD_NODENAME does not see the folder of this submission: $PWD" >&2
   exit 75
 fi
-if ! (set -o noclobber; echo "$muster_job" >"started.$muster_task") 2>/dev/null; then
+muster_begin() {
+  # one inode for the notes of all tasks: links to one file, where the file system has links
+  if [[ ! -e job.$muster_job ]] && echo "$muster_job" >".job.$muster_task"; then
+    ln ".job.$muster_task" "job.$muster_job"
+    rm -f ".job.$muster_task"
+  fi
+  [[ -e started.$muster_task ]] && return 1
+  ln "job.$muster_job" "started.$muster_task" ||
+    (set -o noclobber; echo "$muster_job" >"started.$muster_task")
+}
+if ! muster_begin 2>/dev/null; then
   muster_other=
   IFS= read -r muster_other <"started.$muster_task"
   if [[ ! -e started.$muster_task ]]; then
@@ -68,6 +80,7 @@ done
 . ./environment
 """
 _COMMAND = '"$MUSTER_PYTHON" -m muster run "$MUSTER_BATCH" --logs "${muster_arguments[@]}"'
+_COMMAND_SHARED = '"$MUSTER_PYTHON" -m muster run "$MUSTER_BATCH" "${muster_arguments[@]}"'
 
 
 def render_batch(batch: Batch) -> str:
@@ -102,8 +115,19 @@ def render_script(wave: Wave, *, slots: int) -> str:
     lines += ["", _BEGIN]
     if target.cluster.prelude:
         lines += [*target.cluster.prelude, ""]
-    command = ["exec", *map(shlex.quote, target.cluster.container), _COMMAND]
+    words = _COMMAND_SHARED if wave.batch.layout else _COMMAND
+    command = ["exec", *map(shlex.quote, target.cluster.container), words]
+    if wave.batch.layout:
+        lines += [
+            f'export {LOG_VARIABLE}="{SLURM_FOLDER}/$MUSTER_JOB/{_log_name(wave, target)}"',
+            "",
+        ]
     return "\n".join([*lines, " ".join(command), ""])
+
+
+def _log_name(wave: Wave, target: SlurmTarget) -> str:
+    """Name what Slurm writes a job's output to, in the words of its script."""
+    return "$muster_task.out" if len(plan_tasks(wave.attempts, target.pack)) > 1 else "job.out"
 
 
 def render_options(wave: Wave, *, slots: int) -> list[str]:
@@ -158,11 +182,16 @@ def job_variables(wave: Wave, there: Callable[[str], str]) -> dict[str, str]:
     InvalidInput
         When the batch has no place on Slurm.
     """
-    cluster = _target_of(wave).cluster
+    target = _target_of(wave)
+    cluster = target.cluster
+    longest = max(map(len, plan_tasks(wave.attempts, target.pack)), default=0)
+    time_s = job_time_s(wave.resources, wave.batch.caps, longest)
+    limit = {} if time_s is None or longest < 2 else {TIME_LIMIT_VARIABLE: str(time_s)}
     return {
         "PYTHONUNBUFFERED": "1",
         **cluster.environment,
         **wave.batch.environment,
+        **limit,
         # the last word: nobody's settings make a job another one
         "MUSTER_PYTHON": cluster.python or sys.executable,
         "MUSTER_JOB": wave.key,

@@ -141,6 +141,7 @@ class Freezer:
             needs_store=needs_store,
             retries=planned.retries,
             array_size=planned.array_size,
+            layout=2,
         )
 
     def place(self, planned: PlannedPlacement) -> Placed:

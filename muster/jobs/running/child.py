@@ -2,7 +2,8 @@
 
 ``python -m muster.jobs.running.child TASK`` reads one JSON task, runs the step, and leaves one JSON
 report beside it.  It ends with the exit code of the error's class, so that a report that was never
-written (a crash, a kill) is told from one that was.
+written (a crash, a kill) is told from one that was.  One that stays and runs one task after the
+other is :mod:`muster.jobs.running.serve`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.errors import MusterError, one_line
 from muster.jobs.running.eta import EtaEstimator, describe_progress
 from muster.log import configure_logging
 from muster.model.outcome import Outcome
 from muster.model.step import StepContext, call_step, load_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from muster.model.step import StepFunction
 
 log = logging.getLogger(__name__)
 
@@ -53,35 +59,51 @@ def main(task_path: Path) -> int:
     task = json.loads(task_path.read_text(encoding="utf-8"))
     die_with_parent(task["parent_pid"])
     configure_logging()
-    report_path = Path(task["report"])
+    code, report = run_task(task)
+    _write_text(Path(task["report"]), report)
+    return code
+
+
+def run_task(
+    task: dict[str, Any], load: Callable[[str], StepFunction] = load_step
+) -> tuple[int, str]:
+    """Run a task; return the exit code that tells how it ended, and its report as JSON.
+
+    Parameters
+    ----------
+    task : dict
+        What to run: the step, its inputs and outputs, and what its context says.
+    load : callable
+        What gives a step's function by its name.
+    """
+    progress = _ProgressReport(Path(task["progress"]))
     try:
-        report = {"facts": _run(task)}
-        _write_report(report_path, report)
+        return os.EX_OK, json.dumps({"facts": _run(task, progress, load)})
     except MusterError as error:
         log.error("%s", error)  # noqa: TRY400 - one line for people; the class says the rest
-        _write_report(report_path, _failure(error, None))
-        return error.exit_code
+        return error.exit_code, _failure(error, None)
     except MemoryError as error:
         log.exception("the step ran out of memory")
-        _write_report(report_path, _failure(error, Outcome.OUT_OF_MEMORY))
-        return os.EX_SOFTWARE
+        return os.EX_SOFTWARE, _failure(error, Outcome.OUT_OF_MEMORY)
     except Exception as error:
         log.exception("the step failed")
-        _write_report(report_path, _failure(error, Outcome.SOFTWARE_ERROR))
-        return os.EX_SOFTWARE
-    return os.EX_OK
+        return os.EX_SOFTWARE, _failure(error, Outcome.SOFTWARE_ERROR)
+    finally:
+        progress.close()
 
 
-def _run(task: dict[str, Any]) -> dict[str, Any]:
+def _run(
+    task: dict[str, Any], progress: _ProgressReport, load: Callable[[str], StepFunction]
+) -> dict[str, Any]:
     context = StepContext(
         threads=task["threads"],
         memory_mib=task["memory_mib"],
         seed=task["seed"],
         scratch=Path(task["scratch"]),
-        progress=_ProgressReport(Path(task["progress"])),
+        progress=progress,
     )
     outputs = {name: Path(path) for name, path in task["outputs"].items()}
-    return dict(call_step(load_step(task["step"]), task["inputs"], outputs, context))
+    return dict(call_step(load(task["step"]), task["inputs"], outputs, context))
 
 
 class _ProgressReport:
@@ -98,10 +120,22 @@ class _ProgressReport:
         self._said: dict[str, Any] | None = None
         self._writer: threading.Timer | None = None
         self._lock = threading.Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Write the last word now, and no other after it."""
+        with self._lock:
+            self._closed = True
+            if self._writer is not None:
+                self._writer.cancel()
+            if self._said is not None:
+                self._write(self._said)
 
     def __call__(self, fraction: float, message: str) -> None:
         now = time.monotonic()
         with self._lock:  # a step may have threads
+            if self._closed:
+                return
             believed = self._estimator.report(fraction, now)
             left_s = self._estimator.left_s()
             message = one_line(str(message))
@@ -120,8 +154,10 @@ class _ProgressReport:
     def _write(self, said: dict[str, Any]) -> None:
         """Write now, and see later whether there is more to write."""
         with contextlib.suppress(OSError):  # a full disk is the step's own to find
-            _write_report(self._path, said)
+            _write_text(self._path, json.dumps(said))
         self._said = None
+        if self._closed:
+            return
         self._writer = threading.Timer(WRITE_INTERVAL_S, self._write_later)
         self._writer.daemon = True
         self._writer.start()
@@ -129,17 +165,18 @@ class _ProgressReport:
     def _write_later(self) -> None:
         with self._lock:
             self._writer = None
-            if self._said is not None:
+            if self._said is not None and not self._closed:
                 self._write(self._said)
 
 
-def _failure(error: BaseException, outcome: Outcome | None) -> dict[str, Any]:
+def _failure(error: BaseException, outcome: Outcome | None) -> str:
     summary = str(error) if isinstance(error, MusterError) else _summary(error)
-    return {
+    report = {
         "error_class": type(error).__name__,
         "message": summary,
         "outcome": outcome.value if outcome else None,
     }
+    return json.dumps(report)
 
 
 def _summary(error: BaseException) -> str:
@@ -149,9 +186,9 @@ def _summary(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {error}{place}")
 
 
-def _write_report(path: Path, report: dict[str, Any]) -> None:
+def _write_text(path: Path, text: str) -> None:
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(report), encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
 from muster import storage
 from muster.errors import MusterError
-from muster.model.attempt import Progress
+from muster.model.attempt import LogSpan, Progress, WorkerWord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,11 +43,28 @@ class ProgressPublisher:
         The local file that the step's process writes.
     every_s : float
         How often it is published at most, in seconds; the first word goes out at once.
+    worker_uri : str, optional
+        The file of the worker that runs it, where its elements share one; it says from the start
+        what runs.
+    log_span : LogSpan, optional
+        Where its output begins, which is said there too.
     """
 
-    def __init__(self, batch: Batch, index: int, fence: Fence, said: Path, every_s: float) -> None:
-        self._uri = batch.progress_uri(index, fence.attempt)
-        self._names = {
+    def __init__(
+        self,
+        batch: Batch,
+        index: int,
+        fence: Fence,
+        said: Path,
+        every_s: float,
+        *,
+        worker_uri: str | None = None,
+        log_span: LogSpan | None = None,
+    ) -> None:
+        self._shared = worker_uri is not None
+        self._uri = worker_uri or batch.progress_uri(index, fence.attempt)
+        self._span = log_span
+        self._names: dict[str, Any] = {
             "submission": fence.submission,
             "index": index,
             "attempt": fence.attempt,
@@ -73,10 +90,14 @@ class ProgressPublisher:
 
     def _follow(self) -> None:
         published: bytes | None = None
+        begun = not self._shared
         while not self._ended.wait(min(LOOK_INTERVAL_S, self._every_s)):
             try:
                 said = self._said.read_bytes()
             except OSError:
+                if not begun:
+                    self._publish(None)
+                    begun = True
                 continue
             if said == published:
                 continue
@@ -85,10 +106,18 @@ class ProgressPublisher:
             if self._ended.wait(self._every_s):
                 return
 
-    def _publish(self, said: bytes) -> None:
+    def _publish(self, said: bytes | None) -> None:
         try:
-            progress = Progress.model_validate({**json.loads(said), **self._names})
-            storage.write_bytes(self._uri, progress.model_dump_json().encode())
+            progress = (
+                None
+                if said is None
+                else Progress.model_validate({**json.loads(said), **self._names})
+            )
+            told: Progress | WorkerWord | None = progress
+            if self._shared:
+                told = WorkerWord(**self._names, log=self._span, progress=progress)
+            if told is not None:
+                storage.write_bytes(self._uri, told.model_dump_json().encode())
         except (MusterError, ValidationError, TypeError, ValueError) as error:
             if not self._warned:
                 log.warning("progress is not told: %s", error)

@@ -45,12 +45,44 @@ class Ended:
         outcome = Outcome.SUPERSEDED if superseded else EXIT_CODES[error.exit_code]
         return cls(outcome.value, error_class=type(error).__name__, message=str(error))
 
+    @classmethod
+    def of_exit(cls, code: int) -> Ended:
+        """Say how work ended by an exit code, or by a signal where the code is negative."""
+        if code == 0:
+            return cls(Outcome.SUCCEEDED.value, exit_code=0)
+        if code < 0:
+            name = signal.Signals(-code).name
+            # Who kills from outside (an out-of-memory killer, a scheduler that ends a job) is
+            # known to the scheduler alone.
+            outside = -code in (signal.SIGTERM, signal.SIGKILL)
+            return cls(
+                TERMINATED if outside else outcome_of_signal(-code).value,
+                signal=-code,
+                error_class=name,
+                message=f"the step's process was ended by {name}",
+            )
+        outcome = EXIT_CODES.get(code, Outcome.SOFTWARE_ERROR)
+        return cls(outcome.value, exit_code=code, message=f"exit code {code}")
+
 
 class Watch:
-    """Watches an element's process: its memory, its time, and the wish to stop it."""
+    """Watches one element in a process: its memory, its time, and the wish to stop it.
 
-    def __init__(self, process: subprocess.Popen[bytes], fence: Fence) -> None:
+    Parameters
+    ----------
+    process : subprocess.Popen
+        What it runs in.
+    fence : Fence
+        With its limits.
+    fresh : bool
+        Whether nothing has run there before, so that the kernel's account of it is the element's.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], fence: Fence, *, fresh: bool = True
+    ) -> None:
         self.process = process
+        self._fresh = fresh
         self.limits = fence.resources
         self.peak_rss_mib = 0.0
         self._started = time.monotonic()
@@ -59,18 +91,39 @@ class Watch:
     def until_end(self, stopping: Callable[[], bool]) -> Ended:
         """Wait for the process, ending it where it must end, and say how it ended."""
         while True:
-            pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
-            if pid:
-                self.peak_rss_mib = max(self.peak_rss_mib, usage.ru_maxrss / 1024)
-                self.process.returncode = os.waitstatus_to_exitcode(status)
-                return self._natural_end(self.process.returncode)
-            verdict = self._must_end(stopping)
+            ended = self.look()
+            if ended is not None:
+                return ended
+            verdict = self.must_end(stopping)
             if verdict is not None:
-                self._kill()
+                self.kill()
                 return verdict
             time.sleep(POLL_S)
 
-    def _must_end(self, stopping: Callable[[], bool]) -> Ended | None:
+    def look(self) -> Ended | None:
+        """Say how the process has ended; None while it runs."""
+        pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+        if not pid:
+            return None
+        if self._fresh:
+            self.peak_rss_mib = max(self.peak_rss_mib, usage.ru_maxrss / 1024)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        return Ended.of_exit(self.process.returncode)
+
+    def await_end(self, patience_s: float) -> Ended:
+        """Wait for a process that listens no more; after a while it is ended."""
+        deadline = time.monotonic() + patience_s
+        while (ended := self.look()) is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                return Ended(
+                    Outcome.SOFTWARE_ERROR.value, message="the step closed its process's line"
+                )
+            time.sleep(POLL_S / 10)
+        return ended
+
+    def must_end(self, stopping: Callable[[], bool]) -> Ended | None:
+        """Say why the process must be ended now; None where it may go on."""
         limits = self.limits
         if stopping():
             return Ended(TERMINATED, message="told to stop")
@@ -91,23 +144,6 @@ class Watch:
             )
         return None
 
-    def _natural_end(self, returncode: int) -> Ended:
-        if returncode == 0:
-            return Ended(Outcome.SUCCEEDED.value, exit_code=0)
-        if returncode < 0:
-            name = signal.Signals(-returncode).name
-            # Who kills from outside (an out-of-memory killer, a scheduler that ends a job) is
-            # known to the scheduler alone.
-            outside = -returncode in (signal.SIGTERM, signal.SIGKILL)
-            return Ended(
-                TERMINATED if outside else outcome_of_signal(-returncode).value,
-                signal=-returncode,
-                error_class=name,
-                message=f"the step's process was ended by {name}",
-            )
-        outcome = EXIT_CODES.get(returncode, Outcome.SOFTWARE_ERROR)
-        return Ended(outcome.value, exit_code=returncode, message=f"exit code {returncode}")
-
     def _rss_mib(self) -> float:
         """Resident memory of the process and all below it, in MiB."""
         total = 0
@@ -122,7 +158,8 @@ class Watch:
             return 0.0
         return total / 2**20
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End the process and its group, with a moment to stop by itself."""
         for number, grace_s in ((signal.SIGTERM, STOP_GRACE_S), (signal.SIGKILL, None)):
             os.killpg(self.process.pid, number)
             try:

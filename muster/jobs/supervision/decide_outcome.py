@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CANCELLED_GRACE_S = 10.0
 """How long a result is waited for of what was cancelled: most of it never began."""
 
+_ASK_SCHEDULER = frozenset({TERMINATED, Outcome.NOT_BEGUN})
+"""Words of a runner that leave the reason to the scheduler."""
+
 _SAID_BY_SCHEDULER: dict[JobState, Outcome] = {
     JobState.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
     JobState.TIMED_OUT: Outcome.TIMED_OUT,
@@ -58,7 +61,7 @@ def decide_outcome(
     grace_s : float
         How long a result may lag behind the end of its job, in seconds.
     """
-    if result is not None and result.outcome != TERMINATED:
+    if result is not None and result.outcome not in _ASK_SCHEDULER:
         return Outcome(result.outcome)
     if seen.state in ALIVE or seen.state is JobState.UNKNOWN:
         return None
@@ -68,6 +71,9 @@ def decide_outcome(
         return None  # its result may still be on its way
     if cancelled_by_us:
         return Outcome.CANCELLED
+    if result is not None and result.outcome is Outcome.NOT_BEGUN:
+        # Whoever has cancelled its job meant it, too.
+        return Outcome.CANCELLED if seen.state is JobState.CANCELLED else Outcome.NOT_BEGUN
     if seen.state in _SAID_BY_SCHEDULER:
         return _SAID_BY_SCHEDULER[seen.state]
     if seen.state is JobState.FAILED:

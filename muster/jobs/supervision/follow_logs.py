@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.errors import ClaimLost, one_line
+from muster.model.logs import log_of
 from muster.model.outcome import Outcome
 from muster.store.batches import record_told
 from muster.store.records import AttemptState
@@ -137,7 +138,7 @@ class LogFollower:
         for line in new.decode("utf-8", "replace").splitlines():
             log.info("%s | %s", found.name, line[:LINE_CHARACTERS])
         if told >= ATTEMPT_BYTES:
-            uri = record.batch.log_uri(found.element.index, attempt.number)
-            log.info("%s | … and more in %s", found.name, uri)
+            part = log_of(record.batch, found.element.index, attempt.number)
+            log.info("%s | … and more in %s", found.name, part.uri)
             self._whole.add(attempt.id)
         return len(new)

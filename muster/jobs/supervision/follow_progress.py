@@ -19,10 +19,12 @@ from muster import storage
 from muster.errors import ClaimLost, MissingInput, MusterError, one_line
 from muster.jobs.running.eta import describe_progress
 from muster.model.attempt import Progress
+from muster.model.logs import read_words
 from muster.store.progress import record_progress
 from muster.store.records import AttemptState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from muster.model.batch import Batch
@@ -135,8 +137,23 @@ def _running(record: BatchRecord) -> list[_Running]:
 
 async def _read_all(batch: Batch, running: list[_Running]) -> list[Progress | None]:
     loop = asyncio.get_running_loop()
+    if batch.layout:
+        return await loop.run_in_executor(_READERS, read_words_of, batch, running)
     reads = (loop.run_in_executor(_READERS, read_progress, batch, asked) for asked in running)
     return await asyncio.gather(*reads)
+
+
+def read_words_of(batch: Batch, running: Sequence[_Running]) -> list[Progress | None]:
+    """Read the workers' words of these attempts, each None where there is none."""
+    words = {(w.submission, w.index, w.attempt): w.progress for w in read_words(batch.work_uri)}
+    names = [(asked.submission, asked.index, asked.number) for asked in running]
+    return [_own(words.get(name), name) for name in names]
+
+
+def _own(said: Progress | None, name: tuple[str, int, int]) -> Progress | None:
+    if said is None or (said.submission, said.index, said.attempt) != name:
+        return None
+    return said
 
 
 def read_progress(batch: Batch, asked: _Running) -> Progress | None:
@@ -149,5 +166,4 @@ def read_progress(batch: Batch, asked: _Running) -> Progress | None:
     except (MusterError, ValidationError) as error:
         log.debug("not progress, so none: %s", one_line(f"{uri}: {error}"))
         return None
-    wanted = (asked.submission, asked.index, asked.number)
-    return said if (said.submission, said.index, said.attempt) == wanted else None
+    return _own(said, (asked.submission, asked.index, asked.number))

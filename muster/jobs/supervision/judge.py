@@ -17,6 +17,7 @@ from muster.errors import InvalidInput, MissingInput, one_line
 from muster.jobs.supervision.decide_outcome import decide_outcome
 from muster.jobs.supervision.waves import open_attempts
 from muster.model.attempt import Result
+from muster.model.logs import render_log_uri
 from muster.model.outcome import ALIVE, TERMINATED, JobState, Outcome
 from muster.store.records import AttemptEnd, AttemptState
 
@@ -105,7 +106,7 @@ def judge_attempts(
             if submission.fingerprint != fingerprint:
                 outcome = Outcome.SUPERSEDED  # the batch was planned anew while it ran
         if outcome is not None:
-            end = make_attempt_end(attempt, outcome, look, result)
+            end = make_attempt_end(record.batch, attempt, outcome, look, result)
             if outcome is Outcome.CANCELLED and over is not None:
                 end = replace(end, outcome=over[0], message=over[1])
             found.ends.append(end)
@@ -119,7 +120,7 @@ def _has_long_ended(record: BatchRecord, result: Result | None, grace_s: float) 
 
     A controller that is killed soon after it was told forgets that, and is told by nobody.
     """
-    if result is None or result.outcome == TERMINATED:
+    if result is None or result.outcome in (TERMINATED, Outcome.NOT_BEGUN):
         return False
     ended_at = result.started_at + timedelta(seconds=result.seconds)
     return (record.now - ended_at).total_seconds() > max(grace_s, END_TOLD_S)
@@ -142,13 +143,13 @@ def read_result(batch: Batch, key: str, index: int, attempt: Attempt) -> Result 
     except (InvalidInput, ValidationError) as error:
         log.error("not a result, so none: %s", one_line(f"{uri}: {error}"))  # noqa: TRY400
         return None
-    if result.submission != key or result.attempt != attempt.number:
+    if result.submission != key or result.attempt != attempt.number or result.index != index:
         return None
     return result
 
 
 def make_attempt_end(
-    attempt: Attempt, outcome: Outcome, look: Observation, result: Result | None
+    batch: Batch, attempt: Attempt, outcome: Outcome, look: Observation, result: Result | None
 ) -> AttemptEnd:
     """Put together what is known of how an attempt ended."""
     if result is None:
@@ -176,6 +177,7 @@ def make_attempt_end(
         facts=result.facts,
         started_at=result.started_at,
         artifacts=result.artifacts if outcome is Outcome.SUCCEEDED else (),
+        log_uri=None if result.log is None else render_log_uri(batch.work_uri, result.log),
     )
 
 
@@ -184,5 +186,6 @@ def log_end(name: str, end: AttemptEnd) -> None:
     took = f" after {end.seconds:.1f} s" if end.seconds is not None else ""
     peak = f", peak {end.max_rss_mib:.0f} MiB" if end.max_rss_mib is not None else ""
     why = f": {end.message}" if end.message else ""
-    level = logging.INFO if end.outcome is Outcome.SUCCEEDED else logging.WARNING
+    fine = end.outcome in (Outcome.SUCCEEDED, Outcome.NOT_BEGUN)
+    level = logging.INFO if fine else logging.WARNING
     log.log(level, "%s %s%s%s%s", name, end.outcome.value, took, peak, why)

@@ -25,6 +25,7 @@ from muster.jobs.supervision.retry import BackOff
 from muster.jobs.supervision.retry_transient import retry_while_transient
 from muster.jobs.supervision.waves import (
     find_due,
+    find_longest_s,
     name_elements,
     next_number,
     open_attempts,
@@ -350,7 +351,13 @@ class Supervisor:
             },
         )
         wave = Wave(
-            batch, key, numbers, due.resources, due.excluded_hosts, depends_on=depends_on or {}
+            batch,
+            key,
+            numbers,
+            due.resources,
+            due.excluded_hosts,
+            depends_on=depends_on or {},
+            longest_s=find_longest_s(record),
         )
         return submission_id, wave
 

@@ -68,6 +68,7 @@ def wave_of(record: BatchRecord, submission: Submission) -> Wave:
         ),
         intended_at=submission.intended_at,
         submitted_at=submission.submitted_at,
+        longest_s=find_longest_s(record),
     )
 
 
@@ -121,8 +122,13 @@ def name_elements(wave: Wave) -> str:
 
 
 def _next_step(record: BatchRecord, element: ElementRecord, back_off: BackOff) -> Again | Stop:
-    """Decide by this generation's attempts; with none, the element is simply due."""
-    past = [a for a in element.attempts if a.generation == record.generation and a.outcome]
+    """Decide by this generation's attempts; with none that began, the element is simply due."""
+    past = [
+        a
+        for a in element.attempts
+        if a.generation == record.generation
+        and a.outcome not in (None, Outcome.NOT_BEGUN)  # nothing was tried: it costs nothing
+    ]
     if not past:
         return Again(resources=record.batch.resources_of(element.index), delay_s=0.0)
     return decide_retry(
@@ -132,6 +138,19 @@ def _next_step(record: BatchRecord, element: ElementRecord, back_off: BackOff) -
         back_off=back_off,
         policy=record.batch.retries,
         seed=element.id,
+    )
+
+
+def find_longest_s(record: BatchRecord) -> float | None:
+    """Say how long the longest attempt of a batch that did well has taken, in seconds."""
+    return max(
+        (
+            attempt.seconds
+            for element in record.elements
+            for attempt in element.attempts
+            if attempt.outcome is Outcome.SUCCEEDED and attempt.seconds is not None
+        ),
+        default=None,
     )
 
 

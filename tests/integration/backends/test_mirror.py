@@ -31,6 +31,7 @@ from muster.errors import ConfigError, InvalidInput, MissingInput, SoftwareError
 from muster.jobs.running.runner import Running, run_elements
 from muster.model.attempt import Result
 from muster.model.fence import read_batch_file, write_fences
+from muster.model.logs import log_of
 from muster.model.wave import Wave
 from tests.batches import add_steps_to_path, make_batch
 from tests.integration.backends.sshd import Sshd, sshd
@@ -109,6 +110,7 @@ def files_below(folder: Path) -> dict[str, int]:
 
 
 def submitted(folder: Path, count: int = 1, **settings: object) -> Batch:
+    settings = {"layout": None, **settings}  # as the files that tests write here are called
     batch = make_batch(folder, [{"text": f"t{n}"} for n in range(count)], **settings)
     write_fences(Wave(batch, "key", dict.fromkeys(range(count), 1), batch.resources))
     return batch
@@ -117,11 +119,12 @@ def submitted(folder: Path, count: int = 1, **settings: object) -> Batch:
 # --- there and to
 
 
+@pytest.mark.parametrize("layout", [None, 2])
 def test_batch_runs_over_there_and_its_result_is_read_here(
-    sides: Sides, monkeypatch: pytest.MonkeyPatch
+    sides: Sides, monkeypatch: pytest.MonkeyPatch, layout: int | None
 ):
     add_steps_to_path(monkeypatch)
-    batch = submitted(sides.here, 3)
+    batch = submitted(sides.here, 3, layout=layout)
     sides.send(Path(batch.work_uri))
     moved = str(sides.there) + batch.uri.removeprefix(str(sides.here))
     there = read_batch_file(moved)
@@ -295,7 +298,7 @@ def test_folder_that_is_not_there_yet_is_no_error(sides: Sides):
 
 def test_plan_comes_back_with_the_paths_of_this_side(sides: Sides):
     plan = sides.here / "runs" / "r" / "plan.json"
-    batch = make_batch(sides.here, [{}])
+    batch = make_batch(sides.here, [{}], layout=None)
     element = batch.elements[0].model_copy(update={"outputs": {"plan": str(plan)}})
     batch = batch.model_copy(update={"elements": (element,)})
     write_fences(Wave(batch, "key", {0: 1}, batch.resources))
@@ -383,6 +386,39 @@ def test_one_look_is_bounded_and_results_wait_for_their_logs(sides: Sides):
             assert (here / log).read_bytes() == (sides.there / "work/b" / log).read_bytes()
     assert looks > 1
     assert len(list(here.glob("results/*/1.json"))) == 6
+
+
+def result_in(index: int, log: str, end: int) -> str:
+    said = {"submission": "key", "index": index, "attempt": 1, "outcome": "succeeded"}
+    said |= {"started_at": "2026-01-01T00:00:00Z", "seconds": 1, "host": "n1", "pid": 1}
+    return json.dumps({**said, "log": {"name": log, "begin": end - 40_000, "end": end}})
+
+
+@pytest.mark.parametrize("log", ["logs/0.1.log", "slurm/key/0.out"])
+def test_results_wait_for_the_log_that_they_share(sides: Sides, log: str):
+    batch = submitted(sides.here, 3, layout=2)
+    written = sides.write(f"work/b/{log}", os.urandom(120_000))
+    for index in range(3):
+        sides.write(f"work/b/results/{index}.1.json", result_in(index, log, (index + 1) * 40_000))
+    here = sides.here / "work" / "b"
+    with pytest.raises(Transient):
+        sides.collect("work/b", limit_bytes=20_000)
+    assert not list(here.glob("results/*"))
+    for _ in range(3):
+        with contextlib.suppress(Transient):
+            sides.collect("work/b", limit_bytes=60_000)
+    content = written.read_bytes()
+    for index in range(3):
+        part = log_of(batch, index, 1).read()
+        assert part == content[index * 40_000 : (index + 1) * 40_000]
+
+
+@pytest.mark.parametrize("log", ["../secret", "/etc/passwd", "results/0.1.json", "logs/../x", 7])
+def test_a_result_names_no_log_elsewhere(sides: Sides, log: object):
+    path = sides.write("work/b/results/0.1.json", json.dumps({"log": {"name": log}}))
+    assert login_node.find_log(str(path)) is None
+    sides.collect("work/b")
+    assert (sides.here / "work/b/results/0.1.json").exists()
 
 
 def test_one_batch_that_waits_does_not_keep_another_from_its_results(sides: Sides):

@@ -50,8 +50,8 @@ node = os.environ["SLURMD_NODENAME"]
 with open(sys.argv[4]) as file:
     elements = json.load(file)["elements"]
 for index in [word for before, word in zip(sys.argv, sys.argv[1:]) if before == "--index"]:
-    with open(f"{work}/fence/{index}") as file:
-        order = json.load(file)
+    with open(f"{work}/fences.json") as file:
+        order = json.load(file)[index]
     if order["submission"] != key:
         continue
     element, attempt = elements[int(index)], order["attempt"]
@@ -67,7 +67,7 @@ for index in [word for before, word in zip(sys.argv, sys.argv[1:]) if before == 
         "started_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
         "host": node, "pid": os.getpid(),
     }
-    told = f"{work}/results/{index}/{attempt}.json"
+    told = f"{work}/results/{index}.{attempt}.json"
     for path, text in ((out, inputs["name"]), (told, json.dumps(result))):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path + ".part", "w") as file:
@@ -281,6 +281,8 @@ class Campaign:
         tried = history.read_tried(self.db, batch.run)
         for attempt in tried:
             assert attempt.outcome is not None
+            if attempt.outcome == "not_begun":
+                continue
             assert attempt.state == "ended"
             assert None not in (attempt.submitted_at, attempt.started_at, attempt.ended_at), attempt
             assert attempt.host in {"cpu1", "cpu2", "gpu1", "gpu2"}, attempt

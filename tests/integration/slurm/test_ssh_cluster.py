@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster.backends.slurm import poller
+from muster.model.logs import log_of
 from muster.model.slurm_target import SlurmTarget
 from muster.store import batches
 from tests import backend_contract
@@ -144,7 +145,7 @@ def campaign(
 def logs_of(campaign: LoginCampaign, batch: Batch) -> list[str]:
     """What each element's last attempt has said."""
     elements = batches.read_elements(campaign.db, batch.id)
-    return [Path(batch.log_uri(e.index, e.attempts[-1].number)).read_text() for e in elements]
+    return [log_of(batch, e.index, e.attempts[-1].number).read().decode() for e in elements]
 
 
 def test_every_break_of_the_connection_costs_no_element_anything(campaign: LoginCampaign) -> None:

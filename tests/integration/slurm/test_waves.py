@@ -17,6 +17,7 @@ import pytest
 
 from muster.jobs.supervision import follow_logs
 from muster.jobs.supervision.supervisor import Supervisor
+from muster.model.logs import log_of
 from muster.model.outcome import Outcome
 from muster.model.resources import Caps, Resources
 from muster.store import batches, claims
@@ -210,9 +211,44 @@ def test_several_elements_share_a_job(campaign: Campaign) -> None:
     campaign.check_once(batch)
     campaign.check_record(batch)
     assert campaign.submissions() == 2
-    log = Path(batch.log_uri(4, 1)).read_text()
+    log = log_of(batch, 4, 1).read().decode()
     assert "b-e4 begins" in log
     assert "b-e3" not in log
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(400)
+def test_a_job_ends_before_its_walltime_and_what_is_left_goes_on(campaign: Campaign) -> None:
+    """Six elements of some 12 s in jobs of a minute: each begins only what it can end."""
+    batch = campaign.batch(
+        [["fine"]] * 6,
+        place={"pack": 6},
+        resources=Resources(time_limit_s=30),
+        caps=Caps(time_limit_s=60),
+        seconds=12.0,
+    )
+    campaign.run(batch)
+    outcomes = campaign.outcomes(batch)
+    assert outcomes[0] == ["succeeded"]
+    assert outcomes[-1] == ["not_begun", "succeeded"]
+    assert {o for attempts in outcomes for o in attempts} == {"succeeded", "not_begun"}
+    assert campaign.submissions() == 2
+    campaign.check_once(batch)
+    campaign.check_record(batch)
+
+
+def test_an_attempt_leaves_two_inodes_beside_its_product(campaign: Campaign) -> None:
+    """What Slurm, the script and the runner write for each of them, links counted once."""
+    batch = campaign.batch([["fine"]] * 8)
+    campaign.run(batch)
+    work = Path(batch.work_uri)
+    once = {"job.sh", "elements", "environment", "fences.json"}
+    files = [p for p in work.rglob("*") if p.is_file() and p.name not in once]
+    files = [p for p in files if not p.name.startswith(("batch-", "job."))]
+    notes = [p for p in files if p.name.startswith("started.")]
+    assert len(notes) == 8
+    assert len({p.stat().st_ino for p in notes}) == 1
+    assert len({p.stat().st_ino for p in files} - {p.stat().st_ino for p in notes}) == 16
 
 
 HOSTILE = "a b'c\"d$(touch MARKER)`touch MARKER`\n# x\n\t—ü%j%a%%\\n\\;&|<>*?{}~!"
@@ -314,7 +350,7 @@ def test_logs_are_told_without_gap_or_double_whoever_supervises(
     for index, attempts in enumerate(batches.read_elements(campaign.db, batch.id)):
         for attempt in attempts.attempts:
             prefix = f"b-e{index}, attempt {attempt.number} | "
-            whole = Path(batch.log_uri(index, attempt.number)).read_text().splitlines()
+            whole = log_of(batch, index, attempt.number).read().decode().splitlines()
             assert [line.removeprefix(prefix) for line in told if line.startswith(prefix)] == whole
     campaign.check_once(batch)
 

@@ -88,8 +88,22 @@ def test_outcome(seen: Observation, said: str | None, ours: bool, expected: Outc
     assert decide(seen, said, ours=ours) == expected
 
 
+@pytest.mark.parametrize("seen", list(S))
+def test_what_has_not_begun_waits_for_the_end_of_its_job_and_is_cancelled_with_it(
+    seen: JobState,
+) -> None:
+    """Whoever cancels a job means those of its elements, too, whose turn had not come."""
+    found = decide(Observation(seen), "not_begun")
+    ours = decide(Observation(seen), "not_begun", ours=True)
+    if seen in (S.WAITING, S.RUNNING, S.UNKNOWN):
+        assert (found, ours) == (None, None)
+    else:
+        assert found is (End.CANCELLED if seen is S.CANCELLED else End.NOT_BEGUN)
+        assert ours is End.CANCELLED
+
+
 @pytest.mark.parametrize(("seen", "ours"), list(itertools.product(S, [False, True])))
-@pytest.mark.parametrize("said", list(End))
+@pytest.mark.parametrize("said", [end for end in End if end is not End.NOT_BEGUN])
 def test_the_attempts_own_word_is_final(seen: JobState, ours: bool, said: Outcome) -> None:
     assert decide(Observation(seen), said.value, ours=ours) == said
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from muster.model.attempt import Artifact, Fence, Progress, Result
+from muster.model.attempt import Artifact, Fence, LogSpan, Progress, Result
 from muster.model.batch import Batch, Element
 from muster.model.coordinates import Coordinates
 from muster.model.outcome import Outcome
@@ -122,7 +122,7 @@ def slurm_batch() -> Batch:
 
 @pinned
 def local_batch() -> Batch:
-    """As batches were frozen before plans said whether they need the store."""
+    """As batches were frozen before plans said whether they need the store, with older files."""
     return Batch(
         id="0123456789.traits.predict.SLA",
         run="r",
@@ -150,6 +150,7 @@ def campaign_batch() -> Batch:
                 max_retries=3, backoff="fixed", first_delay_s=10.0, longest_delay_s=60.0
             ),
             "array_size": 100,
+            "layout": 2,
         }
     )
 
@@ -231,6 +232,7 @@ def fence() -> Fence:
         submission="0123456789.traits.aoa.SLA.w1.0a1b2c3d",
         attempt=3,
         resources=Resources(cpus=8, memory_mib=131072, time_limit_s=14400, gpus=2),
+        longest_s=3600.5,
     )
 
 
@@ -256,6 +258,7 @@ def result() -> Result:
         facts={"inside_fraction": 0.5},
         error_class="ValueError",
         message="ValueError: planted at aoa.py:1",
+        log=LogSpan(name="slurm/0123456789.traits.aoa.SLA.w1.0a1b2c3d/0.out", begin=12, end=345),
     )
 
 

@@ -59,6 +59,35 @@ def test_the_files_of_a_batch_have_their_names() -> None:
     )
 
 
+def test_the_files_of_a_batch_of_the_second_layout_have_their_names() -> None:
+    batch = frozen.read_stored(frozen.Batch, "batch-campaign.json")
+    there = batch.work_uri
+    check_literal(
+        "files of a batch of layout 2",
+        [
+            batch.fence_uri(1),
+            batch.result_uri(1, 2),
+            batch.progress_uri(1, 2),
+            batch.log_uri(1, 2),
+        ],
+        [
+            f"{there}/fences.json",
+            f"{there}/results/1.2.json",
+            f"{there}/progress/1.2.json",
+            f"{there}/logs/1.2.log",
+        ],
+        USER,
+    )
+
+
+def test_results_and_fences_of_before_are_the_same_bytes() -> None:
+    """Without what is new: a supervisor or a job of an earlier version reads them."""
+    fence = frozen.fence().model_copy(update={"longest_s": None})
+    assert "longest_s" not in fence.model_dump_json()
+    result = frozen.result().model_copy(update={"log": None})
+    assert '"log"' not in result.model_dump_json(indent=1)
+
+
 @pytest.mark.parametrize(
     "make", [frozen.campaign_batch, frozen.campaign_plan, frozen.fence, frozen.result]
 )

@@ -110,7 +110,7 @@ def test_a_job_reads_these_files_and_leaves_a_note(wave: frozen.Wave, folder: Pa
     printed = run_task(folder, task=1, job="4711")
     arguments = f"-m muster run {wave.batch.uri} --logs --index 2"
     check_literal("a job's command", printed, f"job {KEY}, arguments {arguments}\n", USER)
-    names = ["elements", "environment", "job.sh", "started.1"]
+    names = ["elements", "environment", "job.4711", "job.sh", "started.1"]
     check_literal("files of a job that has begun", list_names(folder), names, USER)
     check_literal("note of a task", (folder / "started.1").read_text(), "4711\n", USER)
     twin = run_task(folder, task=1, job="4712")

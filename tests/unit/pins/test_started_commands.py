@@ -77,6 +77,22 @@ def test_a_job_script_asks_for_the_same_and_calls_the_same_command() -> None:
     check_golden("job-variables.json", render_json(variables), USER)
 
 
+def test_a_job_script_of_the_second_layout_says_which_log_is_its_own() -> None:
+    batch = frozen.read_stored(frozen.Batch, "batch-campaign.json")
+    wave = frozen.Wave(batch, KEY, {0: 1, 1: 1}, batch.resources)
+    lines = render_script(wave, slots=2).splitlines()
+    check_literal(
+        "log and command of a job script",
+        [line for line in lines if line.startswith("export MUSTER_LOG") or "muster run" in line],
+        [
+            'export MUSTER_LOG="slurm/$MUSTER_JOB/job.out"',
+            'exec apptainer exec --nv /images/muster.sif "$MUSTER_PYTHON" -m muster run'
+            ' "$MUSTER_BATCH" "${muster_arguments[@]}"',
+        ],
+        USER,
+    )
+
+
 def test_a_local_runner_is_started_by_this_command(
     tmp_path: Path, started: list[dict[str, Any]]
 ) -> None:
@@ -102,6 +118,7 @@ def test_a_local_runner_is_started_by_this_command(
                 "MUSTER_INDEX": "1",
                 "MUSTER_ATTEMPT": "3",
                 "MUSTER_WORK": wave.batch.work_uri,
+                "MUSTER_LOG": "logs/1.3.log",
                 "MUSTER_PARENT_PID": str(os.getpid()),
             },
         ),

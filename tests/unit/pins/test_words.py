@@ -22,7 +22,7 @@ def test_states_and_outcomes_are_the_stored_words() -> None:
             "Outcome": [
                 "succeeded", "missing_input", "invalid_input", "software_error", "transient",
                 "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled",
-                "superseded", "lost",
+                "superseded", "lost", "not_begun",
             ],
             "Decision": ["run", "reused", "missing_input", "invalid_input", "not_asked"],
             "RunState": ["open", "planned", "succeeded", "failed", "cancelled"],
@@ -50,6 +50,7 @@ def test_exit_codes_are_those_of_sysexits() -> None:
             "cancelled": 70,
             "superseded": 0,
             "lost": 70,
+            "not_begun": 0,
             "terminated": 143,
         },
         user,

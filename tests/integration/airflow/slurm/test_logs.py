@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster import storage
 from muster.jobs.supervision.follow_logs import ATTEMPT_BYTES
+from muster.model.logs import log_of
 from operators.batch import LOG_LINES
 from tests.integration.airflow.slurm.cluster_run import ClusterRun
 
@@ -34,7 +34,7 @@ def told(run: ClusterRun, name: str) -> list[str]:
 
 
 def written(run: ClusterRun, index: int) -> list[str]:
-    return storage.read_text(run.batch.log_uri(index, 1)).splitlines()
+    return log_of(run.batch, index, 1).read().decode().splitlines()
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -62,7 +62,7 @@ def test_each_line_is_told_once_while_it_runs(
         assert lines[: len(before[name])] == before[name]
         said = [line for line in lines if f"e{index} says" in line]
         assert said == [f"e{index} says {number}" for number in range(80)]
-        assert f"log of {name}, attempt 1: {run.batch.log_uri(index, 1)}" in run.task_log()
+        assert f"log of {name}, attempt 1: {log_of(run.batch, index, 1).uri}" in run.task_log()
 
 
 def test_a_flood_is_told_in_part(muster: OnSlurm, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_flood_is_told_in_part(muster: OnSlurm, tmp_path: Path) -> None:
     name = run.batch.elements[0].name
     log = run.task_log()
     lines = told(run, name)
-    assert lines[-1] == f"… and more in {run.batch.log_uri(0, 1)}"
+    assert lines[-1] == f"… and more in {log_of(run.batch, 0, 1).uri}"
     told_bytes = sum(len(line) + 1 for line in lines[:-1]) - 1  # the last of them is cut short
     assert told_bytes <= ATTEMPT_BYTES
     whole = written(run, 0)

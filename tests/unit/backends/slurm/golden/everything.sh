@@ -35,7 +35,17 @@ if [[ ! -O environment ]]; then
   echo "muster: $SLURMD_NODENAME does not see the folder of this submission: $PWD" >&2
   exit 75
 fi
-if ! (set -o noclobber; echo "$muster_job" >"started.$muster_task") 2>/dev/null; then
+muster_begin() {
+  # one inode for the notes of all tasks: links to one file, where the file system has links
+  if [[ ! -e job.$muster_job ]] && echo "$muster_job" >".job.$muster_task"; then
+    ln ".job.$muster_task" "job.$muster_job"
+    rm -f ".job.$muster_task"
+  fi
+  [[ -e started.$muster_task ]] && return 1
+  ln "job.$muster_job" "started.$muster_task" ||
+    (set -o noclobber; echo "$muster_job" >"started.$muster_task")
+}
+if ! muster_begin 2>/dev/null; then
   muster_other=
   IFS= read -r muster_other <"started.$muster_task"
   if [[ ! -e started.$muster_task ]]; then
