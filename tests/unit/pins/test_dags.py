@@ -8,7 +8,7 @@ from muster.jobs.planning.freeze import Group
 from tests.unit.pins.golden_files import check_golden, check_literal, render_json
 from tests.unit.pins.parsed_dags import parse_dags
 
-DAGS = ["muster_alerts", "muster_maintenance", "resampling", "trait_inference"]
+DAGS = ["mock_campaign", "muster_alerts", "muster_maintenance", "resampling", "trait_inference"]
 USER = "is known to Airflow's history and its runs, and to REST calls"
 
 

@@ -98,6 +98,11 @@ def test_workflows_and_their_steps_have_their_names() -> None:
                 "stages": (("resampling.resample",),),
                 "last": ("resampling.merge",),
             },
+            "mock_campaign": {
+                "inspect": "mocks.inspect",
+                "stages": (("mocks.populate",), ("mocks.collect",)),
+                "last": ("mocks.qa", "mocks.manifest"),
+            },
         },
         "is stored in run.workflow, batch.step and Airflow's history, and named in site files",
     )
