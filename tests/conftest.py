@@ -48,6 +48,7 @@ def _home_without_login_scripts(tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", cache)
         patch.setenv("HOME", str(folder))
+        patch.setenv("MUSTER_XLA_CACHE", str(folder / "xla"))
         yield folder
 
 

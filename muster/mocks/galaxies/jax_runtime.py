@@ -13,13 +13,16 @@ absent costs compilations, nothing else.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import stat
+import tempfile
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import jax
 import jax.monitoring
@@ -154,13 +157,14 @@ def _pool_threads() -> int:
 def use_persistent_cache(folder: Path | None = None) -> Path | None:
     """Keep compiled programs in a folder, for the processes that come after.
 
-    Several processes that write at the same time are a known fault of JAX: let one process
-    fill the cache, and keep it on a disk of the node.
+    Several processes that write at the same time are a known fault of JAX: one process at a time
+    fills the cache, the others read it.
 
     Parameters
     ----------
     folder : Path or None
-        None takes the one that the environment variable MUSTER_XLA_CACHE names.
+        None takes the one that the environment variable MUSTER_XLA_CACHE names, or one of this
+        user's own on the node's temporary disk.
 
     Returns
     -------
@@ -168,7 +172,7 @@ def use_persistent_cache(folder: Path | None = None) -> Path | None:
         The folder in use; None where there is none, or where it cannot be read.
     """
     named = os.environ.get(CACHE_VARIABLE)
-    chosen = folder or (Path(named) if named else None)
+    chosen = folder or (Path(named) if named else _find_own_folder())
     if chosen is None:
         return None
     try:
@@ -177,7 +181,7 @@ def use_persistent_cache(folder: Path | None = None) -> Path | None:
     except OSError as error:
         log.warning("compiled programs are not kept: %s", error)
         return None
-    writable = os.access(chosen, os.W_OK | os.X_OK)
+    writable = _take_pen(chosen)
     settings: dict[str, str | float | bool] = {
         "jax_compilation_cache_dir": str(chosen),
         "jax_persistent_cache_min_compile_time_secs": 0.0 if writable else _NEVER_WRITE_S,
@@ -192,6 +196,42 @@ def use_persistent_cache(folder: Path | None = None) -> Path | None:
     if "jax_compilation_cache_dir" in changed:
         reset_cache()  # JAX looks once for a folder, at its first compilation
     return chosen
+
+
+def _find_own_folder() -> Path | None:
+    """Return a folder that nobody else can put programs into; None where there is none."""
+    folder = Path(tempfile.gettempdir()) / f"muster-xla-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        log.warning("compiled programs are not kept: %s", error)
+        return None
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        log.warning("compiled programs are not kept: %s is not this user's alone", folder)
+        return None
+    return folder
+
+
+_PENS: dict[Path, IO[bytes]] = {}
+"""Folders that this process may write to, with the locked file that says so."""
+
+
+def _take_pen(folder: Path) -> bool:
+    """Return whether this process may write to a cache: it alone, until it ends."""
+    if folder in _PENS:
+        return True
+    try:
+        file = (folder / ".writer").open("ab")
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return False
+    _PENS[folder] = file
+    return True
 
 
 def describe_device() -> str:

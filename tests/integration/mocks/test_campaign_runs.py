@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from muster.config import parse_config
 from muster.jobs.planning.workflow import load_workflow
 from muster.jobs.runs.local_run import LocalRun
+from muster.mocks.catalogue.validate import Expected, validate_catalogue
 from muster.mocks.coordinates import Coordinate
 from muster.mocks.find import find_campaign_by
 from muster.mocks.params import MockParams
@@ -23,13 +25,13 @@ from tests.batches import add_steps_to_path
 from tests.mock_campaigns import write_campaign, write_haloes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from muster.jobs.runs.verdict import Verdict
     from muster.store.database import Database
 
 pytest.importorskip("h5py", reason="h5py is not installed: make mocks")
 pytestmark = pytest.mark.slow
+
+ABACUS_MINI = Path(__file__).resolve().parents[4] / "shared" / "reference" / "abacus_mini"
 
 
 class Runs:
@@ -118,6 +120,7 @@ def test_a_campaign_is_made_joined_by_others_and_never_made_twice(
     assert lost.exists()
 
 
+@pytest.mark.thorough
 def test_the_same_seed_gives_the_same_bytes_and_another_realization_other_galaxies(
     campaign: Runs, tmp_path: Path
 ) -> None:
@@ -190,6 +193,7 @@ def test_what_fails_is_told_by_class_and_tried_again_alone(campaign: Runs, tmp_p
     assert campaign.counts("Small") == {"completed": 10, "failed": 5, "missing_input": 1}
 
 
+@pytest.mark.thorough
 def test_slices_and_selections_choose_a_part(campaign: Runs, tmp_path: Path) -> None:
     file = write_campaign(tmp_path, realizations=4, slice_realizations=2, batch_size=2)
     params = MockParams.model_validate(MockParams.complete({"config": str(file), "slice": 1}))
@@ -204,3 +208,33 @@ def test_slices_and_selections_choose_a_part(campaign: Runs, tmp_path: Path) -> 
     dry = campaign.run(file, dry_run=True)
     assert dry.good, dry.describe()
     assert campaign.counts("Small") == {"completed": 3, "pending": 5}, "a dry run makes nothing"
+
+
+@pytest.mark.parametrize("model", ["hod", pytest.param("diffsky", marks=pytest.mark.thorough)])
+def test_real_haloes_are_populated_validated_and_judged(
+    campaign: Runs, tmp_path: Path, model: str
+) -> None:
+    pytest.importorskip("abacusnbody", reason="abacusutils is not installed: make abacus")
+    pytest.importorskip(
+        model.replace("hod", "numpy"), reason="diffsky is not installed: make mocks"
+    )
+    if not ABACUS_MINI.is_dir():
+        pytest.skip(f"no reference data in {ABACUS_MINI}")
+    file = write_campaign(
+        tmp_path,
+        realizations=1,
+        redshifts=(0.0,),
+        suite="abacus_box",
+        box={"root": str(ABACUS_MINI), "cleaned": False},
+        model=model,
+        name=f"Mini {model}",
+        min_mass_msunh=1e10,
+    )
+    verdict = campaign.run(file)
+    assert verdict.good, verdict.describe()
+    folder = tmp_path / "campaigns" / f"1_mini_{model}"
+    (catalogue,) = (folder / "catalogs").rglob("*.hdf5")
+    assert validate_catalogue(catalogue, expected=Expected(n_halos=381, box_size_mpch=32.0)) == []
+    summary = json.loads((folder / "qa" / "summary.json").read_text())
+    assert summary["boxes"] == 1
+    assert any("N" in w or "boxes" in w for w in summary["warnings"]), "one box has no covariance"

@@ -184,7 +184,7 @@ def test_params_file_is_relative_to_itself(tmp_path: Path) -> None:
         ("models: models/{trait_set}/{trait}\n", "", "missing.*models"),
         ("seed: 3", "seed: -1", "seed: .*greater than or equal to 0"),
         ("seed: 3", "seed: 3\nseed: 4", "'seed' is given twice"),
-        ("[X50, X55]", "[X50, 55]", r"traits\.names\.1: .*string"),
+        ("[X50, X55]", "[X50, 55]", r"traits\.names\.1: should be a text"),
         ("[X50, X55]", "[X50, X55", "not a YAML file"),
         (FILE, "- a\n", "holds no keys"),
         (FILE, "!!python/object/apply:os.system [echo]", "not a YAML file"),

@@ -24,7 +24,7 @@ from tests.unit.mocks.galaxies.haloes import (
 )
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.thorough,
     pytest.mark.skipif(
         importlib.util.find_spec("diffsky") is None, reason="needs the extra mocks (make mocks)"
     ),
@@ -284,3 +284,30 @@ def test_versions_tell_precision_and_device(first):
     assert versions["device"] in ("cpu", "gpu")
     assert {"jaxlib", "diffmah", "diffstar", "diffsky", "numpy"} <= versions.keys()
     assert int(os.environ.get("NPROC", os.cpu_count())) >= 8
+
+
+def test_one_process_at_a_time_writes_to_a_cache(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+import jax
+from muster.mocks.galaxies.jax_runtime import use_persistent_cache
+use_persistent_cache(Path(sys.argv[1]))
+print(jax.config.jax_persistent_cache_min_compile_time_secs == 0.0, flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    writes = []
+    running = []
+    for _ in range(2):
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        writes.append(process.stdout.readline().strip())
+    for process in running:
+        process.communicate()
+    assert writes == ["True", "False"]
+    ended = subprocess.run(command, env=environment, input="", capture_output=True, text=True)
+    assert ended.stdout.strip() == "True", "who has ended lets go"
