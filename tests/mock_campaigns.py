@@ -25,6 +25,7 @@ def write_campaign(
     parameters: Mapping[str, Any] | None = None,
     name: str = "Small",
     version: str = "1",
+    min_mass_msunh: float = 1e12,
     resources: Mapping[str, Any] | None = None,
     **execution: Any,
 ) -> Path:
@@ -39,7 +40,7 @@ def write_campaign(
             "galaxy_model": model,
             "parameters": dict(parameters or {}),
             "seed": 5,
-            "min_mass_msunh": 1e12,
+            "min_mass_msunh": min_mass_msunh,
         },
         "execution": execution,
         "resources": dict(resources or {}),

@@ -35,6 +35,9 @@ def find_whole_problems(
         clash = _find_scheme_problem(science, outputs.naming_scheme)
         if clash is not None:
             problems.append(ConfigProblem(("outputs", "naming_scheme"), "wrong", clash))
+    if science is not None and science.parameters.get("baseline") is True and science.slabs != 1:
+        message = "the baseline of the original has no slabs: its arrays are those of 1"
+        problems.append(ConfigProblem(("science", "slabs"), "wrong", message, str(science.slabs)))
     if science is not None and resources is not None:
         problems += _find_idle_overrides(science, resources)
     return problems

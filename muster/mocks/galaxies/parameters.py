@@ -71,11 +71,12 @@ class RgrspitParams(Frozen):
     log_min_subhalo_mass : float
         log10 of the smallest peak mass of subhaloes, in the unit of the halo masses.
     baseline : bool
-        Key 0 for every box, as the original's pipeline; else each slab has its own key.
+        Key 0 for every box, as the original's pipeline, for comparison with it: the draws of all
+        boxes are the same ones then.  Else each slab has its own key.
     version : str or None
         Version of rgrspit_diffsky that must be installed; None takes any.
     """
 
     log_min_subhalo_mass: _Log10Mass = 10.0
-    baseline: bool = True
+    baseline: bool = False
     version: str | None = Field(None, pattern=r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,39}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from muster import storage
 from muster.errors import MissingInput
 from muster.jobs.planning.workflow import Preparation
+from muster.mocks.campaign.code_version import read_code_version
 from muster.mocks.campaign.estimate_size import MOST_GROUPS
 from muster.mocks.campaign.placement import STEP, place_campaign
 from muster.mocks.campaign.register import register_campaign
@@ -59,6 +60,7 @@ def prepare_run(
     inputs: dict[str, Any] = {
         "whole": _write(work_uri, "whole.json", rows),
         "device": "gpu" if placed.resources.gpus else "cpu",
+        "code": read_code_version().text,
     }
     failed = _failed(db, params) if params.failed_only else None
     if failed is not None:

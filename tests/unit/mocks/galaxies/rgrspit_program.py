@@ -46,7 +46,7 @@ def call_adapter(halos):
         HaloMetadata("test", float(halos["box"]), float(halos["redshift"]), cosmology),
     )  # fmt: skip
     model = load_model("rgrspit")
-    params = model.parse({"log_min_subhalo_mass": LOG_MIN_MASS})
+    params = model.parse({"log_min_subhalo_mass": LOG_MIN_MASS, "baseline": True})
     made = generate_box(
         catalog, model, params, seed=5, realization=1, redshift_index=2, slabs=1, histories=True
     )
