@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -16,8 +17,6 @@ from tests.batches import make_batch
 from tests.integration.airflow.conftest import Muster, processes_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from muster.model.batch import Batch
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -71,7 +70,14 @@ class BatchRun:
         return row[0] if row else "none"
 
     def runner(self, index: int) -> int | None:
-        return next(iter(find_processes(self.key()).get(index, [])), None)
+        """Find the runner that an element is in: it began with that one, or with one before it."""
+        if self._has_ended(index) or not all(map(self._has_ended, range(index))):
+            return None
+        return next((p for pids in find_processes(self.key()).values() for p in pids), None)
+
+    def _has_ended(self, index: int) -> bool:
+        folder = Path(self.batch.work_uri, "results")
+        return any(folder.glob(f"{index}.*.json"))
 
     def step(self, index: int) -> int | None:
         runner = self.runner(index)
