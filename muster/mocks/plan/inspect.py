@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from muster import storage
 from muster.errors import InvalidInput
 from muster.jobs.planning.inspection import write_plan
+from muster.mocks.campaign.code_version import read_code_version
 from muster.mocks.campaign.estimate_size import MOST_GROUPS
 from muster.mocks.campaign.placement import STEP as POPULATE
 from muster.mocks.campaign.placement import make_placement, override_of
@@ -168,7 +169,9 @@ def plan_one(
         When the packages of the halo source or galaxy model are not installed here.
     """
     params = MockParams.model_validate({"definition": campaign.config.to_data()})
-    return _Inspection(params, campaign, {}, "cpu", n_gen=n_gen).require_inputs(coordinate)
+    code = read_code_version().text
+    inspection = _Inspection(params, campaign, {}, "cpu", code=code, n_gen=n_gen)
+    return inspection.require_inputs(coordinate)
 
 
 class _Inspection:
