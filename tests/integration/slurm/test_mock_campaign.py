@@ -309,7 +309,7 @@ def test_a_large_campaign_with_every_fault_ends_at_its_quorum_as_planted(
     summary = json.loads((desk.folder / "campaigns/1_small/qa/summary.json").read_text())
     assert summary["boxes"] == good
 
-    # A quorum that cannot be reached any more fails the same campaign, and computes nothing.
+    # To show what would be tried again computes nothing.
     before = {p.name: p.read_text() for p in (desk.folder / "ledger").iterdir()}
     listed = desk.invoke("campaign", "retry", "Small", "--json").json()
     assert len(listed["elements"]) == asked - good
