@@ -55,7 +55,7 @@ def generate(
     from muster import storage
     from muster.mocks.campaign.config import read_campaign
     from muster.mocks.campaign.selection import Selection, select
-    from muster.mocks.plan.inspect import plan_one
+    from muster.mocks.plan.catalogue_inputs import plan_one
     from muster.mocks.populate import populate_mock
     from muster.model.step import StepContext
 

@@ -18,7 +18,7 @@ import pytest
 
 from muster.mocks.campaign.config import read_campaign
 from muster.mocks.campaign.selection import select
-from muster.mocks.plan.inspect import plan_one
+from muster.mocks.plan.catalogue_inputs import plan_one
 from muster.mocks.populate import populate_mock
 from muster.store.campaign_state import find_whole
 from muster.store.campaigns import find_campaign
