@@ -35,7 +35,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
         ('traits: {names: ["a\\nb"]}\n' + REST, ("traits.names.0", "is not safe in a path")),
         ("traits: {names: [" + "x" * 300 + "]}\n" + REST, ("longer than 100 bytes",)),
         ("traits: {names: [a, b, a]}\n" + REST, ("traits.names: named twice: a",)),
-        ("traits: {names: [12]}\n" + REST, ("traits.names.0", "string", "got: 12")),
+        ("traits: {names: [12]}\n" + REST, ("traits.names.0", "should be a text", "got: 12")),
         (TRAITS + REST.replace("stack", "{yaer}"), ("unknown placeholder {yaer}", "{year}")),
         (TRAITS + REST.replace("stack", "{year"), ("predictors.0: unbalanced brace",)),
         (TRAITS + REST.replace("maps", "m-{year}"), ("placeholder {year}", "m-{year}", "--year")),
