@@ -244,8 +244,8 @@ def test_migrating_at_once_and_again_is_safe(database: str) -> None:
     for thread in threads:
         thread.join()
     assert not failures
-    assert migrate(database) == "0006"
-    assert read_versions(database) == ("0006", "0006")
+    assert migrate(database) == "0007"
+    assert read_versions(database) == ("0007", "0006")
 
 
 def test_a_store_that_is_away_comes_back_without_a_restart(db: Database) -> None:
