@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import sqlite3
 from collections import Counter
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
-from muster.errors import InvalidInput
+from muster.errors import InvalidInput, MusterError, Transient
 from muster.mocks.campaign.facts import (
     MOST_BYTES,
     MOST_ROWS,
@@ -30,10 +31,13 @@ from muster.mocks.campaign.facts import (
     read_facts,
 )
 from muster.model.step import StepContext
+from muster.storage import os_errors_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "metadata/manifest.sha256"
 TABLE = "metadata/manifest.parquet"
@@ -43,6 +47,12 @@ DATABASE = "metadata/campaign.db"
 
 MOST_NAMED = 20
 """How many absent catalogues are named."""
+
+_FAILURES_OUTSIDE = {
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
+}  # fmt: skip
+"""Of the disk, the memory and other processes; the low byte of SQLite's codes."""
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
@@ -111,13 +121,16 @@ def write_manifest(
     Returns
     -------
     dict
-        ``catalogues`` and ``bytes`` listed, ``jobs`` by state, ``absent`` (how many listed
-        catalogues have no file, the first by name in ``absent_names``), ``missing``.
+        ``catalogues`` and ``bytes`` listed, ``jobs`` by state, ``absent`` (how many catalogues of
+        the facts have no file and are left out, the first by name in ``absent_names``),
+        ``missing`` (how many fewer than expected are listed).
 
     Raises
     ------
     MissingInput, InvalidInput
         When the facts, or the catalogues, are not there or not what they should be.
+    Transient
+        When an output cannot be written, as on a full disk.
     """
     context = context or StepContext()
     if facts is not None:
@@ -128,13 +141,13 @@ def write_manifest(
                 list_catalogues(folder, threads=context.threads, progress=context.progress)
             )
         )
-    listed = sort_catalogues(known.catalogues, folder)
+    listed, absent = leave_out_absent(sort_catalogues(known.catalogues, folder), folder)
     sorted_jobs = sort_jobs(known.jobs)
-    manifest.write_text(render_manifest(listed), encoding="utf-8")
+    with os_errors_at(manifest):
+        manifest.write_text(render_manifest(listed), encoding="utf-8")
     _write_parquet(table, _ARTIFACT_COLUMNS, _catalogue_schema(), (c.row for c in listed))
     _write_parquet(jobs, _JOB_COLUMNS, _job_schema(), map(_job_row, sorted_jobs))
     _write_database(database, {**known.campaign, **(campaign or {})}, listed, sorted_jobs)
-    absent = find_absent(folder, [catalogue.name for catalogue in listed])
     counts = Counter(job.state for job in sorted_jobs)
     return {
         "catalogues": len(listed),
@@ -142,7 +155,7 @@ def write_manifest(
         "jobs": dict(sorted(counts.items())),
         "absent": len(absent),
         "absent_names": absent[:MOST_NAMED],
-        "missing": None if expected is None else max(0, expected - len(listed) + len(absent)),
+        "missing": None if expected is None else max(0, expected - len(listed)),
         "facts_from": "folder" if facts is None else facts,
     }
 
@@ -191,6 +204,20 @@ def sort_catalogues(facts: Iterable[CatalogueFact], folder: str) -> list[Listed]
                 expected=f"{known.sha256[:12]}, {known.bytes} B",
             )
     return [Listed(name, by_name[name]) for name in sorted(by_name)]
+
+
+def leave_out_absent(catalogues: Sequence[Listed], folder: str) -> tuple[list[Listed], list[str]]:
+    """Part the catalogues that have a file from the names of those that have none."""
+    absent = find_absent(folder, [catalogue.name for catalogue in catalogues])
+    if not absent:
+        return list(catalogues), []
+    named = ", ".join(absent[:MOST_NAMED]) + (", …" if len(absent) > MOST_NAMED else "")
+    log.warning(
+        "%s: %d catalogues are recorded, and have no file; they are left out: %s",
+        folder, len(absent), named,
+    )  # fmt: skip
+    gone = frozenset(absent)
+    return [catalogue for catalogue in catalogues if catalogue.name not in gone], absent
 
 
 def sort_jobs(facts: Iterable[JobFact]) -> list[JobFact]:
@@ -270,7 +297,8 @@ def _write_parquet(
 
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
+    with os_errors_at(path):
+        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
 
 
 def _write_database(
@@ -289,7 +317,15 @@ def _write_database(
                 _insert(connection, "artifacts", _ARTIFACT_COLUMNS, (c.row for c in listed))
                 _insert(connection, "jobs", _JOB_COLUMNS, map(_job_row, jobs))
     except sqlite3.Error as error:
-        raise InvalidInput("the database could not be written", where=path, got=error) from error
+        raise explain_sqlite_error(error, path) from error
+
+
+def explain_sqlite_error(error: sqlite3.Error, where: object) -> MusterError:
+    """Turn an error of SQLite into ours: Transient for a disk that is full or fails."""
+    # What the sqlite3 module itself refuses has no code.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    kind = Transient if code in _FAILURES_OUTSIDE else InvalidInput
+    return kind("the database could not be written", where=where, got=error)
 
 
 def _insert(

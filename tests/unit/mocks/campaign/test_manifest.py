@@ -6,6 +6,7 @@ import hashlib
 import random
 import sqlite3
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from muster.errors import InvalidInput, MissingInput
+from muster.errors import InvalidInput, MissingInput, Transient
 from muster.mocks.campaign.facts import read_facts
 from muster.mocks.campaign.manifest import (
     DATABASE,
     JOBS,
     MANIFEST,
     TABLE,
+    explain_sqlite_error,
     parse_manifest,
     read_manifest,
     write_manifest,
@@ -130,12 +132,77 @@ def test_the_record_holds_campaign_jobs_and_artifacts(folder: Path, tmp_path: Pa
     assert [(r["name"], r["attempts"]) for r in table] == [(s[0], s[5]) for s in stored]
 
 
-def test_catalogues_that_are_recorded_and_absent_are_named(folder: Path, tmp_path: Path) -> None:
+def test_catalogues_that_are_recorded_and_absent_are_named_and_left_out(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     facts = write_facts(tmp_path / "f.json", catalogues=catalogue_facts(folder))
-    (folder / "catalogs" / "r0001" / "mock_z0.800.hdf5").unlink()
+    gone = "catalogs/r0001/mock_z0.800.hdf5"
+    (folder / gone).unlink()
     done = renew_manifest(folder, facts=facts, expected=13)
-    assert done["absent_names"] == ["catalogs/r0001/mock_z0.800.hdf5"]
-    assert (done["catalogues"], done["missing"]) == (12, 2)
+    assert (done["absent"], done["absent_names"]) == (1, [gone])
+    assert (done["catalogues"], done["missing"]) == (11, 2)
+    there = {str(path.relative_to(folder)) for path in (folder / "catalogs").rglob("*.hdf5")}
+    assert set(read_manifest(str(folder / MANIFEST))) == there
+    assert {row["name"] for row in pq.read_table(folder / TABLE).to_pylist()} == there
+    with sqlite3.connect(folder / DATABASE) as connection:
+        assert {name for (name,) in connection.execute("SELECT name FROM artifacts")} == there
+    connection.close()
+    assert done["bytes"] == sum((folder / name).stat().st_size for name in there)
+    assert check_with_sha256sum(folder).returncode == 0
+    assert gone in caplog.text
+
+
+WRITE = """
+import resource, sys
+from pathlib import Path
+from muster.mocks.campaign.manifest import write_manifest
+folder, facts, most = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+outputs = {name: folder / name for name in ("manifest", "table", "jobs", "database")}
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+try:
+    write_manifest(folder=str(folder), facts=facts, **outputs)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "most_bytes", "jobs"),
+    [("manifest", 500, 0), ("table", 1500, 0), ("jobs", 12_000, 2000), ("database", 12_000, 0)],
+)
+def test_a_file_that_cannot_grow_may_be_written_next_time(
+    folder: Path, tmp_path: Path, output: str, most_bytes: int, jobs: int
+) -> None:
+    facts = write_facts(
+        tmp_path / "f.json",
+        catalogues=catalogue_facts(folder),
+        jobs=[{**JOB, "message": hashlib.sha256(b"%d" % n).hexdigest()} for n in range(jobs)],
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", WRITE, str(folder), facts, str(most_bytes)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.startswith("Transient "), ended.stdout
+    assert f"where: {folder / output};" in ended.stdout
+
+
+def test_a_full_disk_is_told_from_a_file_that_is_no_database(tmp_path: Path) -> None:
+    with sqlite3.connect(":memory:") as connection:
+        connection.executescript("CREATE TABLE t (x); PRAGMA max_page_count = 2;")
+        with pytest.raises(sqlite3.OperationalError, match="disk is full") as full:
+            connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    connection.close()
+    assert isinstance(explain_sqlite_error(full.value, "x.db"), Transient)
+    (tmp_path / "x.db").write_bytes(b"no database" * 100)
+    with (
+        sqlite3.connect(tmp_path / "x.db") as connection,
+        pytest.raises(sqlite3.DatabaseError) as foreign,
+    ):
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    assert isinstance(explain_sqlite_error(foreign.value, "x.db"), InvalidInput)
 
 
 def test_what_is_hidden_or_no_catalogue_is_not_listed(folder: Path) -> None:
@@ -217,6 +284,8 @@ def test_forty_thousand_catalogues_take_seconds(tmp_path: Path) -> None:
     names = [f"catalogs/r{r:04d}/mock_z{z / 10:.3f}.hdf5" for r in range(2000) for z in range(20)]
     for realization in range(2000):
         (tmp_path / "catalogs" / f"r{realization:04d}").mkdir(parents=True)
+    for name in names[:-1]:
+        (tmp_path / name).touch()
     rows = [
         {
             "realization": int(name[10:14]), "redshift": float(name[21:26]), "bytes": number,
@@ -230,5 +299,5 @@ def test_forty_thousand_catalogues_take_seconds(tmp_path: Path) -> None:
     outputs = {n: tmp_path / n for n in ("manifest", "table", "jobs", "database")}
     done = write_manifest(folder=str(tmp_path), facts=facts, **outputs)
     assert time.process_time() - began < 5
-    assert (done["catalogues"], done["absent"]) == (40_000, 40_000)
-    assert list(read_manifest(str(outputs["manifest"]))) == sorted(names)
+    assert (done["catalogues"], done["absent"]) == (39_999, 1)
+    assert list(read_manifest(str(outputs["manifest"]))) == sorted(names)[:-1]
