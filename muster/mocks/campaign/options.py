@@ -5,16 +5,17 @@ Neither the suite's nor the model's packages need be installed for that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from muster.config import ConfigProblem
 from muster.errors import ConfigError
 from muster.mocks.galaxies.model import load_model, model_names
-from muster.mocks.halos.source import load_source, source_names
+from muster.mocks.halos.source import LimitsRedshifts, load_source, source_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class Named(Protocol):
@@ -82,25 +83,83 @@ def find_option_problems(science: Named) -> list[ConfigProblem]:
         ),
     ):
         try:
-            load(name, options)
+            problems += _place(("science", inner), load(name, options))
         except _Unknown:
             known = ", ".join(names())
             problems.append(ConfigProblem(("science", key), "wrong", "unknown", repr(name), known))
         except ConfigError as error:
-            problems += _place(("science", inner), error)
+            found = [p for p in error.problems if isinstance(p, ConfigProblem)]
+            problems += _place(
+                ("science", inner), found or [ConfigProblem((), "wrong", str(error))]
+            )
     return problems
+
+
+def find_redshift_problems(suite: str, redshifts: Sequence[float]) -> list[ConfigProblem]:
+    """List the redshifts that a suite says it cannot make; nothing of an unknown suite."""
+    try:
+        source = load_source(suite)
+    except ConfigError:
+        return []
+    if not isinstance(source, LimitsRedshifts):
+        return []
+    found = ((n, z, source.find_redshift_problem(z)) for n, z in enumerate(redshifts))
+    return [
+        ConfigProblem(("science", "redshifts", str(n)), "wrong", problem, str(z))
+        for n, z, problem in found
+        if problem is not None
+    ]
 
 
 class _Unknown(Exception):
     """There is no suite or model of that name."""
 
 
-def _parse_box(name: str, options: Mapping[str, Any]) -> None:
-    _load(load_source, name).parse_options(options)
+def _parse_box(name: str, options: Mapping[str, Any]) -> list[ConfigProblem]:
+    return _find_coerced(options, _load(load_source, name).parse_options(options))
 
 
-def _parse(name: str, options: Mapping[str, Any]) -> None:
-    _load(load_model, name).parse(options)
+def _parse(name: str, options: Mapping[str, Any]) -> list[ConfigProblem]:
+    return _find_coerced(options, _load(load_model, name).parse(options))
+
+
+def _find_coerced(given: Any, parsed: Any, path: tuple[str, ...] = ()) -> list[ConfigProblem]:
+    """List texts and flags that were taken for numbers, and what was taken for flags.
+
+    The models of suites and galaxy models, those of other packages too, may be lenient; a campaign
+    file is not.  A text that is no number itself, as that of a size or a time, may become one.
+    """
+    if isinstance(given, dict):
+        if isinstance(parsed, dict):
+            pairs = [(key, parsed.get(key)) for key in given]
+        else:
+            pairs = [(key, getattr(parsed, str(key), None)) for key in given]
+        return [
+            problem
+            for key, value in pairs
+            for problem in _find_coerced(given[key], value, (*path, str(key)))
+        ]
+    if isinstance(given, list | tuple) and isinstance(parsed, list | tuple):
+        return [
+            problem
+            for position, (item, value) in enumerate(zip(given, parsed, strict=False))
+            for problem in _find_coerced(item, value, (*path, str(position)))
+        ]
+    if isinstance(parsed, bool):
+        wanted = None if isinstance(given, bool) else "should be true or false"
+    elif isinstance(parsed, int | float):
+        is_number = not isinstance(given, bool) and not _is_quoted_number(given)
+        wanted = None if is_number else "should be a number"
+    else:
+        wanted = None
+    return [] if wanted is None else [ConfigProblem(path, "wrong", wanted, repr(given))]
+
+
+def _is_quoted_number(given: Any) -> bool:
+    try:
+        return isinstance(given, str) and math.isfinite(float(given))
+    except ValueError:
+        return False
 
 
 def _load(load: Callable[[str], Any], name: str) -> Any:
@@ -110,14 +169,6 @@ def _load(load: Callable[[str], Any], name: str) -> Any:
         raise _Unknown from error
 
 
-def _place(path: tuple[str, ...], error: ConfigError) -> list[ConfigProblem]:
+def _place(path: tuple[str, ...], problems: list[ConfigProblem]) -> list[ConfigProblem]:
     """Put the problems of a part where the part stands."""
-    found = [problem for problem in error.problems if isinstance(problem, ConfigProblem)]
-    if not found:
-        return [ConfigProblem(path, "wrong", str(error))]
-    return [
-        ConfigProblem(
-            (*path, *problem.path), problem.kind, problem.message, problem.got, problem.expected
-        )
-        for problem in found
-    ]
+    return [replace(problem, path=(*path, *problem.path)) for problem in problems]

@@ -82,6 +82,8 @@ def _auto_as_none(value: Any) -> Any:
 def _check_folder(location: str) -> str:
     if not location or location != location.strip():
         raise ValueError("should be a folder")
+    if not location.isprintable():
+        raise ValueError("may not hold line breaks")
     if location.startswith("~") or "$" in location:
         raise ValueError("is taken literally, ~ and $ too: write the path out")
     if "://" in location and not location.startswith("file:///"):

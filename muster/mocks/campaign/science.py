@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
@@ -15,6 +15,9 @@ from muster.mocks.campaign.values import (
     SuiteOrModel,
     Whole,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MOST_REDSHIFTS = 200
 
@@ -51,22 +54,35 @@ class Realizations(Block):
             cls._check_numbers(start + (count - 1) * step)
         return step
 
+    @field_validator("include")
+    @classmethod
+    def _check_include(cls, include: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        said = info.data
+        if not {"count", "start", "step"} <= said.keys():
+            return include
+        twice = sorted({*include} & {*cls._range(said)})
+        if twice:
+            raise ValueError(
+                f"{_some(twice)} is among the realizations of the range already: nothing to add"
+            )
+        return include
+
     @field_validator("exclude")
     @classmethod
     def _check_exclude(cls, exclude: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         said = info.data
-        if not {"count", "start", "step", "include"} <= said.keys():
+        if not {"count", "start", "step"} <= said.keys():
             return exclude
-        range_of = range(said["start"], said["start"] + said["count"] * said["step"], said["step"])
-        absent = [number for number in exclude if number not in range_of]
+        absent = [number for number in exclude if number not in cls._range(said)]
         if absent:
             raise ValueError(
                 f"{_some(absent)} is not among the realizations of the range: nothing to leave out"
             )
-        both = sorted({*exclude} & {*said["include"]})
-        if both:
-            raise ValueError(f"{_some(both)} is included and excluded")
         return exclude
+
+    @staticmethod
+    def _range(said: Mapping[str, Any]) -> range:
+        return range(said["start"], said["start"] + said["count"] * said["step"], said["step"])
 
     @classmethod
     def _check_numbers(cls, last: int) -> None:

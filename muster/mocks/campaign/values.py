@@ -87,8 +87,8 @@ Account = Annotated[
 """An account of Slurm."""
 
 
-Redshift = Annotated[Number, Field(ge=0, le=50)]
-"""A redshift."""
+Redshift = Annotated[Number, Field(ge=0, le=50), AfterValidator(lambda redshift: redshift + 0.0)]
+"""A redshift; -0.0 is 0.0, which has another text and so another name of a file."""
 
 RealizationNumber = Annotated[Whole, Field(ge=0, lt=MOST_REALIZATIONS)]
 """Number of a realization."""

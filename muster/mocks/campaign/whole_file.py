@@ -9,7 +9,7 @@ from muster.config import ConfigProblem
 from muster.errors import ConfigError
 from muster.mocks.campaign.file_names import FileNames
 from muster.mocks.campaign.naming import find_clash
-from muster.mocks.campaign.options import find_option_problems
+from muster.mocks.campaign.options import find_option_problems, find_redshift_problems
 from muster.mocks.coordinates import Coordinate
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def find_whole_problems(
     problems: list[ConfigProblem] = []
     if science is not None:
         problems += find_option_problems(science)
+        problems += find_redshift_problems(science.simulation_suite, science.redshifts)
     if science is not None and outputs is not None:
         if outputs.layout == "full" and science.galaxy_model in WITHOUT_HISTORIES:
             message = f"the galaxy model {science.galaxy_model} has no formation histories: lean"

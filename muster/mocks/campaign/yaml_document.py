@@ -2,7 +2,7 @@
 
 The file is untrusted: size and depth are bounded, tags, anchors and merge keys are refused, and a
 plain scalar means what YAML 1.2's core schema says, as editors and the JSON Schema take it.  ``no``
-is a text, ``1e10`` a number, ``12:00:00`` a text, and ``010`` no octal number.
+is a text, ``1e10`` a number, ``12:00:00`` a text, and ``010``, which some read as 8, is refused.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ MOST_BYTES = 256 * 1024
 """A campaign file that says each realization by number has some ten thousand bytes."""
 
 MOST_DEPTH = 20
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]")
+_LONGEST_TAG = 80
 MOST_PROBLEMS = 50
 
 Path_ = tuple[str, ...]
-_STR, _MAP, _SEQ = "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
+_STR = "tag:yaml.org,2002:str"
 _NULL, _BOOL = "tag:yaml.org,2002:null", "tag:yaml.org,2002:bool"
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
@@ -134,12 +136,8 @@ class _Reader:
 
     def build(self, node: yaml.Node, path: Path_) -> Any:
         if isinstance(node, yaml.MappingNode):
-            if node.tag != _MAP:
-                self.spoil(path, node, f"the tag {node.tag} is not taken")
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
-            if node.tag != _SEQ:
-                self.spoil(path, node, f"the tag {node.tag} is not taken")
             return [self._item(item, (*path, str(i))) for i, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, path)
@@ -179,6 +177,10 @@ class _Reader:
             return None
         if tag == _BOOL and text.lower() in ("true", "false"):
             return text.lower() == "true"
+        if tag in (_INT, _FLOAT) and _LEADING_ZERO.match(text):
+            shown = text if len(text) <= 20 else f"{text[:20]}…"
+            self.spoil(path, node, f"a number is written without leading zeros: {shown}")
+            return None
         try:
             if tag == _INT:
                 # Python refuses to parse numbers of thousands of digits.
@@ -255,6 +257,9 @@ def _check_events(text: str) -> Document | None:
         line = event.start_mark.line + 1 if event.start_mark else None
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             return _unreadable("anchors and aliases are not taken: write the value out", line)
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            return _unreadable(_refuse_tag(tag), line)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MOST_DEPTH:
@@ -264,9 +269,17 @@ def _check_events(text: str) -> Document | None:
     return None
 
 
+def _refuse_tag(tag: str) -> str:
+    shown = tag.replace("tag:yaml.org,2002:", "!!")
+    return f"tags are refused: {shown[:_LONGEST_TAG]}; write the value alone"
+
+
 def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
     lines = text.splitlines()
+    if str(error.problem).startswith("found undefined tag handle"):
+        assert mark is not None
+        return _refuse_tag(lines[mark.line][mark.column :].split(maxsplit=1)[0])
     if mark is not None and mark.line < len(lines):
         line = lines[mark.line]
         if "\t" in line[: len(line) - len(line.lstrip())]:

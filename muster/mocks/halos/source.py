@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from muster.errors import ConfigError
 from muster.imports import load_named
@@ -133,6 +133,15 @@ class HaloSource(Protocol):
         ModelNotInstalled
             When a package is not installed.
         """
+        ...
+
+
+@runtime_checkable
+class LimitsRedshifts(Protocol):
+    """A source that cannot make haloes at every redshift; one that can need not say so."""
+
+    def find_redshift_problem(self, redshift: float) -> str | None:
+        """Return in a few words why there are no haloes at a redshift; None if there are."""
         ...
 
 

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 from muster.config import parse_config
 from muster.mocks.errors import ModelNotInstalled
 from muster.mocks.halos.source import InputState, SlabAxis, fingerprint_inputs
-from muster.mocks.halos.synthetic_options import METHOD, SyntheticInputs, SyntheticOptions
+from muster.mocks.halos.synthetic_options import (
+    HIGHEST_REDSHIFT,
+    METHOD,
+    SyntheticInputs,
+    SyntheticOptions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +50,12 @@ class SyntheticSource:
             When an option is unknown or wrong.
         """
         return parse_config(SyntheticOptions, options, "options of the halo source synthetic")
+
+    def find_redshift_problem(self, redshift: float) -> str | None:
+        """Return in a few words why there are no haloes at a redshift; None if there are."""
+        if redshift <= HIGHEST_REDSHIFT:
+            return None
+        return f"synthetic haloes are made up to redshift {HIGHEST_REDSHIFT:g}"
 
     def name_parts(self, options: SyntheticOptions, coordinate: Coordinate) -> dict[str, str]:
         """Return what names of files say of a catalogue: ``cosmology`` and ``phase``."""

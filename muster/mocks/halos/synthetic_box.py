@@ -99,7 +99,7 @@ def make_synthetic_box(
             cosmology=cosmology,
             phase=f"ph{inputs.realization:03d}",
             realization=inputs.realization,
-            min_mass_msunh=float(min_mass_msunh),
+            min_mass_msunh=float(least),
             slab=slab,
             source={
                 "suite": "synthetic",

@@ -13,6 +13,10 @@ METHOD = 1
 """Raised when the same options give other haloes; part of the fingerprint."""
 
 
+HIGHEST_REDSHIFT = 20.0
+"""The mass function is made for lower redshifts."""
+
+
 class SyntheticOptions(Frozen):
     """A box of synthetic haloes.
 
@@ -54,4 +58,4 @@ class SyntheticInputs(Frozen):
 
     options: SyntheticOptions
     realization: Annotated[int, Field(ge=0, le=99999)] = 0
-    redshift: Annotated[float, Field(ge=0, le=20)]
+    redshift: Annotated[float, Field(ge=0, le=HIGHEST_REDSHIFT)]

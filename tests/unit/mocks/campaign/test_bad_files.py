@@ -108,7 +108,7 @@ BAD = {
     ),
     "include what is excluded": (
         ("realizations: 10", "realizations: {count: 10, include: [3], exclude: [3]}"),
-        "line 7: science.realizations.exclude: 3 is included and excluded",
+        "line 7: science.realizations.include: 3 is among the realizations of the range already",
     ),
     "another name": (
         ("  galaxy_model", "  min_mass: 1e10\n  galaxy_model"),
@@ -231,7 +231,49 @@ BAD = {
     ),
     "tag": (
         ("batch_size: 4", "batch_size: !!python/object/apply:os.getpid []"),
-        "line 11: execution.batch_size: the tag tag:yaml.org,2002:python/object/apply:os.getpid",
+        "line 11: tags are refused: !!python/object/apply:os.getpid",
+    ),
+    "tag of a plain value": (
+        ("batch_size: 4", 'batch_size: !!int "4"'),
+        "line 11: tags are refused: !!int",
+    ),
+    "tag of a list": (("[1.1, 0.5]", "!!set [1.1, 0.5]"), "line 8: tags are refused: !!set"),
+    "tag of nobody": (("[1.1, 0.5]", "!a!b [1.1, 0.5]"), "line 8: tags are refused: !a!b"),
+    "include what is there": (
+        ("realizations: 10", "realizations: {count: 10, include: [40, 9]}"),
+        "line 7: science.realizations.include: 9 is among the realizations of the range already",
+    ),
+    "leading zero": (
+        ("realizations: 10", "realizations: 010"),
+        "line 7: science.realizations: a number is written without leading zeros: 010",
+    ),
+    "leading zero of a fraction": (
+        ("[1.1, 0.5]", "[1.1, -00.5]"),
+        "line 8: science.redshifts[1]: a number is written without leading zeros: -00.5",
+    ),
+    "line break in a path": (
+        ("/campaigns", '"/campaigns\\nof mine"'),
+        "line 15: outputs.base_path: may not hold line breaks",
+    ),
+    "redshift above the suite's": (
+        ("[1.1, 0.5]", "[1.1, 20.5]"),
+        "line 8: science.redshifts[1]: synthetic haloes are made up to redshift 20; got: 20.5",
+    ),
+    "text for a number in the box": (
+        ("box_size_mpch: 50", 'box_size_mpch: "50"'),
+        "line 6: science.box.box_size_mpch: should be a number; got: '50'",
+    ),
+    "text for a number deep in the box": (
+        ("box_size_mpch: 50", 'cosmology: {h: "0.7"}'),
+        "line 6: science.box.cosmology.h: should be a number; got: '0.7'",
+    ),
+    "true for a number in the box": (
+        ("box_size_mpch: 50", "seed: true"),
+        "line 6: science.box.seed: should be a number; got: True",
+    ),
+    "text for a parameter": (
+        ("  galaxy_model", '  parameters:\n    alpha: "1"\n  galaxy_model'),
+        "line 10: science.parameters.alpha: should be a number; got: '1'",
     ),
     "anchor": (
         ("batch_size: 4", "batch_size: &size 4"),
@@ -265,6 +307,16 @@ def test_there_are_more_than_twenty_cases_and_the_file_that_they_change_is_good(
 ) -> None:
     assert len(BAD) > 20
     assert read_campaign(write_campaign(tmp_path)).label == "1.0_small_boxes"
+
+
+def test_whole_numbers_are_numbers_and_a_negative_zero_is_zero(tmp_path: Path) -> None:
+    changes = [
+        ("  galaxy_model", "  parameters: {alpha: 1}\n  galaxy_model"),
+        ("[1.1, 0.5]", "[0.05, -0.0]"),
+    ]
+    science = read_campaign(write_campaign(tmp_path, *changes)).science
+    assert science.parameters == {"alpha": 1}
+    assert str(science.redshifts[1]) == "0.0"
 
 
 def test_all_errors_are_told_at_once_in_the_order_of_their_lines(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ BEYOND_A_SCHEMA = {
     "scheme without redshift", "scheme with another field", "scheme that reads attributes",
     "scheme that leaves its folder", "name without a letter", "key twice", "tag", "anchor", "tab",
     "bracket without its partner", "two documents", "key that is no text",
+    "include what is there", "line break in a path", "redshift above the suite's",
+    "text for a number in the box", "text for a number deep in the box",
+    "true for a number in the box", "text for a parameter",
 }  # fmt: skip
 """Bad files whose error is none of form: what lies between keys, or in the YAML."""
 

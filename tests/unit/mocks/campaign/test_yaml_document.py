@@ -11,7 +11,7 @@ from muster.mocks.campaign.render_yaml import render_document
 from muster.mocks.campaign.yaml_document import parse_document
 
 SCALARS = {
-    "1e10": 1e10, "1.5": 1.5, ".5": 0.5, "5.": 5.0, "-3": -3, "+3": 3, "010": 10, "0": 0,
+    "1e10": 1e10, "1.5": 1.5, ".5": 0.5, "5.": 5.0, "-3": -3, "+3": 3, "0": 0,
     "true": True, "False": False, "null": None, "~": None, "": None, "yes": "yes", "no": "no",
     "on": "on", "Off": "Off", "12:30:00": "12:30:00", "1:30": "1:30", "0x10": "0x10",
     "1_000": "1_000", "2026-11-30": "2026-11-30", "'3'": "3", '"true"': "true", "=": "=",

@@ -311,7 +311,7 @@ def test_no_halo_above_the_mass_is_an_empty_catalogue() -> None:
 def test_no_halo_is_below_the_resolution() -> None:
     halos = make(box_size_mpch=25.0, min_mass=0, lowest_mass_msunh=2e11)
     assert 2e11 <= halos.masses.min() < 2.2e11
-    assert halos.metadata.min_mass_msunh == 0
+    assert halos.metadata.min_mass_msunh == 2e11
 
 
 def test_too_many_haloes_are_refused() -> None:
