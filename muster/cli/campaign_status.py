@@ -59,7 +59,7 @@ def describe(report: ProgressReport, *, verbose: bool = False) -> list[str]:
             f"{failure.message}"
         )
     for run in report.runs[:5]:
-        lines.append(f"  run {run.id}: {run.state}" + (f": {run.message}" if run.message else ""))
+        lines.append(f"  {run.describe()}")
     return lines
 
 

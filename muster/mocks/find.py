@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muster import storage
-from muster.errors import MissingInput
+from muster.errors import ConfigError, MissingInput
 from muster.mocks.campaign.config import Campaign, parse_campaign, read_campaign
 from muster.mocks.campaign.folder import CampaignFolder
 from muster.store.campaigns import CampaignRecord, find_campaign
@@ -60,13 +60,22 @@ def read_named_campaign(text: str) -> Campaign | None:
         When it is a file that is not there.
     CampaignFileError
         When it is wrong.
+    ConfigError
+        When the folder was moved.
     """
     path = Path(text.removeprefix("file://"))
-    if path.is_dir():
-        path = Path(CampaignFolder(str(path.absolute())).config_uri)
-    elif path.suffix not in SUFFIXES:
-        return None
-    return read_campaign(path)
+    if not path.is_dir():
+        return read_campaign(path) if path.suffix in SUFFIXES else None
+    campaign = read_campaign(Path(CampaignFolder(str(path.absolute())).config_uri))
+    place = storage.local_path(campaign.folder_uri)
+    if place is None or place.resolve() != path.resolve():
+        raise ConfigError(
+            "the folder is not where its campaign lies",
+            where=path.absolute(),
+            expected=campaign.folder_uri,
+            do="move it back, or give the campaign file a base_path and a version of its own",
+        )
+    return campaign
 
 
 def find_campaign_by(db: Database, text: str) -> FoundCampaign:

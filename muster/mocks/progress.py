@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from muster.mocks.campaign.placement import STEP
 from muster.mocks.campaign.selection import select
-from muster.store.campaign_state import FailureClass, read_campaign_status, read_failures
+from muster.store.campaign_state import (
+    FailureClass,
+    find_attended,
+    read_campaign_status,
+    read_failures,
+)
 from muster.store.campaigns import read_campaign_runs
 from muster.store.records import RunState
 
@@ -17,15 +22,34 @@ if TYPE_CHECKING:
     from muster.store.database import Database
 
 GOING = (RunState.OPEN, RunState.PLANNED)
+SILENT_FOR_S = 180.0
+"""A run without a sign for so long is one that nobody goes on with."""
 
 
 @dataclass(frozen=True)
 class RunLine:
-    """A run of a campaign in a line."""
+    """A run of a campaign in a line.
+
+    Attributes
+    ----------
+    id, state, message
+        As in the store.
+    attended : bool
+        Whether it is not over and somebody goes on with it, as far as the record shows: for
+        :data:`SILENT_FOR_S` there is a heartbeat or an event, or its jobs were left alone.
+    """
 
     id: str
     state: str
     message: str | None
+    attended: bool = False
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        line = f"run {self.id}: {self.state}" + (f": {self.message}" if self.message else "")
+        if self.state in GOING and not self.attended:
+            line += " (nobody goes on with it: 'muster reconcile' ends it)"
+        return line
 
 
 @dataclass(frozen=True)
@@ -64,8 +88,8 @@ class ProgressReport:
 
     @property
     def is_going(self) -> bool:
-        """Whether a run of the campaign is not over."""
-        return any(run.state in GOING for run in self.runs)
+        """Whether somebody goes on with a run of the campaign."""
+        return any(run.attended for run in self.runs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
@@ -92,6 +116,7 @@ def read_progress(db: Database, found: FoundCampaign) -> ProgressReport:
             campaign.label, total, {"pending": total}, None, campaign.execution.quorum
         )
     status = read_campaign_status(db, found.record.id, step=STEP)
+    attended = find_attended(db, found.record.id, SILENT_FOR_S)
     counts = dict(status.counts)
     counts["pending"] += max(0, total - status.total)
     return ProgressReport(
@@ -103,7 +128,7 @@ def read_progress(db: Database, found: FoundCampaign) -> ProgressReport:
         by_redshift=status.by_redshift,
         failures=tuple(read_failures(db, found.record.id, step=STEP)),
         runs=tuple(
-            RunLine(run.id, run.state.value, run.message)
+            RunLine(run.id, run.state.value, run.message, run.id in attended)
             for run in read_campaign_runs(db, found.record.id)
         ),
     )

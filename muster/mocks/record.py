@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from muster.mocks.campaign.manifest import write_manifest
 from muster.mocks.campaign.placement import STEP
 from muster.mocks.plan.prepare import CATALOGUE
+from muster.model.outcome import Outcome
+from muster.model.plan import Decision
 from muster.store.campaign_state import find_whole, read_campaign_elements
 from muster.store.campaigns import find_campaign
 from muster.store.database import Database
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.model.step import StepContext
+    from muster.store.campaign_state import CampaignElement, WholeProduct
 
 
 def record_campaign(
@@ -66,6 +69,7 @@ def read_facts(db: Database, folder: str) -> dict[str, Any]:
         As :class:`muster.mocks.campaign.facts.CampaignFacts` has it.
     """
     campaign = find_campaign(db, folder)
+    whole = find_whole(db, campaign, STEP, artifact=CATALOGUE)
     catalogues = [
         {
             "realization": realization,
@@ -75,25 +79,41 @@ def read_facts(db: Database, folder: str) -> dict[str, Any]:
             "bytes": product.bytes,
             "fingerprint": product.fingerprint,
         }
-        for (realization, redshift), product in find_whole(
-            db, campaign, STEP, artifact=CATALOGUE
-        ).items()
+        for (realization, redshift), product in whole.items()
     ]
-    jobs = [
-        {
-            "step": element.step,
-            "name": element.name,
-            "run": element.run_id,
-            "realization": element.realization,
-            "redshift": element.redshift,
-            "state": element.state,
-            "outcome": element.outcome,
-            "seconds": element.seconds,
-            "max_rss_mib": element.max_rss_mib,
-            "host": element.host,
-            "attempts": element.attempts,
-            "message": element.message,
-        }
-        for element in read_campaign_elements(db, campaign.id)
-    ]
+    jobs = []
+    for element in read_campaign_elements(db, campaign.id):
+        made = None
+        if element.step == STEP and element.redshift is not None:
+            made = whole.get((element.realization, element.redshift))
+        jobs.append(_state_job(element, made))
     return {"catalogues": catalogues, "jobs": jobs}
+
+
+def _state_job(element: CampaignElement, made: WholeProduct | None) -> dict[str, Any]:
+    """State an element; of a catalogue that a run took as it was, the attempt that made it."""
+    job = {
+        "step": element.step,
+        "name": element.name,
+        "run": element.run_id,
+        "realization": element.realization,
+        "redshift": element.redshift,
+        "state": element.state,
+        "outcome": element.outcome,
+        "seconds": element.seconds,
+        "max_rss_mib": element.max_rss_mib,
+        "host": element.host,
+        "attempts": element.attempts,
+        "message": element.message,
+    }
+    if element.outcome != Decision.REUSED or made is None:
+        return job
+    return job | {
+        "run": made.run_id,
+        "outcome": str(Outcome.SUCCEEDED),
+        "seconds": made.seconds,
+        "max_rss_mib": made.max_rss_mib,
+        "host": made.host,
+        "attempts": made.attempts,
+        "message": None,
+    }

@@ -85,7 +85,8 @@ _FAILURES = f"""
 # By the newest success at each coordinate, of whichever run: a failure since has replaced no file.
 _WHOLE = """
     SELECT DISTINCT ON (e.realization, e.redshift) e.realization, e.redshift,
-           f.uri, a.facts ->> 'fingerprint', f.bytes, f.sha256, e.run_id
+           f.uri, a.facts ->> 'fingerprint', f.bytes, f.sha256, e.run_id,
+           a.number, a.seconds, a.max_rss_mib, a.host
     FROM element e
     JOIN attempt a ON a.element_id = e.id AND a.outcome = 'succeeded'
     JOIN artifact f ON f.attempt_id = a.id AND f.name = %(artifact)s
@@ -195,6 +196,10 @@ class WholeProduct:
         Of all that it is made from: the fact ``fingerprint`` of the attempt.
     run_id : str
         The run that made it.
+    attempts : int
+        Number, in that run, of the attempt that made it.
+    seconds, max_rss_mib, host
+        Of that attempt: wall time in seconds, peak memory in MiB, and where it ran.
     """
 
     uri: str
@@ -202,6 +207,10 @@ class WholeProduct:
     bytes: int
     sha256: str
     run_id: str
+    attempts: int
+    seconds: float | None
+    max_rss_mib: float | None
+    host: str | None
 
 
 def read_campaign_status(
@@ -301,3 +310,24 @@ def find_whole(
             (realization, redshift): WholeProduct(*rest)
             for realization, redshift, *rest in cursor.fetchall()
         }
+
+
+def find_attended(db: Database, campaign_id: int, silent_for_s: float) -> set[str]:
+    """List the runs of a campaign that are not over, and that somebody goes on with.
+
+    A run has a sign of that where it, a batch or an event of it is younger than ``silent_for_s``
+    seconds; jobs that were submitted to be left alone need none.
+    """
+    with db.transaction() as cursor:
+        cursor.execute(
+            "SELECT r.id FROM run r WHERE r.campaign_id = %(campaign)s"
+            " AND r.state IN ('open', 'planned') AND ("
+            "  greatest(r.created_at, r.planned_at,"
+            "   (SELECT max(heartbeat_at) FROM batch WHERE run_id = r.id),"
+            "   (SELECT max(at) FROM event WHERE run_id = r.id))"
+            "  > now() - make_interval(secs => %(silent)s)"
+            "  OR EXISTS (SELECT 1 FROM batch b JOIN submission s ON s.batch_id = b.id"
+            "   WHERE b.run_id = r.id AND b.detached AND s.state <> 'ended'))",
+            {"campaign": campaign_id, "silent": silent_for_s},
+        )
+        return {row[0] for row in cursor.fetchall()}

@@ -244,8 +244,8 @@ def test_migrating_at_once_and_again_is_safe(database: str) -> None:
     for thread in threads:
         thread.join()
     assert not failures
-    assert migrate(database) == "0007"
-    assert read_versions(database) == ("0007", "0007")
+    assert migrate(database) == "0008"
+    assert read_versions(database) == ("0008", "0008")
 
 
 def test_a_store_that_is_away_comes_back_without_a_restart(db: Database) -> None:
@@ -283,3 +283,10 @@ def test_a_run_that_nobody_goes_on_with_is_ended(db: Database, claim: Claim) -> 
     assert runs.end_abandoned(db, 0) == ["run"]
     assert runs.read_run(db, "run").state == RunState.CANCELLED
     assert runs.end_abandoned(db, 0) == []
+
+
+def test_a_batch_is_the_same_to_the_digit_as_it_was_frozen(db: Database, tmp_path: Path) -> None:
+    """It is known by the sha256 of its file: numbers must come back as they were written."""
+    inputs = {"large": 1e17, "small": -0.0, "tiny": 5e-324, "whole": 3, "whole_float": 3.0}
+    batch = store_batch(db, make_batch(tmp_path, [inputs]))
+    assert batches.read_spec(db, batch.id).fingerprint == batch.fingerprint

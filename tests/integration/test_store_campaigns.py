@@ -17,6 +17,7 @@ from muster.jobs.planning.plan_run import open_run
 from muster.jobs.planning.workflow import Preparation, load_workflow
 from muster.jobs.retention.retention import clean_work
 from muster.jobs.runs.verdict import give_verdict
+from muster.mocks.record import read_facts
 from muster.model.coordinates import Coordinates
 from muster.model.plan import Decision
 from muster.store import batches, campaigns, claims, runs
@@ -272,10 +273,34 @@ def test_what_is_whole_is_known_from_the_record_of_the_newest_success(
     assert whole[1, 0.1].run_id == "second"
     assert whole[1, 0.1].fingerprint == fingerprint((1, 0.1))
     assert whole[1, 0.1].bytes == 1001
+    made = whole[1, 0.1]
+    assert (made.attempts, made.seconds, made.max_rss_mib) == (1, 142.0, 3000.0)
+    assert made.host is not None
+    assert made.host.startswith("node")
     assert len(whole[1, 0.1].sha256) == 64
     assert whole == find_whole(db, campaign.folder, STEP, artifact="catalogue")
     assert find_whole(db, "/nowhere", STEP, artifact="catalogue") == {}
     assert find_whole(db, campaign, STEP, artifact="report") == {}
+
+
+def test_a_run_with_nothing_to_do_keeps_what_is_known_of_the_attempts(
+    db: Database, campaign: CampaignRecord, tmp_path: Path
+) -> None:
+    def known() -> dict[tuple[int, float], dict[str, object]]:
+        jobs = read_facts(db, campaign.folder)["jobs"]
+        return {(job["realization"], job["redshift"]): job for job in jobs}
+
+    before = known()
+    assert before[0, 0.1]["seconds"] == 142.0
+    settled = [
+        plan_coordinate(tmp_path, one, "r0", decision=Decision.REUSED, reason="there")
+        for one in ((0, 0.1), (0, 0.2), (1, 0.1))
+    ]
+    plan_run(db, make_site(tmp_path), tmp_path, campaign, "second", settled)
+    after = known()
+    assert (after[0, 0.1], after[0, 0.2]) == (before[0, 0.1], before[0, 0.2])
+    assert after[1, 0.1]["outcome"] == "reused", "no attempt is known to have made it"
+    assert after[1, 0.2] == before[1, 0.2], "of another coordinate nothing changes"
 
 
 # -- runs of a campaign -------------------------------------------------------------------------

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COLLECT = "mocks.collect"
 QA = "mocks.qa"
 MANIFEST = "mocks.manifest"
+MOST_COLLECTED = 2000
 ENSEMBLE = "ensemble"
 """Group, and name of the elements, of the steps that take the whole campaign."""
 
@@ -59,13 +60,36 @@ def _close_batch(
         }
         for member in made
     ]
+    yield _collect(campaign, group, catalogues)
+
+
+def collect_reused(
+    campaign: Campaign, reused: Sequence[dict[str, Any]], first_batch: int
+) -> Iterator[PlannedElement]:
+    """Plan to collect catalogues that are there, and whose statistics no file holds.
+
+    A run that was killed has left them, or a file of statistics was lost.
+
+    Parameters
+    ----------
+    reused : sequence of dict
+        As ``catalogues`` of :func:`muster.mocks.qa.steps.collect_batch`.
+    first_batch : int
+        Number of the run's first batch, which no other run has.
+    """
+    for start in range(0, len(reused), MOST_COLLECTED):
+        members = list(reused[start : start + MOST_COLLECTED])
+        yield _collect(campaign, f"collect_{first_batch:04d}_{start // MOST_COLLECTED}", members)
+
+
+def _collect(campaign: Campaign, group: str, catalogues: list[dict[str, Any]]) -> PlannedElement:
     uri = storage.join(campaign.folder.statistics_uri, f"{group}.parquet")
-    yield PlannedElement(
+    return PlannedElement(
         step=COLLECT,
         name=group,
         group=group,
         decision=Decision.RUN,
-        reason=f"statistics of {len(made)} catalogues",
+        reason=f"statistics of {len(catalogues)} catalogues",
         inputs={"catalogues": catalogues},
         outputs={"statistics": uri},
     )

@@ -17,8 +17,9 @@ from muster.mocks.campaign.placement import STEP as POPULATE
 from muster.mocks.campaign.placement import make_placement, override_of
 from muster.mocks.campaign.selection import select
 from muster.mocks.params import MockParams
-from muster.mocks.plan.batches import ENSEMBLE, deal_batches, plan_ensemble
+from muster.mocks.plan.batches import ENSEMBLE, collect_reused, deal_batches, plan_ensemble
 from muster.mocks.plan.catalogue_inputs import CatalogueInputs
+from muster.mocks.qa.collect import DECIMALS, read_collected
 from muster.model.coordinates import Coordinates
 from muster.model.plan import Decision, PlannedElement
 from muster.model.step import StepContext
@@ -103,6 +104,9 @@ def inspect_campaign(
     catalogues = inspection.decide(coordinates)
     context.progress(0.8, "batches")
     elements = list(deal_batches(campaign, catalogues, first_batch))
+    if not checked.dry_run:
+        lost = inspection.find_uncollected(catalogues)
+        elements += collect_reused(campaign, lost, first_batch)
     if any(element.decision in (Decision.RUN, Decision.REUSED) for element in catalogues):
         elements += [] if checked.dry_run else plan_ensemble(campaign)
     facts = {"campaign": campaign.label, "catalogues": len(catalogues)}
@@ -211,6 +215,28 @@ class _Inspection:
             resources=override_of(campaign, coordinate),
             **said,
         )
+
+    def find_uncollected(self, catalogues: Sequence[PlannedElement]) -> list[dict[str, Any]]:
+        """List catalogues that are there and in no file of statistics, for mocks.collect."""
+        collected = read_collected(self.campaign.folder.statistics_uri)
+        lost = []
+        for element in catalogues:
+            at = element.coordinates
+            if element.decision is not Decision.REUSED or at is None or at.redshift is None:
+                continue
+            realization = at.realization or 0
+            known = self.whole[realization, at.redshift]
+            if (realization, round(at.redshift, DECIMALS), known.fingerprint) not in collected:
+                lost.append(
+                    {
+                        "realization": realization,
+                        "redshift": at.redshift,
+                        "redshift_index": self.campaign.redshift_index(at.redshift),
+                        "fingerprint": known.fingerprint,
+                        "uri": known.uri,
+                    }
+                )
+        return lost
 
     def _list_files(self, coordinates: Sequence[Coordinate]) -> dict[str, int]:
         """List the sizes of the catalogues' files, a folder at a time."""

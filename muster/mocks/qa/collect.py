@@ -281,6 +281,30 @@ def read_campaign(folder: Path) -> CampaignStatistics:
     )
 
 
+def read_collected(folder: str) -> set[tuple[int, float, str]]:
+    """List the catalogues whose statistics a campaign has: realization, redshift, fingerprint.
+
+    Redshifts have :data:`DECIMALS` digits; a file that cannot be read has none.
+
+    Raises
+    ------
+    Transient
+        When the file system did not answer.
+    """
+    found: set[tuple[int, float, str]] = set()
+    for name in storage.list(folder):
+        path = storage.local_path(storage.join(folder, name))
+        if path is None or not name.endswith(SUFFIX):
+            continue
+        try:
+            table = read_table(path)
+        except (InvalidInput, MissingInput):  # the ensemble names it
+            continue
+        redshifts = np.round(table.redshift, DECIMALS).tolist()
+        found.update(zip(table.realization.tolist(), redshifts, table.fingerprint, strict=True))
+    return found
+
+
 def _find_newest(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     """Return the newest row of each coordinate, by redshift and realization."""
     order = np.lexsort((

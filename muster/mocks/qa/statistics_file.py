@@ -86,7 +86,7 @@ class StatisticsTable:
     redshift : array of float64, shape (rows,)
     made_at_us : array of int64, shape (rows,)
         Microseconds since 1970 UTC.
-    uri : list of str
+    uri, fingerprint : list of str
     row : array of int, shape (rows,)
         Number of each row in the file.
     columns : mapping of str to array, (rows, …)
@@ -100,6 +100,7 @@ class StatisticsTable:
     redshift: NDArray[np.float64]
     made_at_us: NDArray[np.int64]
     uri: list[str]
+    fingerprint: list[str]
     row: NDArray[np.int64]
     columns: dict[str, NDArray[Any]]
     problems: tuple[str, ...]
@@ -203,7 +204,7 @@ def read_table(path: Path, names: Iterable[str] | None = None) -> StatisticsTabl
     columns = {field.name: _to_rows(table, field.name, field.shape) for field in wanted}
     realization = table["realization"].to_numpy().astype(np.int64)
     redshift = table["redshift"].to_numpy()
-    uri = table["uri"].to_pylist()
+    uri, fingerprint = (table[name].to_pylist() for name in ("uri", "fingerprint"))
     bad = find_bad_rows(columns) if names is None else {}
     for row in np.flatnonzero(~(np.isfinite(redshift) & (realization >= 0))):
         bad.setdefault(int(row), "realization or redshift is none")
@@ -218,6 +219,7 @@ def read_table(path: Path, names: Iterable[str] | None = None) -> StatisticsTabl
         redshift[good],
         table["made_at"].cast(pa.int64()).to_numpy()[good],
         [uri[row] for row in good],
+        [fingerprint[row] for row in good],
         good,
         {name: values[good] for name, values in columns.items()},
         problems,
@@ -243,7 +245,7 @@ def _read_columns(path: Path, data: bytes, names: list[str]) -> pa.Table:
             where=path,
             got=str(error)[:300],
             expected="a Parquet file of a batch's statistics",
-            do="remove it and collect the batch again",
+            do="remove it; the next run of the campaign collects it again",
         ) from error
 
 
@@ -256,7 +258,7 @@ def _check_size(file: pq.ParquetFile, path: Path) -> None:
             where=path,
             got=", ".join(file.schema_arrow.names[:30]),
             expected=", ".join(schema.names),
-            do="collect the batch again with this version of Muster",
+            do="remove it; the next run of the campaign collects it again",
         )
     rows = file.metadata.num_rows
     groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]

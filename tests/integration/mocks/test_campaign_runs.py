@@ -238,3 +238,18 @@ def test_real_haloes_are_populated_validated_and_judged(
     summary = json.loads((folder / "qa" / "summary.json").read_text())
     assert summary["boxes"] == 1
     assert any("N" in w or "boxes" in w for w in summary["warnings"]), "one box has no covariance"
+
+
+@pytest.mark.thorough
+def test_statistics_that_were_lost_are_collected_again(campaign: Runs, tmp_path: Path) -> None:
+    """A follower that is killed leaves catalogues that no file of statistics knows."""
+    file = write_campaign(tmp_path, realizations=2, redshifts=(0.5,))
+    assert campaign.run(file).good
+    folder = tmp_path / "campaigns" / "1_small"
+    (statistics,) = (folder / "metadata" / "statistics").iterdir()
+    statistics.write_bytes(b"garbage")
+    assert campaign.run(file).good
+    assert campaign.decisions() == {"reused": 2}
+    summary = json.loads((folder / "qa" / "summary.json").read_text())
+    assert (summary["boxes"], summary["missing_count"]) == (2, 0)
+    assert statistics.name in str(summary["problems"])

@@ -133,7 +133,7 @@ def test_a_band_of_the_facts_is_in_use(db: Database) -> None:
     batch_id = insert_batch(db)
     with db.transaction() as cursor:
         cursor.execute(
-            "UPDATE batch SET spec = jsonb_set(spec, '{elements,0,outputs,aoa}',"
+            "UPDATE batch SET spec = jsonb_set(spec::jsonb, '{elements,0,outputs,aoa}',"
             " '\"/work/bands/default/static/SLA/aoa-fedcba9876543210.tif\"') WHERE id = %s",
             (batch_id,),
         )

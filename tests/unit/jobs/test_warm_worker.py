@@ -154,7 +154,7 @@ def test_growth_without_an_end_replaces_a_process() -> None:
 def test_each_element_has_its_own_part_of_what_was_said(
     tmp_path: Path, layout: Literal[2] | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="muster")
     batch = make(tmp_path, [[], ["kill"], ["invalid"], []], layout=layout)
     results = run(batch)
     for index in range(4):
