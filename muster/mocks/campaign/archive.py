@@ -27,9 +27,9 @@ from muster.mocks.campaign.stage import (
     is_immutable,
     list_working_files,
     read_recorded,
-    sweep_killed,
 )
 from muster.mocks.campaign.stage_report import ProblemKind, StageProblem, StageProgress
+from muster.mocks.campaign.staged_tree import list_staged
 from muster.mocks.campaign.tar_file import (
     INDEX_SUFFIX,
     Content,
@@ -95,7 +95,7 @@ def archive_campaign(
     if storage.name_below(f"{there}/x", str(root)) is not None:
         raise InvalidInput("the destination lies in the campaign's folder", where=root, got=there)
     with _held(root) as scratch:
-        sweep_killed(there)
+        list_staged(there)  # which removes what was left half-written
         archiving = _Archiving(root, there, scratch, read_recorded(root), progress)
         archiving.read_indexes()
         archiving.write_tars(per_tar, workers)

@@ -1,6 +1,8 @@
 """Staging: a verified copy of a campaign at its permanent place, in a tree by version.
 
 It can be killed at any moment and started again: what lies there, verified, is not copied twice.
+What the ledger has as staged is looked for by one listing of the destination: what is gone is
+copied again, and another size is a problem.
 Catalogues and the campaign's configuration are never replaced at the destination; the record, the
 logs and the figures are, where the copy there is one of ours.  A file that is missing, changed or
 in the way is named, and does not keep the others from being staged.
@@ -12,7 +14,6 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from muster import storage
@@ -26,6 +27,7 @@ from muster.mocks.campaign.stage_report import (
     StageProgress,
     StageReport,
 )
+from muster.mocks.campaign.staged_tree import StagedTree, list_staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -78,7 +80,8 @@ def stage_campaign(
     MissingInput
         When there is no such campaign.
     InvalidInput
-        When another campaign of this name and version lies at the destination.
+        When another campaign of this name and version lies at the destination, or a link in it
+        is in the way of a file.
     Transient
         When another process is staging it.
     """
@@ -90,10 +93,12 @@ def stage_campaign(
     there = storage.join(destination, root.name)
     if storage.name_below(f"{there}/x", str(root)) is not None:
         raise InvalidInput("the destination lies in the campaign's folder", where=root, got=there)
-    sweep_killed(there)
     with Ledger(root, there) as ledger:
-        staging = _Staging(root, there, ledger, verify, read_recorded(root))
         files, problems = list_working_files(root)
+        tree = list_staged(there)
+        names = {*(file.name for file in files), *ledger.files, CHECKSUMS}
+        tree.check_no_link_leads(sorted(names), where=there)
+        staging = _Staging(root, there, ledger, verify, read_recorded(root), tree)
         problems += staging.find_missing(files)
         first = [file for file in files if file.name == CONFIG]
         for file in first:
@@ -169,6 +174,7 @@ class _Staging:
     ledger: Ledger
     verify: bool
     recorded: dict[str, str]
+    tree: StagedTree
     copied: int = 0
     entered: int = 0
     already: int = 0
@@ -178,13 +184,29 @@ class _Staging:
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def find_missing(self, files: list[WorkingFile]) -> list[StageProblem]:
-        """Find recorded catalogues that are neither here nor staged."""
+        """Find what is recorded or was staged, is not in the campaign's folder, and not there."""
         here = {file.name for file in files}
-        return [
+        problems = [
             StageProblem(name, "missing", "in the manifest, and not in the campaign's folder")
             for name in self.recorded
             if name not in here and name not in self.ledger.files
         ]
+        gone = [name for name in self.ledger.files if name not in self.tree.sizes]
+        if gone:
+            log.warning(
+                "%s: %d files were staged, and are no longer there, such as %s",
+                self.there, len(gone), min(gone),
+            )  # fmt: skip
+        for name, staged in self.ledger.files.items():
+            if name in here:
+                continue
+            size = self.tree.sizes.get(name)
+            if size is None:
+                message = "was staged, and is neither there nor in the campaign's folder"
+                problems.append(StageProblem(name, "missing", message))
+            elif size != staged.bytes:
+                problems.append(StageProblem(name, "changed", str(self._tell_size(staged, size))))
+        return problems
 
     def stage_config(self, file: WorkingFile) -> None:
         """Stage the configuration first: it tells whether the destination is this campaign's."""
@@ -277,10 +299,12 @@ class _Staging:
                     expected=staged.sha256,
                 )
             self._enter(file, storage.Published(staged.sha256, staged.bytes))
+        size = self.tree.sizes.get(file.name)
+        if size is None:
+            return False
+        if size != staged.bytes:
+            raise self._tell_size(staged, size)
         if self.verify:
-            if not storage.exists(uri):
-                log.warning("%s was staged, and is no longer there: it is copied again", uri)
-                return False
             found = storage.sha256(uri)
             if found != staged.sha256:
                 raise storage.ContentMismatch(
@@ -291,6 +315,15 @@ class _Staging:
                     do="move it away, and stage again with verify",
                 )
         return True
+
+    def _tell_size(self, staged: StagedFile, size: int) -> storage.ContentMismatch:
+        return storage.ContentMismatch(
+            "changed at its permanent place",
+            where=storage.join(self.there, staged.name),
+            got=f"{size} B",
+            expected=f"{staged.bytes} B",
+            do="move it away, and stage again",
+        )
 
     def _meet_occupied(
         self, file: WorkingFile, uri: str, expected: str | None
@@ -323,20 +356,6 @@ class _Staging:
             self.already += known
             self.entered += not copied and not known
             self.bytes += file.bytes if copied else 0
-
-
-def sweep_killed(there: str) -> None:
-    """Remove what killed stagings have left half-written; it has hidden names only."""
-    if storage.local_path(there) is None:
-        return  # an upload that was not completed is not visible
-    yesterday = datetime.now(UTC) - timedelta(days=1)
-    left = []
-    for entry in storage.walk(there):
-        found = storage.parse_temporary(entry.name.rpartition("/")[2])
-        alive = storage.is_writer_alive(found.writer) if found else True
-        if alive is False or (alive is None and entry.modified_at < yesterday):
-            left.append(entry.name)
-    storage.delete_below(there, left)
 
 
 def _read_sha256(uri: str) -> str:

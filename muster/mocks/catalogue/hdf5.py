@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import stat
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ SLAB_BYTES = 8 << 20
 """About as many bytes of a dataset are held at a time."""
 
 _DEEPEST = 4
+_LONGEST_TEXT = 200
 _MOST_ROWS = 1 << 33
 _MOST_CHUNK_BYTES = 64 << 20
 _MOST_DIMENSIONS = 3
@@ -54,16 +56,24 @@ AttributeValue = int | float | str | tuple[int | float, ...]
 def explain_hdf5_error(error: Exception, where: object) -> MusterError:
     """Turn what h5py raised into a Muster error of its class.
 
-    An error of the file system keeps its class (see :func:`muster.storage.explain_os_error`); all
-    else is InvalidInput, as the file is not what HDF5 can read.
+    An error of the file system keeps its class (see :func:`muster.storage.explain_os_error`),
+    although h5py may raise it as RuntimeError with the number in its text; all else is
+    InvalidInput, as the file is not what HDF5 can read.
     """
     text = str(error)
-    if isinstance(error, OSError):
-        told = re.search(r"errno = (\d+)", text)
-        number = error.errno or (int(told[1]) if told else 0)
-        if number:
-            return explain_os_error(OSError(number, text), where)
-    return InvalidInput("not a file that HDF5 can read", where=where, got=text)
+    told = re.search(r"\berrno = (\d+)", text)
+    number = getattr(error, "errno", None) or (int(told[1]) if told else 0)
+    if number:
+        return explain_os_error(OSError(number, os.strerror(number)), where)
+    return InvalidInput("not a file that HDF5 can read", where=where, got=shorten(text))
+
+
+def shorten(text: str) -> str:
+    """Return what h5py says in a short line, without addresses, times and sizes in C."""
+    plain = re.sub(
+        r"(?:time|filename|buf|file descriptor) = [^,)]*,? ?", "", " ".join(text.split())
+    )
+    return plain if len(plain) <= _LONGEST_TEXT else f"{plain[:_LONGEST_TEXT]}…"
 
 
 @contextlib.contextmanager

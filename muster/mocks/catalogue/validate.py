@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from muster.errors import MusterError
+from muster.errors import MusterError, Transient
 from muster.mocks.catalogue.arrays import expected_shape
 from muster.mocks.catalogue.hdf5 import (
     HDF5_ERRORS,
     AttributeValue,
+    explain_hdf5_error,
     list_datasets,
     open_hdf5,
     read_attributes,
     read_slabs,
+    shorten,
 )
 from muster.mocks.catalogue.layout import (
     ATTRIBUTE_BY_NAME,
@@ -65,14 +67,19 @@ def validate_catalogue(path: Path, *, expected: Expected = _NOTHING) -> list[Pro
     list of Problem
         Empty of a good file.  Each names the dataset or attribute, and how many rows; there are at
         most a few for each dataset.  Whatever the file holds, nothing is raised for it.
+
+    Raises
+    ------
+    muster.errors.Transient
+        When the file system failed, which says nothing of the file.
     """
     try:
         with open_hdf5(path) as file:
             return _Validation(file, expected).run()
+    except Transient:
+        raise
     except MusterError as error:
         return [Problem("unreadable", "file", str(error))]
-    except HDF5_ERRORS as error:
-        return [Problem("unreadable", "file", "cannot be read", got=str(error))]
 
 
 class _Validation:
@@ -122,7 +129,9 @@ class _Validation:
         try:
             check(path)
         except HDF5_ERRORS as error:
-            self.add("unreadable", path, "cannot be read", got=error)
+            if isinstance(explain_hdf5_error(error, path), Transient):
+                raise
+            self.add("unreadable", path, "cannot be read", got=shorten(str(error)))
 
     # attributes
 

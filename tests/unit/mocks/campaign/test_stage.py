@@ -176,21 +176,79 @@ def test_a_touched_catalogue_and_a_removed_working_copy_change_nothing(
     assert report.copied == 0
 
 
-def test_verify_finds_a_spoilt_copy_and_copies_a_lost_one_again(
-    folder: Path, destination: str
+def test_verify_finds_a_spoilt_copy_of_the_same_size(folder: Path, destination: str) -> None:
+    stage_campaign(str(folder), destination)
+    spoilt = storage.join(destination, "small_v1", ONE)
+    storage.write_bytes(spoilt, b"?" + storage.read_bytes(spoilt)[1:])
+    assert stage_campaign(str(folder), destination).complete  # its name and size are right
+    report = stage_campaign(str(folder), destination, verify=True)
+    assert [(p.name, p.kind) for p in report.problems] == [(ONE, "changed")]
+    assert report.copied == 0
+
+
+def test_what_is_gone_from_its_place_is_copied_again(
+    folder: Path, destination: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage_campaign(str(folder), destination)
     top = storage.join(destination, "small_v1")
-    storage.delete(storage.join(top, ONE))
-    spoilt = storage.join(top, "catalogs/r0000/mock_z1.100.hdf5")
-    storage.write_bytes(spoilt, b"?" + storage.read_bytes(spoilt)[1:])
-    assert stage_campaign(str(folder), destination).complete  # it trusts its ledger
-    report = stage_campaign(str(folder), destination, verify=True)
-    assert [(p.name, p.kind) for p in report.problems] == [
-        ("catalogs/r0000/mock_z1.100.hdf5", "changed")
-    ]
-    assert report.copied == 1
-    assert storage.sha256(storage.join(top, ONE)) == checksums(folder)[ONE]
+    for name in (ONE, "metadata/campaign_config.yaml", "logs/batch_0000_0.out"):
+        storage.delete(storage.join(top, name))
+    report = stage_campaign(str(folder), destination)
+    assert report.complete, report.describe()
+    assert (report.copied, report.entered) == (3, 0)
+    assert "3 files were staged, and are no longer there, such as catalogs/r0001" in caplog.text
+    assert staged_checksums(destination) == checksums(folder)
+
+
+def test_another_size_at_its_place_is_told_and_stays(folder: Path, destination: str) -> None:
+    stage_campaign(str(folder), destination)
+    config, note = "metadata/campaign_config.yaml", "logs/batch_0000_0.out"
+    for name in (ONE, config, note):
+        storage.write_bytes(storage.join(destination, "small_v1", name), b"cut")
+    report = stage_campaign(str(folder), destination)
+    assert {(p.name, p.kind) for p in report.problems} == {
+        (ONE, "changed"), (config, "changed"), (note, "changed"),
+    }  # fmt: skip
+    assert "got: 3 B" in report.problems[0].message
+    assert storage.read_bytes(storage.join(destination, "small_v1", ONE)) == b"cut"
+    assert not report.complete
+
+
+@pytest.mark.parametrize(("left", "kind"), [(None, "missing"), (b"cut", "changed")])
+def test_a_lost_copy_whose_working_copy_was_removed_is_told(
+    folder: Path, destination: str, left: bytes | None, kind: str
+) -> None:
+    stage_campaign(str(folder), destination)
+    (folder / ONE).unlink()
+    copy = storage.join(destination, "small_v1", ONE)
+    storage.delete(copy)
+    if left is not None:
+        storage.write_bytes(copy, left)
+    report = stage_campaign(str(folder), destination)
+    assert [(p.name, p.kind) for p in report.problems] == [(ONE, kind)]
+
+
+@pytest.mark.parametrize("link", ["catalogs", "catalogs/r0001", "metadata", ONE, CHECKSUMS])
+@pytest.mark.parametrize("staged", [False, True])
+def test_no_link_at_the_destination_is_followed(
+    folder: Path, tmp_path: Path, link: str, staged: bool
+) -> None:
+    place, elsewhere = tmp_path / "permanent" / "small_v1" / link, tmp_path / "elsewhere"
+    if staged:
+        stage_campaign(str(folder), str(tmp_path / "permanent"))
+        place.rename(elsewhere)
+    else:
+        place.parent.mkdir(parents=True)
+        elsewhere.mkdir()
+    place.symlink_to(elsewhere)
+    before = checksums(elsewhere), elsewhere.stat().st_mtime_ns
+    with pytest.raises(InvalidInput, match=f"links are not followed; where: {place};"):
+        stage_campaign(str(folder), str(tmp_path / "permanent"))
+    assert (checksums(elsewhere), elsewhere.stat().st_mtime_ns) == before
+    place.unlink()
+    if not staged:
+        (place.parent / "a link of another's").symlink_to(elsewhere)
+        assert stage_campaign(str(folder), str(tmp_path / "permanent")).complete
 
 
 def test_what_was_copied_without_a_line_is_entered_and_not_copied_again(
