@@ -35,6 +35,7 @@ MOST_ATTRIBUTE_BYTES = 1 << 15
 SLAB_BYTES = 8 << 20
 """About as many bytes of a dataset are held at a time."""
 
+_OF_C = re.compile(r"(?:time|filename|buf|file descriptor) = [^,)]*,? ?")
 _DEEPEST = 4
 _LONGEST_TEXT = 200
 _MOST_ROWS = 1 << 33
