@@ -27,6 +27,7 @@ def write_campaign(
     version: str = "1",
     min_mass_msunh: float = 1e12,
     resources: Mapping[str, Any] | None = None,
+    layout: str = "lean",
     **execution: Any,
 ) -> Path:
     """Write the file of a campaign whose boxes take a tenth of a second; return its path."""
@@ -44,7 +45,10 @@ def write_campaign(
         },
         "execution": execution,
         "resources": dict(resources or {}),
-        "outputs": {"base_path": str(folder / "campaigns")},
+        "outputs": {
+            "base_path": str(folder / "campaigns"),
+            **({"layout": layout} if layout != "lean" else {}),
+        },
     }
     path = folder / f"{name.lower()}-{version}.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
