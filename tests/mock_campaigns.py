@@ -28,6 +28,7 @@ def write_campaign(
     min_mass_msunh: float = 1e12,
     resources: Mapping[str, Any] | None = None,
     layout: str = "lean",
+    slabs: int = 1,
     **execution: Any,
 ) -> Path:
     """Write the file of a campaign whose boxes take a tenth of a second; return its path."""
@@ -42,6 +43,7 @@ def write_campaign(
             "parameters": dict(parameters or {}),
             "seed": 5,
             "min_mass_msunh": min_mass_msunh,
+            **({"slabs": slabs} if slabs != 1 else {}),
         },
         "execution": execution,
         "resources": dict(resources or {}),

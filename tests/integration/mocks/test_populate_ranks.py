@@ -35,6 +35,7 @@ if shutil.which("mpirun") is None or importlib.util.find_spec("mpi4py") is None:
     pytestmark.append(pytest.mark.skip("needs mpirun (openmpi-bin) and mpi4py: make mpi"))
 
 BOX = {"box_size_mpch": 50, "lowest_mass_msunh": 1e12}
+SLABS = 5
 CATALOGS = Path("campaigns/1_small/catalogs")
 
 
@@ -96,7 +97,7 @@ def make_twice(
     def make(ntasks: int, cpus: int, campaign: dict[str, Any]) -> Made:
         folder = tmp_path / f"on-{ntasks}"
         folder.mkdir()
-        file = write_campaign(folder, box=BOX, **campaign)
+        file = write_campaign(folder, box=BOX, slabs=SLABS, **campaign)
         with fresh_database(store_url, migrated_template) as url:
             db = Database(url)
             verdict = run_campaign(db, file, ntasks=ntasks, cpus=cpus)
@@ -153,6 +154,7 @@ def test_what_fails_on_ranks_is_charged_once_and_lies_under_no_name(
     file = write_campaign(
         tmp_path,
         box=BOX,
+        slabs=SLABS,
         realizations=2,
         redshifts=(1.1,),
         model="faulty",

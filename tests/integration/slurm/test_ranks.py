@@ -107,7 +107,8 @@ def test_a_catalogue_of_ranks_has_the_bytes_of_one_process(
     from muster.mocks.plan.inspect import plan_one
     from muster.mocks.populate import populate_mock
 
-    file = write_campaign(tmp_path, box={"box_size_mpch": 50, "lowest_mass_msunh": 1e12})
+    box = {"box_size_mpch": 50, "lowest_mass_msunh": 1e12}
+    file = write_campaign(tmp_path, box=box, slabs=5)
     inputs = plan_one(read_campaign(file), Coordinate(0, 1.1))
     serial, made = tmp_path / "serial.hdf5", tmp_path / "ranks.hdf5"
     facts = populate_mock(**inputs, catalogue=serial)
