@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muster.errors import MusterError, SoftwareError
+from muster.errors import SoftwareError
 from muster.jobs.running.child import die_with_parent, run_task, write_text
 from muster.jobs.running.launch import LAUNCHER_VARIABLE
 from muster.log import configure_logging
@@ -99,8 +99,8 @@ def _run(task: dict[str, Any], rank: Rank) -> tuple[int, str]:
     """Run the step; where it knows nothing of ranks the others wait for rank 0."""
     try:
         together = runs_on_ranks(load_step(task["step"]))
-    except (MusterError, ImportError):
-        together = False  # rank 0 says why
+    except Exception:  # whatever keeps it from being loaded, rank 0 says it
+        together = False
     if together:
         return run_task(task, rank=rank)
     if rank.number == 0:
