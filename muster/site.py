@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from muster.config import KeepS, SizeMib, TimeS, parse_config
 from muster.errors import ConfigError, MissingInput
 from muster.frozen import Frozen
+from muster.model.launcher import MPIRUN, SRUN, RankWords
 from muster.model.notifier import Notifier
 from muster.model.resources import Caps, Resources
 from muster.model.slurm_target import (
@@ -60,7 +61,7 @@ class _Slots(Frozen):
         return Caps(memory_mib=self.max_memory, time_limit_s=self.max_time)
 
 
-class LocalPool(_Slots):
+class LocalPool(_Slots, RankWords):
     """A pool on the machine that Muster itself runs on.
 
     Attributes
@@ -71,13 +72,15 @@ class LocalPool(_Slots):
         How many elements run at once.
     max_memory, max_time : int or None
         The most that one element may have, in MiB and seconds; a retry grows up to there.
+    ntasks, launcher
+        As of :class:`muster.model.launcher.RankWords`; by default mpirun.
     """
 
     backend: Literal["local"]
 
     def target(self, site: Site) -> LocalTarget:
         """Say what a batch of this pool is frozen with."""
-        return LocalTarget()
+        return LocalTarget(ntasks=self.ntasks, launcher=self.launcher_or(MPIRUN))
 
     def describe(self) -> str:
         """Say in a few words what it is."""
@@ -97,6 +100,8 @@ class SlurmPool(_Slots, SlurmWords):
         The most that one element may have, in MiB and seconds; a retry grows up to there.
     cluster : str or None
         One of the site's clusters; by default its only one, or Slurm as it is found here.
+    launcher : tuple of str or None
+        By default srun, where there are several ranks.
     python, prelude, container, environment
         As those of the cluster, whose place they take.
     """
@@ -115,12 +120,13 @@ class SlurmPool(_Slots, SlurmWords):
 
     def target(self, site: Site) -> SlurmTarget:
         """Say what a batch of this pool is frozen with."""
+        words = {name: getattr(self, name) for name in SlurmWords.model_fields}
         own = {n: getattr(self, n) for n in ("python", "prelude", "container", "environment")}
         cluster = site.find_cluster(self).model_copy(
             update={name: value for name, value in own.items() if value is not None}
         )
         return SlurmTarget(
-            **{name: getattr(self, name) for name in SlurmWords.model_fields},
+            **{**words, "launcher": self.launcher_or(SRUN)},
             cluster=cluster,
             work_root=site.work_uri if cluster.work is not None else None,
         )

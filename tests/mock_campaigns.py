@@ -27,6 +27,8 @@ def write_campaign(
     version: str = "1",
     min_mass_msunh: float = 1e12,
     resources: Mapping[str, Any] | None = None,
+    layout: str = "lean",
+    slabs: int = 1,
     **execution: Any,
 ) -> Path:
     """Write the file of a campaign whose boxes take a tenth of a second; return its path."""
@@ -41,10 +43,14 @@ def write_campaign(
             "parameters": dict(parameters or {}),
             "seed": 5,
             "min_mass_msunh": min_mass_msunh,
+            **({"slabs": slabs} if slabs != 1 else {}),
         },
         "execution": execution,
         "resources": dict(resources or {}),
-        "outputs": {"base_path": str(folder / "campaigns")},
+        "outputs": {
+            "base_path": str(folder / "campaigns"),
+            **({"layout": layout} if layout != "lean" else {}),
+        },
     }
     path = folder / f"{name.lower()}-{version}.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")

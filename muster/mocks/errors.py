@@ -29,5 +29,11 @@ class MPIError(SoftwareError, RuntimeError):
     """MPI is not as the step needs it."""
 
 
+class RankFailed(MPIError):
+    """Another rank failed, and this one cannot go on; the other says why."""
+
+    is_echo = True
+
+
 class JAXError(SoftwareError, RuntimeError):
     """JAX is not as the step needs it."""

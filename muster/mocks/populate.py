@@ -2,6 +2,9 @@
 
 Haloes are read, galaxies drawn slab by slab, the file written with its statistics, read again and
 validated.  A file that fails is set aside with a report of its problems, and the element fails.
+
+On several ranks each reads the haloes and populates a run of slabs; rank 0 gathers, validates and
+reports.  Arrays and, where the file is gathered, bytes are those of a single process.
 """
 
 from __future__ import annotations
@@ -14,15 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from muster import storage
 from muster.mocks.catalogue.layout import Compression
+from muster.mocks.catalogue.parallel import gather_galaxies, write_catalogue_parallel
 from muster.mocks.catalogue.problems import INVALID_SUFFIX
 from muster.mocks.catalogue.validate import Expected, set_aside, validate_catalogue
-from muster.mocks.catalogue.write import write_catalogue
 from muster.mocks.coordinates import Coordinate
 from muster.mocks.errors import InvalidCatalogue, ModelNotInstalled
 from muster.mocks.galaxies.boxes import generate_box
 from muster.mocks.galaxies.model import load_model
 from muster.mocks.halos.source import load_source
-from muster.mocks.qa.statistics import compute_statistics
+from muster.mocks.mpi_setup import initialize_mpi_jax
+from muster.mocks.qa.statistics import NEEDED, compute_statistics
 from muster.model.step import StepContext
 
 if TYPE_CHECKING:
@@ -85,12 +89,13 @@ def populate_mock(
     n_gen : int, optional
         Test mode: at most so many haloes.
     context : StepContext
-        Threads, progress.
+        Threads, progress, rank and number of ranks.
 
     Returns
     -------
     dict
-        ``fingerprint``, ``halos``, ``galaxies``, ``satellites``, and the seconds of each phase.
+        ``fingerprint``, ``halos``, ``galaxies``, ``satellites``, and the seconds of each phase;
+        of ranks but the first nothing.
 
     Raises
     ------
@@ -100,11 +105,15 @@ def populate_mock(
         When the galaxy model cannot run, or fails.
     InvalidCatalogue
         When the file fails its validation.
+    MPIError, JAXError
+        When MPI or JAX is not as ranks need it, or another rank failed.
     """
     coordinate = Coordinate(realization, redshift)
     halo_source, galaxy_model = load_source(source), load_model(model)
     _check_installed(halo_source, galaxy_model)
     params = galaxy_model.parse(parameters)
+    on_ranks = context.ranks > 1
+    mpi = initialize_mpi_jax(with_mpi=on_ranks, with_jax=on_ranks and galaxy_model.compiles)
     phases = _Phases(context)
     with phases.timed("haloes", 0.0):
         halos = halo_source.read(haloes, min_mass_msunh=min_mass_msunh, n_halos=n_gen)
@@ -119,18 +128,24 @@ def populate_mock(
             slabs=slabs,
             workers=context.threads,
             histories=layout == "full",
+            mpi_context=mpi,
         )
         expectation = galaxy_model.expect(halos, params)
     with phases.timed("statistics", 0.7):
-        statistics = compute_statistics(galaxies, halos, workers=context.threads)
+        box = gather_galaxies(galaxies, NEEDED, mpi_context=mpi)
+        statistics = (
+            None if box is None else compute_statistics(box, halos, workers=context.threads)
+        )
+        del box
     with phases.timed("write", 0.8):
-        write_catalogue(
+        write_catalogue_parallel(
             catalogue,
             galaxies,
             halos,
+            mpi_context=mpi,
             layout=layout,
             compression=Compression(**compression),
-            statistics=statistics.to_arrays(),
+            statistics=None if statistics is None else statistics.to_arrays(),
             threads=context.threads,
             attributes={
                 "galaxy_model": galaxy_model.name,
@@ -142,6 +157,8 @@ def populate_mock(
                 **({"code": code} if code else {}),
             },
         )
+    if statistics is None:
+        return {}
     with phases.timed("validation", 0.9):
         problems = validate_catalogue(
             catalogue,
@@ -163,10 +180,13 @@ def populate_mock(
     return {
         "fingerprint": fingerprint,
         "halos": len(halos),
-        "galaxies": len(galaxies),
+        "galaxies": statistics.galaxies,
         "satellites": statistics.satellites,
         "seconds": phases.seconds,
     }
+
+
+populate_mock.on_ranks = True  # type: ignore[attr-defined]
 
 
 class _Phases:

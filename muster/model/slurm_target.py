@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from muster.config import TimeS
-from muster.frozen import Frozen
+from muster.model.launcher import RankWords
 from muster.model.login import Login
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Cluster(ClusterTable):
     name: Word = DEFAULT_CLUSTER
 
 
-class SlurmWords(Frozen):
+class SlurmWords(RankWords):
     """What a pool asks of a cluster, in Slurm's own words.
 
     Attributes
@@ -201,8 +201,10 @@ class SlurmWords(Frozen):
         As sbatch takes them.
     gres : str or None
         Generic resources without the number of GPUs, which the placement says: ``gpu:l40s``.
-    nodes, ntasks : int or None
+    nodes : int or None
         For steps that span nodes.
+    ntasks, launcher
+        As of :class:`muster.model.launcher.RankWords`.
     exclusive : bool
         Whether a job has its nodes alone.
     pack : int
@@ -219,7 +221,6 @@ class SlurmWords(Frozen):
     reservation: Word | None = None
     gres: Gres | None = None
     nodes: Annotated[int, Field(ge=1)] | None = None
-    ntasks: Annotated[int, Field(ge=1)] | None = None
     exclusive: bool = False
     pack: Annotated[int, Field(ge=1)] = 1
     options: Annotated[dict[str, Option], AfterValidator(_further)] = {}

@@ -65,6 +65,10 @@ class StepContext:
         A folder of this attempt's own, removed when it ends.
     progress : callable
         ``progress(fraction, message)`` with the fraction done in [0, 1].
+    rank, ranks : int
+        Which rank this process is, from 0, and how many run the step: 1, unless the function has
+        the attribute ``on_ranks = True`` and its pool ``ntasks``.  Rank 0 alone writes outputs,
+        and its facts are recorded.
     """
 
     threads: int = 1
@@ -72,6 +76,8 @@ class StepContext:
     seed: int = 0
     scratch: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     progress: Callable[[float, str], None] = _ignore_progress
+    rank: int = 0
+    ranks: int = 1
 
 
 LONGEST_LEFT_S = 10 * 366 * 86_400.0
@@ -105,6 +111,11 @@ def load_step(name: str) -> StepFunction:
         raise ConfigError("unknown step", got=name, expected=", ".join(sorted(STEPS)))
     function: StepFunction = load_named(target)
     return function
+
+
+def runs_on_ranks(function: StepFunction) -> bool:
+    """Tell whether a step function shares its work among ranks; else one process runs it."""
+    return bool(getattr(function, "on_ranks", False))
 
 
 def call_step(

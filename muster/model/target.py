@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from muster.frozen import Frozen
+from muster.model.launcher import RankWords
 from muster.model.slurm_target import SlurmTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class LocalTarget(Frozen):
+class LocalTarget(RankWords):
     """The machine that the supervisor runs on."""
 
     backend: ClassVar[Literal["local"]] = "local"
+
+    _added: ClassVar[tuple[str, ...]] = ("ntasks", "launcher")
 
     @property
     def connection(self) -> str:
@@ -50,6 +52,6 @@ def parse_target(backend: Any, targets: Mapping[str, Any]) -> Target:
     if others:
         raise ValueError(f"a batch on {backend} has no {', '.join(others)}")
     data = targets.get(backend)
-    if data is None and TARGETS[backend].model_fields:
+    if data is None and TARGETS[backend] is not LocalTarget:
         raise ValueError(f"a batch on {backend} does not say where: {backend} is missing")
     return TARGETS[backend].model_validate({} if data is None else data)

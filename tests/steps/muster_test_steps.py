@@ -179,6 +179,8 @@ def _act(how: str, mib: int) -> None:
                 continue
     elif how == "sleep":
         time.sleep(600)
+    elif how == "memory":
+        raise MemoryError
     elif how in ERRORS:
         raise ERRORS[how]("planted", where="here")
     elif how == "facts":
@@ -191,6 +193,32 @@ def stay_alone(*, acts: list[str], out: Path) -> dict[str, object]:
 
 
 stay_alone.own_process = True  # type: ignore[attr-defined]
+
+
+def share(*, acts: list[str], out: Path, pids: str, context: StepContext) -> dict[str, object]:
+    """Act on ranks: ``RANK:HOW`` does it on that rank, while the others wait for it.
+
+    Each rank leaves its pid in a file of the folder ``pids``; rank 0 writes all numbers of ranks.
+    """
+    folder = Path(pids)
+    folder.mkdir(parents=True, exist_ok=True)
+    noted = folder / f".{context.rank}"
+    noted.write_text(f"{os.getpid()} {os.readlink('/proc/self/fd/0')}")
+    noted.rename(folder / str(context.rank))
+    while len([p for p in folder.iterdir() if p.name.isdigit()]) < context.ranks:
+        time.sleep(0.01)
+    context.progress(0.5, f"rank {context.rank}")
+    mine = [act.partition(":")[2] for act in acts if act.startswith(f"{context.rank}:")]
+    for how in mine:
+        _act(how, 300)
+    if acts and not mine:
+        time.sleep(600)
+    if context.rank == 0:
+        out.write_text(" ".join(sorted(p.name for p in folder.iterdir())))
+    return {"rank": context.rank, "ranks": context.ranks, "index": os.environ["MUSTER_INDEX"]}
+
+
+share.on_ranks = True  # type: ignore[attr-defined]
 
 
 def nothing(*, out: Path) -> None:

@@ -43,12 +43,12 @@ def test_a_step_gets_what_the_file_says(tmp_path: Path) -> None:
     ("old", "new", "says"),
     [
         ("slots = 3", "slotz = 3, slots = 3", "unknown key; where: {path}; got: pools.local.slotz; "
-         "expected: backend, max_memory, max_time, slots"),
+         "expected: backend, launcher, max_memory, max_time, ntasks, slots"),
         ("slots = 3", "slots = 0", "at least one slot"),
         ('backend = "local"', 'backend = "slarm"', "pools.local.backend: unknown; where: {path}; "
          "got: 'slarm'; expected: local, slurm"),
         ('backend = "local"', 'backend = "local", qos = "a"', "got: pools.local.qos; "
-         "expected: backend, max_memory, max_time, slots"),
+         "expected: backend, launcher, max_memory, max_time, ntasks, slots"),
         ("[pools]\nlocal", "[pools]\nx = 3\nlocal", "pools.x"),
         ('backend = "local", ', "", "expected: pools.local.backend"),
         ('pool = "local"', 'pool = "lokal"', "pool 'lokal'; there are ['local']"),
@@ -149,6 +149,36 @@ def test_slurm_as_it_is_found_here_needs_no_cluster_in_the_file(tmp_path: Path) 
     assert pool.target(site) == SlurmTarget(cluster=Cluster(name="slurm"))
 
 
+@pytest.mark.parametrize(
+    ("words", "launcher"),
+    [
+        ("ntasks = 4", ("srun",)),
+        ('ntasks = 4, launcher = ["srun", "-n", "{ntasks}"]', ("srun", "-n", "{ntasks}")),
+        ("ntasks = 1", None),
+        ("nodes = 2", None),
+    ],
+)
+def test_a_pool_of_several_ranks_starts_them_by_a_launcher(
+    tmp_path: Path, words: str, launcher: tuple[str, ...] | None
+) -> None:
+    site = read_site(write(tmp_path, SLURM.replace("pack = 3", words)))
+    pool = site.pools["slurm"]
+    assert isinstance(pool, SlurmPool)
+    place = pool.target(site)
+    assert place.launcher == launcher
+    assert SlurmTarget.model_validate_json(place.model_dump_json()) == place
+    assert ("launcher" in place.model_dump()) == (launcher is not None)
+
+
+def test_a_pool_of_this_machine_may_have_ranks_too(tmp_path: Path) -> None:
+    target = 'backend = "local"'
+    site = read_site(write(tmp_path, GOOD.replace(target, f"{target}, ntasks = 2")))
+    place = site.pools["local"].target(site)
+    assert place.launch_command(8) == ("mpirun", "--bind-to", "none", "-n", "2")
+    plain = read_site(write(tmp_path, GOOD)).pools["local"].target(site)
+    assert plain.model_dump() == {}, "batches of this machine keep their bytes"
+
+
 def test_batches_travel_where_the_cluster_has_a_folder_of_its_own(tmp_path: Path) -> None:
     there = '[clusters.near]\ntransport = "ssh"\nhost = "login1"\nwork = "/there"'
     site = read_site(write(tmp_path, SLURM.replace("[clusters.near]", there)))
@@ -159,8 +189,9 @@ def test_batches_travel_where_the_cluster_has_a_folder_of_its_own(tmp_path: Path
 
 
 SLURM_KEYS = (
-    "account, backend, cluster, constraint, container, environment, exclusive, gres, max_memory, "
-    "max_time, nodes, ntasks, options, pack, partition, prelude, python, qos, reservation, slots"
+    "account, backend, cluster, constraint, container, environment, exclusive, gres, launcher, "
+    "max_memory, max_time, nodes, ntasks, options, pack, partition, prelude, python, qos, "
+    "reservation, slots"
 )
 
 
@@ -175,6 +206,11 @@ SLURM_KEYS = (
         ('"genoa"', '"genoa; rm"', "pools.slurm.partition: holds what no word of Slurm's holds"),
         ('"gpu:l40s"', '"gpu:l40s:2"', "pools.slurm.gres: the number of GPUs is said by the plac"),
         ("pack = 3", "pack = 0", "pools.slurm.pack"),
+        ("pack = 3", 'launcher = ["srun"]', "pools.slurm: launcher: only with ntasks of 2 or more"),
+        ("pack = 3", "ntasks = 2, launcher = []", "pools.slurm.launcher: names no command"),
+        ("pack = 3", 'ntasks = 2, launcher = ["srun", ""]', "pools.slurm.launcher: has a word"),
+        ("pack = 3", 'ntasks = 2, launcher = ["mpirun", "-n", "{tasks}"]',
+         "pools.slurm.launcher: has {{tasks}}; it may have {{ntasks}} and {{cpus}}"),
         ('"nice" = 5', '"mem" = 5', "pools.login.options: option 'mem' is set by Muster itself"),
         ('"nice" = 5', '"nice" = 5.5', "pools.login.options.nice: should be a number, true"),
         ('"nice" = 5', '"nice" = false', "pools.login.options.nice: is false: leave it out"),

@@ -3,7 +3,7 @@
 ``python -m muster.jobs.running.child TASK`` reads one JSON task, runs the step, and leaves one JSON
 report beside it.  It ends with the exit code of the error's class, so that a report that was never
 written (a crash, a kill) is told from one that was.  One that stays and runs one task after the
-other is :mod:`muster.jobs.running.serve`.
+other is :mod:`muster.jobs.running.serve`; one of several ranks, :mod:`muster.jobs.running.rank`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from muster.errors import MusterError, one_line
 from muster.jobs.running.eta import EtaEstimator, describe_progress
 from muster.log import configure_logging
 from muster.model.outcome import Outcome
+from muster.model.ranks import Rank
 from muster.model.step import StepContext, call_step, load_step
 
 if TYPE_CHECKING:
@@ -60,12 +61,14 @@ def main(task_path: Path) -> int:
     die_with_parent(task["parent_pid"])
     configure_logging()
     code, report = run_task(task)
-    _write_text(Path(task["report"]), report)
+    write_text(Path(task["report"]), report)
     return code
 
 
 def run_task(
-    task: dict[str, Any], load: Callable[[str], StepFunction] = load_step
+    task: dict[str, Any],
+    load: Callable[[str], StepFunction] = load_step,
+    rank: Rank = Rank(),  # noqa: B008 - frozen
 ) -> tuple[int, str]:
     """Run a task; return the exit code that tells how it ended, and its report as JSON.
 
@@ -75,10 +78,12 @@ def run_task(
         What to run: the step, its inputs and outputs, and what its context says.
     load : callable
         What gives a step's function by its name.
+    rank : Rank
+        Which rank this is; rank 0 alone tells of progress.
     """
-    progress = _ProgressReport(Path(task["progress"]))
+    progress = _ProgressReport(Path(task["progress"]) if rank.number == 0 else None)
     try:
-        return os.EX_OK, json.dumps({"facts": _run(task, progress, load)})
+        return os.EX_OK, json.dumps({"facts": _run(task, progress, load, rank)})
     except MusterError as error:
         log.error("%s", error)  # noqa: TRY400 - one line for people; the class says the rest
         return error.exit_code, _failure(error, None)
@@ -93,7 +98,10 @@ def run_task(
 
 
 def _run(
-    task: dict[str, Any], progress: _ProgressReport, load: Callable[[str], StepFunction]
+    task: dict[str, Any],
+    progress: _ProgressReport,
+    load: Callable[[str], StepFunction],
+    rank: Rank,
 ) -> dict[str, Any]:
     context = StepContext(
         threads=task["threads"],
@@ -101,6 +109,8 @@ def _run(
         seed=task["seed"],
         scratch=Path(task["scratch"]),
         progress=progress,
+        rank=rank.number,
+        ranks=rank.count,
     )
     outputs = {name: Path(path) for name, path in task["outputs"].items()}
     return dict(call_step(load(task["step"]), task["inputs"], outputs, context))
@@ -111,9 +121,10 @@ class _ProgressReport:
 
     The runner reads a file beside the report: a step must never wait for a store or a network.
     A word that comes too soon after another is written a little later, unless a newer one is.
+    Without a path it tells nobody.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._logged = time.monotonic()
         self._estimator = EtaEstimator(self._logged)
@@ -134,7 +145,7 @@ class _ProgressReport:
     def __call__(self, fraction: float, message: str) -> None:
         now = time.monotonic()
         with self._lock:  # a step may have threads
-            if self._closed:
+            if self._closed or self._path is None:
                 return
             believed = self._estimator.report(fraction, now)
             left_s = self._estimator.left_s()
@@ -154,7 +165,8 @@ class _ProgressReport:
     def _write(self, said: dict[str, Any]) -> None:
         """Write now, and see later whether there is more to write."""
         with contextlib.suppress(OSError):  # a full disk is the step's own to find
-            _write_text(self._path, json.dumps(said))
+            if self._path is not None:
+                write_text(self._path, json.dumps(said))
         self._said = None
         if self._closed:
             return
@@ -171,11 +183,13 @@ class _ProgressReport:
 
 def _failure(error: BaseException, outcome: Outcome | None) -> str:
     summary = str(error) if isinstance(error, MusterError) else _summary(error)
-    report = {
+    report: dict[str, Any] = {
         "error_class": type(error).__name__,
         "message": summary,
         "outcome": outcome.value if outcome else None,
     }
+    if getattr(error, "is_echo", False):  # of another rank's failure, which says more
+        report["is_echo"] = True
     return json.dumps(report)
 
 
@@ -186,7 +200,8 @@ def _summary(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {error}{place}")
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is whole as soon as it is there."""
     part = path.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from muster import storage
 from muster.errors import MissingInput, MusterError, SoftwareError, Superseded
 from muster.frozen import Frozen
+from muster.jobs.running.launched import run_ranks
 from muster.jobs.running.publish_progress import ProgressPublisher
 from muster.jobs.running.scratch import scratch_prefix
 from muster.jobs.running.seat import Output, log
@@ -228,9 +229,28 @@ class ElementRunner:
             worker_uri=self.seat.progress_uri,
             log_span=span,
         ):
+            launcher = self.batch.target.launch_command(fence.resources.cpus)
+            if launcher is not None:
+                return self._run_ranks(fence, scratch, task, launcher)
             if self.seat.worker is None:
                 return self._run_alone(fence, scratch, task)
             return self._run_warm(fence, task)
+
+    def _run_ranks(
+        self, fence: Fence, scratch: Path, task: dict[str, Any], launcher: tuple[str, ...]
+    ) -> Ended:
+        """Run the step on the ranks that the launcher of its pool starts."""
+        ended, report = run_ranks(
+            task,
+            fence,
+            launcher,
+            self.batch.target.ntasks or 1,
+            scratch=scratch,
+            environment=self.seat.environment(fence.resources.cpus) | self._variables(fence),
+            output=self._output.descriptor,
+            stopping=self._stop,
+        )
+        return _with_report(ended, report, self.batch.step)
 
     def _run_warm(self, fence: Fence, task: dict[str, Any]) -> Ended:
         """Run the step in the process that the elements of this job share."""

@@ -169,7 +169,8 @@ def run_elements(batch_uri: str, indexes: list[int] | None, how: Running) -> int
         stop.asked = True
 
     workers = max(1, min(how.workers, len(indexes)))
-    warm = len(indexes) > workers or how.feed is not None
+    shared = len(indexes) > workers or how.feed is not None
+    warm = shared and batch.target.launcher is None  # ranks end with their element
     orders = _Orders(indexes, how.feed)
     job = _Job(batch, orders, how, stop)
     previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

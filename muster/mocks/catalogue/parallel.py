@@ -30,15 +30,15 @@ from muster.mocks.catalogue.write import (
     write_content,
     write_head,
 )
-from muster.mocks.errors import MPIError
+from muster.mocks.errors import MPIError, RankFailed
+from muster.mocks.galaxies.catalog import GalaxyCatalog
 from muster.storage import os_errors_at, temporary_sibling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from muster.mocks.galaxies.catalog import GalaxyCatalog
     from muster.mocks.halos.catalog import HaloCatalog
 
 ROOT = 0
@@ -123,6 +123,48 @@ def write_catalogue_parallel(
         group.together(write)
 
 
+def gather_galaxies(
+    galaxies: GalaxyCatalog, names: Iterable[str], *, mpi_context: Ranks
+) -> GalaxyCatalog | None:
+    """Gather the galaxies of a box on rank 0; each rank calls this.
+
+    Parameters
+    ----------
+    galaxies : GalaxyCatalog
+        This rank's share; ``parent_halos`` counts in the whole box.
+    names : iterable of str
+        Properties that are gathered, with their galaxies along the first axis.
+    mpi_context : Ranks
+        Communicator, rank and size.
+
+    Returns
+    -------
+    GalaxyCatalog or None
+        The box with these properties alone, its galaxies in the order of the ranks; None on the
+        other ranks.
+
+    Raises
+    ------
+    MPIError
+        When MPI failed, or the ranks lack other properties than each other.
+    """
+    if mpi_context.comm is None or mpi_context.size == 1:
+        return galaxies
+    group = _Group(mpi_context.comm, mpi_context.rank, mpi_context.size)
+    columns = {name: galaxies.properties[name] for name in names if name in galaxies.properties}
+    columns |= {".positions": galaxies.positions, ".parents": galaxies.parent_halos}
+    kinds = {name: (array.dtype.str, array.shape[1:]) for name, array in columns.items()}
+    told = group.all_of((len(galaxies), kinds))
+    if any(other != kinds for _, other in told):
+        raise MPIError("the ranks hold galaxies of other kinds", got=[kinds for _, kinds in told])
+    counts = [count for count, _ in told]
+    whole = {name: group.gather_rows(array, counts) for name, array in columns.items()}
+    if group.rank != ROOT:
+        return None
+    positions, parents = whole.pop(".positions"), whole.pop(".parents")
+    return GalaxyCatalog(positions, whole, parents, galaxies.attributes)
+
+
 class _Group:
     """The ranks, which do things together or fail together."""
 
@@ -142,7 +184,7 @@ class _Group:
             failed = [(rank, text) for rank, text in enumerate(told) if text is not None]
             if failed and error is None:
                 rank, text = failed[0]
-                raise MPIError("another rank failed", where=f"rank {rank}", got=text)
+                raise RankFailed("another rank failed", where=f"rank {rank}", got=text)
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]

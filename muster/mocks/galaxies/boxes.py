@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import os
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muster.errors import ConfigError
+from muster.jobs.running.child import die_with_parent
 from muster.mocks.errors import ModelError
 from muster.mocks.galaxies.catalog import GalaxyCatalog
 from muster.mocks.galaxies.stream import RandomStream
@@ -170,7 +172,12 @@ def _populate_all(
         return [_populate(task) for task in tasks]
     # A fresh process each: neither JAX nor a library's threads survive a fork.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(workers, busy), mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        min(workers, busy),
+        mp_context=context,
+        initializer=die_with_parent,  # they would wait for ever where this process is killed
+        initargs=(os.getpid(),),
+    ) as pool:
         try:
             futures = []
             for task in tasks:

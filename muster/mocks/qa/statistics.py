@@ -40,7 +40,8 @@ CENTRAL = -1
 """``upid`` of a central galaxy."""
 
 _SINGLE = frozenset({"box_size_mpch", "redshift", "shot_noise_mpch3"})
-_NEEDED = ("logsm_t_obs", "logssfr_t_obs", "upid")
+NEEDED = ("logsm_t_obs", "logssfr_t_obs", "upid")
+"""Properties of galaxies that statistics are computed from."""
 
 
 @dataclass(frozen=True)
@@ -199,12 +200,12 @@ def compute_statistics(
 
 
 def _check_galaxies(galaxies: GalaxyCatalog, n_halos: int) -> None:
-    lacking = [name for name in _NEEDED if name not in galaxies.properties]
+    lacking = [name for name in NEEDED if name not in galaxies.properties]
     if lacking:
         raise ModelError(
             "galaxies lack what their statistics need",
             got=f"no {', '.join(lacking)}",
-            expected=", ".join(_NEEDED),
+            expected=", ".join(NEEDED),
         )
     parents = galaxies.parent_halos
     if len(parents) and not (parents.min() >= 0 and parents.max() < n_halos):

@@ -146,6 +146,9 @@ def campaign_batch() -> Batch:
                 small,
                 large.model_copy(update={"resources": Resources(cpus=8, memory_mib=196608)}),
             ),
+            "target": of_slurm.target.model_copy(
+                update={"launcher": ("srun", "--mpi=pmix", "-n", "{ntasks}", "-c", "{cpus}")}
+            ),
             "retries": RetryPolicy(
                 max_retries=3, backoff="fixed", first_delay_s=10.0, longest_delay_s=60.0
             ),
