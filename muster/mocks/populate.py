@@ -19,7 +19,8 @@ from muster import storage
 from muster.mocks.catalogue.layout import Compression
 from muster.mocks.catalogue.parallel import gather_galaxies, write_catalogue_parallel
 from muster.mocks.catalogue.problems import INVALID_SUFFIX
-from muster.mocks.catalogue.validate import Expected, set_aside, validate_catalogue
+from muster.mocks.catalogue.validate import Expected, set_aside
+from muster.mocks.catalogue_check import check_catalogue
 from muster.mocks.coordinates import Coordinate
 from muster.mocks.errors import InvalidCatalogue, ModelNotInstalled
 from muster.mocks.galaxies.boxes import generate_box
@@ -160,8 +161,9 @@ def populate_mock(
     if statistics is None:
         return {}
     with phases.timed("validation", 0.9):
-        problems = validate_catalogue(
+        problems = check_catalogue(
             catalogue,
+            statistics=True,
             expected=Expected(
                 layout=layout,
                 box_size_mpch=halos.metadata.box_size_mpch,

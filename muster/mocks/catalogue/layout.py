@@ -8,6 +8,7 @@ h5py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,10 @@ STATISTICS_GROUP = "statistics"
 FORMAT = "muster mock catalogue"
 FORMAT_VERSION = 1
 
+_ANY = (-math.inf, math.inf)
+_SPEED_KMS = (-3e4, 3e4)  # a tenth of the speed of light
+_LOG_MASS = (0.0, 17.0)
+_GYR = (0.0, 200.0)
 _FLOAT = ("float32", "float64")
 _INTEGER = ("int64", "int32")
 
@@ -51,6 +56,9 @@ class Column:
         Whether the layout ``lean`` has it too.
     required : bool
         Whether each file of a layout that has it must have it.
+    limits : tuple of (float, float)
+        The least value, and the value that none reaches, in the column's unit: what is outside is
+        no physics but a fault.  Positions are bounded by the box, masses of haloes by the cut too.
     """
 
     path: str
@@ -62,6 +70,7 @@ class Column:
     comoving: bool = False
     lean: bool = True
     required: bool = True
+    limits: tuple[float, float] = _ANY
 
     @property
     def group(self) -> str:
@@ -90,13 +99,22 @@ class Column:
 MOST_PARAMETERS = 64
 
 
-def _galaxy(name: str, unit: str, description: str, *dims: Dimension, **more: bool) -> Column:
-    return Column(f"galaxies/{name}", _FLOAT, ("galaxy", *dims), unit, description, **more)
+def _galaxy(
+    name: str,
+    unit: str,
+    description: str,
+    *dims: Dimension,
+    limits: tuple[float, float] = _ANY,
+    **more: bool,
+) -> Column:
+    path, shape = f"galaxies/{name}", ("galaxy", *dims)
+    return Column(path, _FLOAT, shape, unit, description, limits=limits, **more)
 
 
 def _time(name: str, description: str, *dims: Dimension, required: bool = True) -> Column:
     path = f"galaxies/{name}"
-    return Column(path, ("float64", "float32"), dims, "Gyr", description, required=required)
+    kinds = ("float64", "float32")
+    return Column(path, kinds, dims, "Gyr", description, required=required, limits=_GYR)
 
 
 def _parameters(name: str, description: str) -> Column:
@@ -113,11 +131,25 @@ def _parameters(name: str, description: str) -> Column:
 
 COLUMNS: tuple[Column, ...] = (
     _galaxy("pos", "Mpc/h", "position, in [0, Lbox)", 3, h_scaled=True, comoving=True),
-    _galaxy("vel", "km/s", "peculiar velocity, proper", 3),
-    _galaxy("logsm_t_obs", "log10(Msun)", "stellar mass formed until the snapshot"),
-    _galaxy("logssfr_t_obs", "log10(1/yr)", "star-formation rate over stellar mass"),
+    _galaxy("vel", "km/s", "peculiar velocity, proper", 3, limits=_SPEED_KMS),
     _galaxy(
-        "logmp_t_obs", "log10(Msun/h)", "peak mass of the galaxy's own (sub)halo", h_scaled=True
+        "logsm_t_obs",
+        "log10(Msun)",
+        "stellar mass formed until the snapshot",
+        limits=(-20.0, 14.0),
+    ),
+    _galaxy(
+        "logssfr_t_obs",
+        "log10(1/yr)",
+        "star-formation rate over stellar mass",
+        limits=(-60.0, -3.0),
+    ),
+    _galaxy(
+        "logmp_t_obs",
+        "log10(Msun/h)",
+        "peak mass of the galaxy's own (sub)halo",
+        h_scaled=True,
+        limits=_LOG_MASS,
     ),
     Column(
         "galaxies/upid",
@@ -126,7 +158,14 @@ COLUMNS: tuple[Column, ...] = (
         "1",
         "-1 for a central; for a satellite its host halo, as the attribute refers_to says",
     ),
-    Column("galaxies/z_obs", ("float64", "float32"), (), "1", "redshift of the snapshot"),
+    Column(
+        "galaxies/z_obs",
+        ("float64", "float32"),
+        (),
+        "1",
+        "redshift of the snapshot",
+        limits=(-1e-3, 1e3),
+    ),
     _time("t_obs", "age of the universe at the snapshot"),
     _time("t0", "age of the universe today"),
     _time("t_table", "ages at which the histories are tabulated", "time", required=False),
@@ -137,8 +176,16 @@ COLUMNS: tuple[Column, ...] = (
         "time",
         h_scaled=True,
         lean=False,
+        limits=(-1e3, 17.0),
     ),
-    _galaxy("sfh_table", "Msun/yr", "star-formation rate at the ages t_table", "time", lean=False),
+    _galaxy(
+        "sfh_table",
+        "Msun/yr",
+        "star-formation rate at the ages t_table",
+        "time",
+        lean=False,
+        limits=(0.0, 1e6),
+    ),
     _galaxy(
         "logmp0",
         "log10(Msun/h)",
@@ -146,6 +193,7 @@ COLUMNS: tuple[Column, ...] = (
         h_scaled=True,
         lean=False,
         required=False,
+        limits=_LOG_MASS,
     ),
     _galaxy(
         "logmu_t_inf",
@@ -153,13 +201,22 @@ COLUMNS: tuple[Column, ...] = (
         "mass of the subhalo over its host's at infall",
         lean=False,
         required=False,
+        limits=(-20.0, 3.0),
     ),
     _parameters("mah_params", "parameters of Diffmah, in its order"),
     _parameters("host_mah_params", "parameters of Diffmah of the host halo, in its order"),
     _parameters("sfh_params_ms_params", "parameters of Diffstar's main sequence, in its order"),
     _parameters("sfh_params_q_params", "parameters of Diffstar's quenching, in its order"),
     Column("halos/id", ("int64",), ("halo",), "1", "unique in the box; ascending"),
-    Column("halos/logmhost", _FLOAT, ("halo",), "log10(Msun/h)", "mass", h_scaled=True),
+    Column(
+        "halos/logmhost",
+        _FLOAT,
+        ("halo",),
+        "log10(Msun/h)",
+        "mass",
+        h_scaled=True,
+        limits=_LOG_MASS,
+    ),
     Column(
         "halos/radius",
         _FLOAT,
@@ -168,6 +225,7 @@ COLUMNS: tuple[Column, ...] = (
         "virial (or R200-like) radius",
         h_scaled=True,
         comoving=True,
+        limits=(0.0, 50.0),
     ),
     Column(
         "halos/pos",
@@ -178,7 +236,14 @@ COLUMNS: tuple[Column, ...] = (
         h_scaled=True,
         comoving=True,
     ),
-    Column("halos/vel", _FLOAT, ("halo", 3), "km/s", "peculiar velocity, proper"),
+    Column(
+        "halos/vel",
+        _FLOAT,
+        ("halo", 3),
+        "km/s",
+        "peculiar velocity, proper",
+        limits=_SPEED_KMS,
+    ),
 )
 """All datasets of a catalogue but those of the group ``statistics``, in the order of the file."""
 

@@ -29,7 +29,7 @@ class Problem:
     ----------
     kind : str
         One of: unreadable, hostile, missing, unknown, kind, shape, unit, not_finite, outside_box,
-        out_of_range, not_unique, no_host, attribute, count.
+        out_of_range, not_unique, no_host, misplaced, attribute, count, statistics.
     where : str
         Dataset, attribute, or "file".
     what : str

@@ -1,7 +1,7 @@
 """Whether a catalogue is what it should be, told as a list of problems, never as an exception.
 
 The file is untrusted: :mod:`muster.mocks.catalogue.hdf5` bounds what is looked at.  Datasets are
-read in slabs of rows; only the ids of the haloes are held whole.
+read in slabs of rows; only ids, positions and radii of the haloes are held whole.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from muster.mocks.catalogue.hdf5 import (
     read_slabs,
     shorten,
 )
+from muster.mocks.catalogue.hosts import HaloIds, HaloPlaces, Rows
 from muster.mocks.catalogue.layout import (
     ATTRIBUTE_BY_NAME,
     ATTRIBUTES,
@@ -91,7 +92,7 @@ class _Validation:
         self.problems: list[Problem] = []
         self.datasets: dict[str, h5py.Dataset] = {}
         self.attributes: dict[str, AttributeValue] = {}
-        self.ids: NDArray[Any] | None = None
+        self.ids: HaloIds | None = None
 
     def run(self) -> list[Problem]:
         self.datasets, refused = list_datasets(self.file)
@@ -281,10 +282,8 @@ class _Validation:
             return 0.0, size
         least = self.attributes.get("lgmp_min")
         if column.path == "halos/logmhost" and isinstance(least, float):
-            return least - _MASS_TOLERANCE_DEX, math.inf
-        if column.path == "halos/radius" or column.name in ("t_obs", "t0", "t_table", "sfh_table"):
-            return 0.0, math.inf
-        return -math.inf, math.inf
+            return max(column.limits[0], least - _MASS_TOLERANCE_DEX), column.limits[1]
+        return column.limits
 
     def _say_range(self, column: Column) -> str:
         low, high = self._range(column)
@@ -299,42 +298,56 @@ class _Validation:
         }
 
     def _check_ids(self, path: str) -> None:
-        """Check that ids are unique, and keep them sorted."""
-        ids = self.ids = self.datasets[path][()]
-        if (ids[1:] > ids[:-1]).all():
-            return
-        order = np.argsort(ids, kind="stable")
-        ids = self.ids = ids[order]
-        twice = np.flatnonzero(ids[1:] == ids[:-1]) + 1
+        """Check that ids are unique, and keep them."""
+        self.ids = HaloIds(self.datasets[path][()])
+        twice = self.ids.find_doubled()
         if twice.size:
             self.add(
                 "not_unique", path, "ids that stand more than once",
-                rows=int(twice.size), first_row=int(order[twice].min()),
+                rows=int(twice.size), first_row=int(twice.min()),
             )  # fmt: skip
 
     def _check_hosts(self, path: str) -> None:
-        """Check that each satellite's host is one of the haloes."""
-        dataset, ids = self.datasets[path], self.ids
+        """Check that satellites' hosts are haloes of the box, and that galaxies lie at theirs."""
+        dataset, ids, places = self.datasets[path], self.ids, self._read_places()
         if ids is None:
             return
         by_id = read_attributes(dataset)[0].get("refers_to") == REFERS_TO[0]
-        count, first = 0, 0
+        homeless, misplaced = Rows(), Rows()
         for start, upid in read_slabs(dataset):
-            row = np.minimum(np.searchsorted(ids, upid), max(0, ids.size - 1)) if by_id else upid
-            if not ids.size:
-                is_host = np.zeros(upid.shape, bool)
-            elif by_id:
-                is_host = ids[row] == upid
-            else:
-                is_host = (row >= 0) & (row < ids.size)
-            found = np.flatnonzero((upid != -1) & ~is_host)
-            first = first if count or not found.size else start + int(found[0])
-            count += found.size
-        if count:
-            self.add(
-                "no_host", path, "satellites whose host is not in halos/",
-                rows=count, first_row=first,
-            )  # fmt: skip
+            hosts, is_host = ids.find_hosts(upid, by_id=by_id)
+            is_central = upid == -1
+            homeless.add(~is_central & ~is_host, start)
+            if places is None:
+                continue
+            positions = self.datasets["galaxies/pos"][start : start + len(upid)]
+            wrong = np.zeros(len(upid), bool)
+            satellites = np.flatnonzero(~is_central & is_host)
+            wrong[satellites] = places.find_far(positions[satellites], hosts[satellites])
+            centrals = np.flatnonzero(is_central)
+            wrong[centrals] = places.find_lost(positions[centrals])
+            misplaced.add(wrong, start)
+        for kind, where, what, found in (
+            ("no_host", path, "satellites whose host is not in halos/", homeless),
+            (
+                "misplaced",
+                "galaxies/pos",
+                "galaxies that do not lie at their haloes",
+                misplaced,
+            ),
+        ):
+            if found.count:
+                self.add(kind, where, what, rows=found.count, first_row=found.first)
+
+    def _read_places(self) -> HaloPlaces | None:
+        """Return where the haloes lie; None where places are wrong already, or not known."""
+        size = self.attributes.get("Lbox")
+        needed = {"galaxies/pos", "halos/pos", "halos/radius"}
+        spoilt = {problem.where for problem in self.problems if problem.kind != "unit"}
+        if not isinstance(size, float) or needed & spoilt or not needed <= set(self.datasets):
+            return None
+        positions, radii = (self.datasets[name][()] for name in ("halos/pos", "halos/radius"))
+        return HaloPlaces(positions, radii, size)
 
 
 def _is_same(found: AttributeValue, wanted: Any) -> bool:

@@ -54,7 +54,13 @@ def make_galaxies(
         properties["log_mah_table"] = rng.uniform(9, 14, (count, TIMES)).astype(np.float32)
         properties["sfh_table"] = rng.uniform(0, 9, (count, TIMES)).astype(np.float32)
         properties["mah_params"] = rng.normal(size=(5, count)).astype(np.float32)
-    positions = (rng.random((count, 3)) * 32).astype(np.float32)
+    positions = np.zeros((0, 3), np.float32)
+    if count:
+        offsets = rng.uniform(-0.5, 0.5, (count, 3)) * halos.radii[hosts, None]
+        offsets[is_central] = 0
+        positions = halos.positions[hosts] + offsets
+        outside = (positions < 0) | (positions >= 32)
+        positions = np.where(outside, positions - 2 * offsets, positions).astype(np.float32)
     return GalaxyCatalog(positions, properties, hosts, {"galaxy_model": "made up"})
 
 

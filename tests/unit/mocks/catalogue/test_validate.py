@@ -12,6 +12,7 @@ import pytest
 
 from muster.errors import InvalidInput, MissingInput
 from muster.mocks.catalogue.hdf5 import SLAB_BYTES, read_slabs
+from muster.mocks.catalogue.hosts import HaloPlaces
 from muster.mocks.catalogue.layout import COLUMNS, Compression
 from muster.mocks.catalogue.problems import write_validation_report
 from muster.mocks.catalogue.read import read_catalogue, read_statistics
@@ -90,8 +91,14 @@ def test_good_catalogues_have_no_problem(
         # 32.2 rounds to a float32 above it.
         ("galaxies/pos", (7, 0), BOX_MPCH, "outside_box", "[0, 32.2)"),
         ("halos/pos", (7, 0), BOX_MPCH, "outside_box", "[0, 32.2)"),
-        ("halos/logmhost", 7, 10.9, "out_of_range", "[11, inf)"),
-        ("halos/radius", 7, -0.1, "out_of_range", "[0, inf)"),
+        ("halos/logmhost", 7, 10.9, "out_of_range", "[11, 17)"),
+        ("halos/logmhost", 7, 17.5, "out_of_range", "[11, 17)"),
+        ("galaxies/logsm_t_obs", 7, 99, "out_of_range", "[-20, 14)"),
+        ("galaxies/logssfr_t_obs", 7, 0, "out_of_range", "[-60, -3)"),
+        ("galaxies/logmp_t_obs", 7, -1, "out_of_range", "[0, 17)"),
+        ("galaxies/vel", (7, 1), 1e30, "out_of_range", "[-30000, 30000)"),
+        ("halos/vel", (7, 1), -4e4, "out_of_range", "[-30000, 30000)"),
+        ("halos/radius", 7, -0.1, "out_of_range", "[0, 50)"),
         ("halos/id", 7, 5, "not_unique", ""),
         ("galaxies/upid", 7, 6, "no_host", ""),
         ("galaxies/upid", 7, -2, "no_host", ""),
@@ -129,7 +136,78 @@ def test_the_greatest_number_below_the_box_size_is_inside(path: Path) -> None:
         file["galaxies/pos"][7, 0] = np.nextafter(np.float32(BOX_MPCH), np.float32(0))
         file["galaxies/pos"][8, 0] = 0.0
 
+    assert [p for p in spoil(path, change) if p.kind != "misplaced"] == []
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+@pytest.mark.parametrize("central", [True, False])
+def test_galaxies_far_from_their_haloes_are_named(
+    tmp_path: Path, central: bool, by_id: bool
+) -> None:
+    galaxies, halos = make_box()
+    upid = galaxies.properties["upid"]
+    if not by_id:
+        upid = np.where(upid == -1, -1, galaxies.parent_halos)
+    path = tmp_path / "box.hdf5"
+    write_catalogue(path, with_properties(galaxies, upid=upid), halos)
+    assert validate(path, Expected()) == []
+    row = int(np.flatnonzero((upid == -1) == central)[5])
+    halo = int(galaxies.parent_halos[row])
+    farthest = 5 * halos.radii[halo]
+    place = halos.positions[halo].astype(np.float64)
+    for away, misplaced in ((0.98 * farthest, 0), (1.02 * farthest, 1)):
+        if central and misplaced:
+            continue  # may be near enough to another
+        place[0] = (halos.positions[halo, 0] - away) % BOX_MPCH
+        with h5py.File(path, "r+") as file:
+            file["galaxies/pos"][row] = place
+        assert len(validate(path, Expected())) == misplaced
+    with h5py.File(path, "r+") as file:
+        file["galaxies/pos"][row] = _find_void(halos.positions)
+    (problem,) = validate(path, Expected())
+    assert (problem.kind, problem.where, problem.rows) == ("misplaced", "galaxies/pos", 1)
+    assert problem.first_row == row
+
+
+def test_a_central_may_lie_beside_the_middle_of_its_halo(path: Path) -> None:
+    def change(file: h5py.File) -> None:
+        row = int(np.flatnonzero(file["galaxies/upid"][()] == -1)[3])
+        file["galaxies/pos"][row, 1] += 0.01
+
     assert spoil(path, change) == []
+
+
+def test_a_satellite_of_another_halo_is_misplaced(path: Path) -> None:
+    galaxies, halos = make_box()
+    row = int(np.flatnonzero(galaxies.properties["upid"] != -1)[0])
+    away = np.abs(halos.positions - galaxies.positions[row])
+    distance = np.linalg.norm(np.minimum(away, BOX_MPCH - away), axis=1)
+    other = int(np.argmax(distance / halos.radii))
+
+    def change(file: h5py.File) -> None:
+        file["galaxies/upid"][row] = halos.ids[other]
+
+    assert [(p.kind, p.first_row) for p in spoil(path, change)] == [("misplaced", row)]
+
+
+def test_galaxies_lie_at_haloes_across_the_border_of_the_box() -> None:
+    places = HaloPlaces(np.float32([[0.1, 31.9, 5], [9, 9, 9]]), np.float32([0.2, 0.2]), 32.0)
+    galaxies = np.float32([[31.8, 0.1, 5], [31.8, 1.2, 5], [9, 9, 9], [9, 9, 10.1]])
+    hosts = np.array([0, 0, 1, 1])
+    assert places.find_far(galaxies, hosts).tolist() == [False, True, False, True]
+    assert places.find_lost(galaxies).tolist() == [False, True, False, True]
+    nobody = HaloPlaces(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), 32.0)
+    assert nobody.find_lost(galaxies).all()
+
+
+def _find_void(positions: np.ndarray) -> np.ndarray:
+    """Return the place of a grid that is farthest from all haloes."""
+    axis = np.arange(0, 32, 2.0)
+    grid = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
+    away = np.abs(grid[:, None] - positions)
+    nearest = np.linalg.norm(np.minimum(away, BOX_MPCH - away), axis=2).min(axis=1)
+    assert nearest.max() > 5
+    return grid[nearest.argmax()]
 
 
 def test_rows_are_counted_over_all_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
