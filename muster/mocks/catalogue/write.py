@@ -274,3 +274,4 @@ def _write_through_hdf5(dataset: h5py.Dataset, array: NDArray[Any], axis: int) -
     for start in range(0, array.shape[axis], each):
         rows = (*before, slice(start, start + each))
         dataset[rows] = array[rows]
+        dataset.flush()  # a full disk is an error here; HDF5 crashes where it finds it on closing

@@ -32,7 +32,7 @@ except Transient as error:
 """
 
 
-@pytest.mark.parametrize("kind", ["none", "gzip"])
+@pytest.mark.parametrize("kind", ["none", "gzip", "lzf"])
 def test_a_file_that_finds_no_space_fails_for_a_time_and_leaves_nothing(
     tmp_path: Path, kind: str
 ) -> None:
