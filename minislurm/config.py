@@ -218,6 +218,15 @@ def render_gres_conf(layout: Layout) -> str:
     return "\n".join([*lines, ""])
 
 
+def render_mpi_conf(layout: Layout) -> str:
+    """Return the text of mpi.conf: what PMIx leaves of steps that are killed stays in the folder.
+
+    In /tmp it would keep the steps of another cluster, whose jobs have the same numbers, from
+    starting.
+    """
+    return f"PMIxCliTmpDirBase={layout.folder / 'spool'}\n"
+
+
 def render_cgroup_conf(layout: Layout) -> str:
     """Return the text of cgroup.conf for memory limits within the cluster's own hierarchies."""
     return (

@@ -28,6 +28,7 @@ from minislurm.config import (
     daemon_names,
     render_cgroup_conf,
     render_gres_conf,
+    render_mpi_conf,
     render_slurm_conf,
     render_slurmdbd_conf,
 )
@@ -120,6 +121,7 @@ def write_folder(layout: Layout, options: ClusterOptions, *, running: bool) -> N
     files = {
         "slurm.conf": render_slurm_conf(layout, options),
         "gres.conf": render_gres_conf(layout),
+        "mpi.conf": render_mpi_conf(layout),
     }
     if layout.cgroups is not None:
         files["cgroup.conf"] = render_cgroup_conf(layout)

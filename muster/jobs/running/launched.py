@@ -16,7 +16,7 @@ from muster.errors import SoftwareError
 from muster.frozen import Frozen
 from muster.jobs.running.rank import crash_of, report_of
 from muster.jobs.running.watch import Ended, Watch
-from muster.model.outcome import TERMINATED
+from muster.model.outcome import TERMINATED, Outcome
 from muster.storage import writer_name
 
 if TYPE_CHECKING:
@@ -124,18 +124,23 @@ def run_ranks(
     ended = watch.until_end(stopping)
     peak_rss_mib = round(watch.peak_rss_mib, 1)
     said: str | None = None
-    if ended.exit_code == 0:
-        said = _read(report)
-    elif ended.exit_code is not None:
-        ended, said = _find_failure(report, ntasks, ended)
-        if said is None and stopping():  # a scheduler tells all processes of a job, launchers too
+    if ended.exit_code is not None:
+        # Whatever the code: srun may end with 0 where it had to end the ranks by force.
+        failed = _find_failure(report, ntasks)
+        if failed is not None:
+            ended, said = failed
+        elif ended.exit_code == 0 and report.exists():
+            said = _read(report)
+        elif stopping():  # a scheduler tells all processes of a job, launchers too
             ended = Ended(TERMINATED, message="told to stop")
+        else:
+            ended = _of_launcher(ended)
     ended.max_rss_mib = peak_rss_mib
     return ended, said
 
 
-def _find_failure(report: Path, ntasks: int, ended: Ended) -> tuple[Ended, str | None]:
-    """Say how ranks ended of which one has failed: by its report, its last words, or its signal."""
+def _find_failure(report: Path, ntasks: int) -> tuple[Ended, str | None] | None:
+    """Say how a rank failed, by its report or its last words; None where none left any."""
     reports = _read_failures(report, ntasks)
     if reports and not reports[0][0].is_echo:
         return _as_reported(*reports[0])
@@ -144,13 +149,19 @@ def _find_failure(report: Path, ntasks: int, ended: Ended) -> tuple[Ended, str |
         for name, crash in CRASHES.items():
             if name in words.partition("\n")[0]:
                 return _of_signal(crash, f"rank {number}"), None
-    if reports:
-        return _as_reported(*reports[0])
+    return _as_reported(*reports[0]) if reports else None
+
+
+def _of_launcher(ended: Ended) -> Ended:
+    """Say how ranks ended of which none has left a word."""
     code = ended.exit_code or 0
     if code - SIGNALLED in {int(number) for number in signal.Signals}:
-        return _of_signal(code - SIGNALLED, "a rank"), None
-    ended.message = f"the launcher ended with exit code {code}, and no rank says why; see the log"
-    return ended, None
+        return _of_signal(code - SIGNALLED, "a rank")
+    return Ended(
+        Outcome.SOFTWARE_ERROR.value,
+        exit_code=code,
+        message=f"the launcher ended with exit code {code}, and no rank says why; see the log",
+    )
 
 
 def _read_failures(report: Path, ntasks: int) -> list[tuple[_Failure, str]]:

@@ -104,7 +104,7 @@ def test_a_catalogue_of_ranks_has_the_bytes_of_one_process(
 ) -> None:
     from muster.mocks.campaign.config import read_campaign
     from muster.mocks.coordinates import Coordinate
-    from muster.mocks.plan.inspect import plan_one
+    from muster.mocks.plan.catalogue_inputs import plan_one
     from muster.mocks.populate import populate_mock
 
     box = {"box_size_mpch": 50, "lowest_mass_msunh": 1e12}

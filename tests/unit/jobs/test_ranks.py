@@ -191,6 +191,20 @@ class TestMpirun:
         assert not Path(batch.elements[0].outputs["out"]).exists()
         assert following.outcome == "succeeded", "charged once"
 
+    def test_a_launcher_that_says_all_is_well_is_not_believed(self, tmp_path: Path) -> None:
+        """As srun does at times, where it had to end ranks by force."""
+        launcher = ("sh", "-c", '"$@"; exit 0', "launcher", *MPIRUN)
+        batch = make(tmp_path, [["2:missing"], ["1:crash"], ["1:kill"]], launcher=launcher)
+        missing, crashed, killed = run(batch)
+        assert (missing.outcome, missing.message) == ("missing_input", "planted; where: here")
+        assert (crashed.outcome, crashed.message) == (
+            "software_error",
+            "rank 1 was ended by SIGSEGV",
+        )
+        assert killed.outcome == "software_error"
+        assert "exit code 0, and no rank says why" in (killed.message or "")
+        assert not list((tmp_path / "products").glob("b-*.txt"))
+
     @pytest.mark.parametrize(
         ("act", "limits", "outcome"),
         [

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from muster.mocks.campaign.config import read_campaign
 from muster.mocks.coordinates import Coordinate
-from muster.mocks.plan.inspect import plan_one
+from muster.mocks.plan.catalogue_inputs import plan_one
 from muster.mocks.populate import populate_mock
 from muster.model.step import StepContext
 if __name__ == "__main__":
