@@ -13,7 +13,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	"$$python" -c "$(FITS)" 2>/dev/null && echo "$$python" && break; done)
 BIN := .venv/bin
 # The locks that .venv keeps beside requirements.txt.  Not $(wildcard): make caches folders.
-ADDED = $(filter-out $@,$(shell ls -d .venv/.tests .venv/.ssh .venv/.gpu 2>/dev/null))
+EXTRAS := tests ssh gpu mocks abacus mpi
+ADDED = $(filter-out $@,$(shell ls -d $(EXTRAS:%=.venv/.%) 2>/dev/null))
 # The editable package is synced along, so that services that run meanwhile never miss it.
 SYNC = echo "--editable ." | $(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode \
 	- requirements.txt $(patsubst .venv/.%,requirements/%.txt,$(ADDED))
@@ -41,7 +42,7 @@ help: ## Say what there is to type.
 	@$(SYNC)
 	@touch $@
 
-.venv/.tests .venv/.ssh .venv/.gpu .venv/.mocks .venv/.abacus .venv/.mpi: .venv/.%: requirements/%.txt .venv/.complete
+$(EXTRAS:%=.venv/.%): .venv/.%: requirements/%.txt .venv/.complete
 	@rm -f $@
 	@echo "installing $<"
 	@$(SYNC) $<

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from muster_test_crash import crash
 
 from muster.config import parse_config
 from muster.frozen import Frozen
@@ -86,9 +87,9 @@ class FaultyModel:
         while params.wait_for and not Path(params.wait_for).exists():
             time.sleep(WAIT_S)
         if realization in params.crash and params.does_harm:
-            os.kill(os.getpid(), signal.SIGABRT)
+            crash(signal.SIGABRT)
         if realization in params.once and attempt == "1":
-            os.kill(os.getpid(), signal.SIGABRT)
+            crash(signal.SIGABRT)
         hod = load_model("hod")
         galaxies = hod.generate(halos, hod.parse({}), stream, histories=histories)
         if realization in params.massless and params.does_harm and len(galaxies):

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from muster_test_crash import crash
+
 from muster.errors import InvalidInput, MissingInput, Transient
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def misbehave(*, how: str, out: Path, ledger: str, times: int = 1_000) -> None:
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
+        crash(signal.SIGSEGV)
     if how == "slow":
         time.sleep(1.5)
     if how == "sleep":
@@ -97,7 +99,7 @@ def perform(
     if how == "raise":
         raise ValueError("planted")
     if how == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
+        crash(signal.SIGSEGV)
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "eat":
@@ -166,7 +168,7 @@ def _act(how: str, mib: int) -> None:
         used = b"x" * (mib << 20)
         time.sleep(0.01 * bool(used))
     elif how == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
+        crash(signal.SIGSEGV)
     elif how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif how == "exit":
