@@ -12,7 +12,7 @@ from muster.errors import ClaimLost, IllegalTransition, MissingInput, StoreUnava
 from muster.model.outcome import Outcome
 from muster.model.plan import Decision, PlannedElement
 from muster.model.resources import Resources
-from muster.store import batches, claims, runs
+from muster.store import batches, claims, pods, runs
 from muster.store.database import Database
 from muster.store.records import AttemptEnd, Claim, RunState
 from muster.store.schema import migrate, read_versions
@@ -244,8 +244,8 @@ def test_migrating_at_once_and_again_is_safe(database: str) -> None:
     for thread in threads:
         thread.join()
     assert not failures
-    assert migrate(database) == "0008"
-    assert read_versions(database) == ("0008", "0008")
+    assert migrate(database) == "0009"
+    assert read_versions(database) == ("0009", "0009")
 
 
 def test_a_store_that_is_away_comes_back_without_a_restart(db: Database) -> None:
@@ -290,3 +290,20 @@ def test_a_batch_is_the_same_to_the_digit_as_it_was_frozen(db: Database, tmp_pat
     inputs = {"large": 1e17, "small": -0.0, "tiny": 5e-324, "whole": 3, "whole_float": 3.0}
     batch = store_batch(db, make_batch(tmp_path, [inputs]))
     assert batches.read_spec(db, batch.id).fingerprint == batch.fingerprint
+
+
+def test_a_pod_template_is_that_of_the_present_generation_to_the_letter(
+    db: Database, claim: Claim
+) -> None:
+    assert pods.read_pod(db, claim.batch_id) is None
+    template = {"spec": {"containers": [{"name": "z", "args": ["a\\b", "é"]}]}, "metadata": {}}
+    pods.record_pod(db, claim, {"metadata": {}})
+    pods.record_pod(db, claim, template)
+    read = pods.read_pod(db, claim.batch_id)
+    assert (read, list(read or ())) == (template, ["spec", "metadata"])
+    cleared = claims.take_claim(db, claim.batch_id, fresh=True)
+    assert pods.read_pod(db, claim.batch_id) is None
+    with pytest.raises(ClaimLost):
+        pods.record_pod(db, claim, template)
+    pods.record_pod(db, cleared, {"metadata": {"name": "next"}})
+    assert pods.read_pod(db, claim.batch_id) == {"metadata": {"name": "next"}}

@@ -133,7 +133,7 @@ def test_a_store_of_the_first_version_is_upgraded_with_its_record(
     with create_engine(schema._sqlalchemy_url(database)).begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-    assert schema.read_versions(database) == ("0001", "0008")
+    assert schema.read_versions(database) == ("0001", "0009")
     db = Database(database)
     with db.transaction() as cursor:
         cursor.execute(
@@ -155,7 +155,7 @@ def test_a_store_of_the_first_version_is_upgraded_with_its_record(
                 FROM element e, submission s;
             """
         )
-    assert schema.migrate(database) == "0008"
+    assert schema.migrate(database) == "0009"
     ended, running = status(db)
     assert (ended.state, ended.seconds, ended.progress, ended.eta_at) == (
         "succeeded", 2.5, None, None,

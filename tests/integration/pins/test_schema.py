@@ -61,4 +61,4 @@ def test_migrations_are_those_that_stores_have_applied(db: Database) -> None:
     ]
     lines += [f"{path.name}\n" for path in files if path.suffix == ".py"]
     check_golden("migrations.txt", "".join(lines), "has been applied to the stores in use")
-    check_literal("version of the schema", read_versions(db.url), ("0008", "0008"), STORED)
+    check_literal("version of the schema", read_versions(db.url), ("0009", "0009"), STORED)
