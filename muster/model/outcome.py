@@ -58,6 +58,7 @@ class JobState(StrEnum):
     PREEMPTED = "preempted"
     CANCELLED = "cancelled"
     ORPHANED = "orphaned"  # never began: what it was to wait for has failed
+    REFUSED = "refused"  # never began: the scheduler took it, and can never start it
     GONE = "gone"  # every source answered, and none knows it
     UNKNOWN = "unknown"  # a source did not answer
 
@@ -81,6 +82,8 @@ class Observation:
         When it began, by the backend's clock.
     seconds : float or None
         How long it ran, where it has ended and the backend knows.
+    message : str or None
+        Why it is so, in the scheduler's own words.
     """
 
     state: JobState
@@ -89,6 +92,7 @@ class Observation:
     host: str | None = None
     started_at: datetime | None = None
     seconds: float | None = None
+    message: str | None = None
 
 
 def exit_code_of(outcome: str) -> int:

@@ -32,6 +32,7 @@ from muster.jobs.running.scratch import scratch_prefix
 from muster.jobs.running.seat import Output, log
 from muster.jobs.running.watch import Ended, Watch
 from muster.model.attempt import Artifact, Result
+from muster.model.environment import HOST_VARIABLE
 from muster.model.fence import read_fence
 from muster.model.outcome import EXIT_TERMINATED, TERMINATED, Outcome, exit_code_of
 
@@ -310,4 +311,5 @@ def _with_report(ended: Ended, report: str | None, step: str) -> Ended:
 
 def host_name() -> str:
     """Return what the scheduler calls this machine, or what it calls itself."""
-    return os.environ.get("SLURMD_NODENAME") or platform.node()
+    names = (os.environ.get(name) for name in (HOST_VARIABLE, "SLURMD_NODENAME"))
+    return next(filter(None, names), None) or platform.node()

@@ -35,6 +35,7 @@ _SAID_BY_SCHEDULER: dict[JobState, Outcome] = {
     JobState.PREEMPTED: Outcome.PREEMPTED,
     JobState.CANCELLED: Outcome.CANCELLED,
     JobState.ORPHANED: Outcome.MISSING_INPUT,
+    JobState.REFUSED: Outcome.INVALID_INPUT,
 }
 
 

@@ -161,7 +161,7 @@ def make_attempt_end(
             host=look.host,
             seconds=look.seconds,
             started_at=look.started_at,
-            message=f"no result; the backend says {look.state.value}",
+            message=look.message or f"no result; the backend says {look.state.value}",
         )
 
     return AttemptEnd(

@@ -57,6 +57,8 @@ def decide(
         (Observation(S.NODE_FAILED), None, False, End.NODE_FAILED),
         (Observation(S.PREEMPTED), None, False, End.PREEMPTED),
         (Observation(S.CANCELLED), None, False, End.CANCELLED),
+        (Observation(S.REFUSED), None, False, End.INVALID_INPUT),
+        (Observation(S.REFUSED), None, True, End.CANCELLED),
         # told to stop: the scheduler says why
         (Observation(S.TIMED_OUT), TERMINATED, False, End.TIMED_OUT),
         (Observation(S.PREEMPTED), TERMINATED, False, End.PREEMPTED),
