@@ -10,130 +10,26 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from muster.config import KeepS, SizeMib, TimeS, parse_config
+from muster.config import KeepS, SizeMib, TimeS, find_problems, parse_config, read_yaml
 from muster.errors import ConfigError, MissingInput
 from muster.frozen import Frozen
-from muster.model.launcher import MPIRUN, SRUN, RankWords
+from muster.model.kubernetes_target import DEFAULT_KUBERNETES
 from muster.model.notifier import Notifier
-from muster.model.resources import Caps, Resources
-from muster.model.slurm_target import (
-    DEFAULT_CLUSTER,
-    Cluster,
-    ClusterTable,
-    SlurmTarget,
-    SlurmWords,
-    Text,
-    Variables,
-    is_folder,
-)
+from muster.model.resources import Resources
+from muster.model.slurm_target import DEFAULT_CLUSTER, Cluster, ClusterTable, is_folder
 from muster.model.step import STEPS, find_step
-from muster.model.target import LocalTarget
-from muster.storage import explain_os_error
+from muster.pools import KubernetesPool, KubernetesSection, Pool, SlurmPool
+from muster.storage import explain_os_error, local_path
 
 SITE_VARIABLE = "MUSTER_SITE"
 HOME_VARIABLE = "MUSTER_HOME"
 SITES_FOLDER = Path(__file__).resolve().parent.parent / "config" / "sites"
 DEFAULT_SITE = "laptop"
 KEEP_S = 30 * 86400
-
-
-class _Slots(Frozen):
-    """What pools of all backends say."""
-
-    slots: int
-    max_memory: SizeMib | None = None
-    max_time: TimeS | None = None
-
-    @field_validator("slots")
-    @classmethod
-    def _check_slots(cls, slots: int) -> int:
-        if slots < 1:
-            raise ValueError("a pool needs at least one slot")
-        return slots
-
-    @property
-    def caps(self) -> Caps:
-        """The most that one element may have."""
-        return Caps(memory_mib=self.max_memory, time_limit_s=self.max_time)
-
-
-class LocalPool(_Slots, RankWords):
-    """A pool on the machine that Muster itself runs on.
-
-    Attributes
-    ----------
-    backend : {"local"}
-        What runs there.
-    slots : int
-        How many elements run at once.
-    max_memory, max_time : int or None
-        The most that one element may have, in MiB and seconds; a retry grows up to there.
-    ntasks, launcher
-        As of :class:`muster.model.launcher.RankWords`; by default mpirun.
-    """
-
-    backend: Literal["local"]
-
-    def target(self, site: Site) -> LocalTarget:
-        """Say what a batch of this pool is frozen with."""
-        return LocalTarget(ntasks=self.ntasks, launcher=self.launcher_or(MPIRUN))
-
-    def describe(self) -> str:
-        """Say in a few words what it is."""
-        return "local pool"
-
-
-class SlurmPool(_Slots, SlurmWords):
-    """A pool on a Slurm cluster; the words of Slurm's own are those of :class:`SlurmWords`.
-
-    Attributes
-    ----------
-    backend : {"slurm"}
-        What runs there.
-    slots : int
-        How many elements of a batch run at once.
-    max_memory, max_time : int or None
-        The most that one element may have, in MiB and seconds; a retry grows up to there.
-    cluster : str or None
-        One of the site's clusters; by default its only one, or Slurm as it is found here.
-    launcher : tuple of str or None
-        By default srun, where there are several ranks.
-    python, prelude, container, environment
-        As those of the cluster, whose place they take.
-    """
-
-    backend: Literal["slurm"]
-    cluster: str | None = None
-    python: Text | None = None
-    prelude: tuple[Text, ...] | None = None
-    container: tuple[Text, ...] | None = None
-    environment: Variables | None = None
-
-    def describe(self) -> str:
-        """Say in a few words what it is."""
-        words = [f"{n} {getattr(self, n)}" for n in ("cluster", "partition") if getattr(self, n)]
-        return ", ".join(["slurm pool", *words])
-
-    def target(self, site: Site) -> SlurmTarget:
-        """Say what a batch of this pool is frozen with."""
-        words = {name: getattr(self, name) for name in SlurmWords.model_fields}
-        own = {n: getattr(self, n) for n in ("python", "prelude", "container", "environment")}
-        cluster = site.find_cluster(self).model_copy(
-            update={name: value for name, value in own.items() if value is not None}
-        )
-        return SlurmTarget(
-            **{**words, "launcher": self.launcher_or(SRUN)},
-            cluster=cluster,
-            work_root=site.work_uri if cluster.work is not None else None,
-        )
-
-
-Pool = Annotated[LocalPool | SlurmPool, Field(discriminator="backend")]
-"""A named place to run."""
 
 
 class JobType(Frozen):
@@ -208,6 +104,8 @@ class Site(Frozen):
         By name: pool and resources that a campaign's ``job_type`` picks for its populating step.
     clusters : dict
         By name: how Slurm clusters are reached, and how jobs start there.
+    kubernetes : dict
+        By name: how Kubernetes clusters are reached, and what their pools have in common.
     retention : Retention
         How long the work directory keeps what nobody needs.
     notify : dict
@@ -220,6 +118,7 @@ class Site(Frozen):
     placement: dict[str, Placement]
     job_types: dict[str, JobType] = {}
     clusters: dict[str, ClusterTable] = {}
+    kubernetes: dict[str, KubernetesSection] = {}
     retention: Retention = Retention()
     notify: dict[str, Notifier] = {}
 
@@ -234,6 +133,7 @@ class Site(Frozen):
         named = (
             ("pool", self.pools),
             ("cluster", self.clusters),
+            ("kubernetes", self.kubernetes),
             ("job type", self.job_types),
             ("notifier", self.notify),
         )
@@ -244,6 +144,8 @@ class Site(Frozen):
         for name, pool in self.pools.items():
             if isinstance(pool, SlurmPool):
                 self._check_slurm(name, pool)
+            if isinstance(pool, KubernetesPool):
+                self._check_kubernetes(name, pool)
         return self
 
     def _check_pool(self, what: str, asked: JobType) -> None:
@@ -275,6 +177,27 @@ class Site(Frozen):
                 "batches and results travel to and from"
             )
 
+    def _check_kubernetes(self, name: str, pool: KubernetesPool) -> None:
+        """Refuse a pool whose pods could not start, or could not find their work."""
+        known = sorted(self.kubernetes)
+        if pool.cluster is None and len(known) > 1:
+            raise ValueError(f"pool {name!r} does not say which cluster; there are {known}")
+        if pool.cluster is not None and pool.cluster not in known:
+            raise ValueError(f"pool {name!r} is on cluster {pool.cluster!r}; there are {known}")
+        try:
+            target = pool.target(self)
+        except ValidationError as error:
+            problem = find_problems(type(pool), error)[0]
+            raise ValueError(f"pool {name!r}: {problem.key}: {problem.message}") from None
+        path = local_path(self.work_uri)
+        claim = None if path is None else target.claim_of(str(path))
+        if path is not None and (claim is None or claim.read_only):
+            raise ValueError(
+                f"pods of pool {name!r} do not see the work directory {self.work_uri!r}: say "
+                "'work = \"s3://…\"' of the site, or mount a claim at it or above it that can be "
+                "written (volumes)"
+            )
+
     @property
     def work_uri(self) -> str:
         """Where runs keep their work."""
@@ -285,6 +208,11 @@ class Site(Frozen):
         name = pool.cluster or next(iter(self.clusters), DEFAULT_CLUSTER)
         table = self.clusters.get(name, ClusterTable())
         return Cluster.model_validate({**table.model_dump(mode="json"), "name": name})
+
+    def find_kubernetes(self, pool: KubernetesPool) -> tuple[str, KubernetesSection]:
+        """Return name and section of a pool's cluster, as the site has it."""
+        name = pool.cluster or next(iter(self.kubernetes), DEFAULT_KUBERNETES)
+        return name, self.kubernetes.get(name, KubernetesSection())
 
     def placed(self, step: str) -> tuple[Placement, Pool]:
         """Say where a step runs.
@@ -333,7 +261,25 @@ def read_site(name_or_path: str | None = None) -> Site:
         raise explain_os_error(error, path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("not a TOML file", where=path, got=error) from error
-    return parse_config(Site, {**data, "name": path.stem}, path)
+    return parse_config(Site, {**_with_pod_templates(data, path), "name": path.stem}, path)
+
+
+def _with_pod_templates(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Read the pod templates that a site file names: paths from its own folder.
+
+    Raises
+    ------
+    MissingInput, ConfigError
+        When there is no such file, or it is no YAML.
+    """
+    tables = data.get("pools"), data.get("kubernetes")
+    pools, clusters = (table if isinstance(table, dict) else {} for table in tables)
+    sections = [table.get("defaults") for table in clusters.values() if isinstance(table, dict)]
+    for words in (*pools.values(), *sections):
+        if isinstance(words, dict) and isinstance(words.get("pod_template"), str):
+            file = path.parent / words["pod_template"]
+            words["pod_template"] = read_yaml(file, ("metadata", "spec"))
+    return data
 
 
 def render_pools(site: Site) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,8 @@ from muster.model.batch import Batch, Element
 
 if TYPE_CHECKING:
     from muster.model.resources import Resources
-    from muster.site import Pool, Site
+    from muster.pools import Pool
+    from muster.site import Site
 
 LONGEST_SKEW_S = 30.0
 """Clocks that differ by more make times that are compared wrong."""

@@ -17,14 +17,15 @@ from muster.model.fence import write_fences
 from muster.model.outcome import ALIVE, JobState, Outcome
 from muster.model.resources import Resources
 from muster.model.wave import Wave
-from muster.site import SlurmPool
+from muster.pools import SlurmPool
 from muster.store.schema import read_versions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from muster.model.batch import Batch
-    from muster.site import LocalPool, Site
+    from muster.pools import Pool
+    from muster.site import Site
     from muster.store.database import Database
 
 PROBE_PATIENCE_S = 120.0
@@ -91,7 +92,7 @@ def _check_work(site: Site) -> Check:
 
 
 async def _check_pool(
-    db: Database, site: Site, name: str, pool: LocalPool, patience_s: float
+    db: Database, site: Site, name: str, pool: Pool, patience_s: float
 ) -> list[Check]:
     """Send one small element through the pool's backend, as a batch would."""
     batch = make_probe(site, name, pool, Resources())

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from muster.doctor.slurm_inventory import Nodes, Partition, Trial
     from muster.model.batch import Batch
     from muster.model.slurm_target import Cluster
-    from muster.site import Site, SlurmPool
+    from muster.pools import SlurmPool
+    from muster.site import Site
     from muster.store.database import Database
 
 PROBE_MEMORY_MIB = 1024

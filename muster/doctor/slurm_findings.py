@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from muster.doctor.slurm_inventory import Nodes, Partition
     from muster.model.resources import Caps, Resources
     from muster.model.slurm_target import Cluster
-    from muster.site import SlurmPool
+    from muster.pools import SlurmPool
 
 _SCRIPT = re.compile(r"^\S*/slurm_script: line \d+: ")
 LOOKS_KEPT = 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from muster.model.kubernetes_target import KubernetesTarget
 from muster.model.launcher import RankWords
 from muster.model.slurm_target import SlurmTarget
 
@@ -24,7 +25,7 @@ class LocalTarget(RankWords):
         return self.backend
 
 
-Target = LocalTarget | SlurmTarget
+Target = LocalTarget | SlurmTarget | KubernetesTarget
 """One of the targets; their attribute ``backend`` tells which."""
 
 TARGETS: dict[str, type[Target]] = {kind.backend: kind for kind in get_args(Target)}

@@ -22,7 +22,7 @@ COMPUTE = (
 FLOORS = (
     {"", "config", "errors", "frozen", "imports", "locations", "log", "storage"},
     {"model", "raster"},
-    {"site", "store"},
+    {"pools", "site", "store"},
     {"backends"},
     {"doctor", "jobs"},
     {"report"},

@@ -11,7 +11,8 @@ from muster.errors import ConfigError, MissingInput
 from muster.model.resources import Caps, Resources
 from muster.model.slurm_target import Cluster, SlurmTarget
 from muster.model.step import STEPS
-from muster.site import SITES_FOLDER, SlurmPool, read_site, render_pools
+from muster.pools import SlurmPool
+from muster.site import SITES_FOLDER, read_site, render_pools
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,7 @@ def test_a_step_gets_what_the_file_says(tmp_path: Path) -> None:
          "got: job_types.cpu.deadline; expected: cpus, gpus, memory, pool, time"),
         ("[pools]", "[job_types]\n'a b' = { pool = 'local' }\n[pools]",
          "job type name 'a b' may hold letters"),
-        ("[pools]", "[extra]\na = 1\n[pools]", "got: extra; expected: clusters, job_types, name"),
+        ("[pools]", "[extra]\na = 1\n[pools]", "got: extra; expected: clusters, job_types, kubernetes, name"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, old: str, new: str, says: str) -> None:

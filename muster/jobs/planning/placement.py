@@ -12,6 +12,7 @@ from muster.config import parse_config
 from muster.errors import ConfigError
 from muster.model.plan import PlannedPlacement
 from muster.model.slurm_target import SlurmTarget
+from muster.model.target import LocalTarget
 from muster.site import Placement
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from muster.model.resources import PartialResources, Resources
     from muster.model.target import Target
-    from muster.site import JobType, Pool, Site
+    from muster.pools import Pool
+    from muster.site import JobType, Site
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,7 @@ def _change(target: Target, planned: PlannedPlacement) -> Target:
     On this machine a slot works through all elements anyway: a pack says nothing there.
     """
     where = f"account of {planned.step}"
-    if not isinstance(target, SlurmTarget):
-        if planned.account is None:
-            return target
+    if planned.account is not None and not isinstance(target, SlurmTarget):
         raise ConfigError(
             "only a pool on Slurm charges an account",
             where=where,
@@ -168,9 +168,9 @@ def _change(target: Target, planned: PlannedPlacement) -> Target:
         )
     changed = {"account": planned.account, "pack": planned.pack}
     asked = {name: value for name, value in changed.items() if value is not None}
-    if not asked:
+    if not asked or isinstance(target, LocalTarget):
         return target
-    return parse_config(SlurmTarget, {**target.model_dump(mode="json"), **asked}, where)
+    return parse_config(type(target), {**target.model_dump(mode="json"), **asked}, where)
 
 
 def _check_caps(step: str, resources: Resources, pool_name: str, pool: Pool) -> None:

@@ -14,7 +14,7 @@ from muster.mocks.campaign.placement import STEP, job_type_of, override_of, plac
 from muster.mocks.campaign.problems import join_keys
 from muster.mocks.campaign.selection import select
 from muster.mocks.galaxies.model import load_model
-from muster.site import SlurmPool
+from muster.pools import SlurmPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

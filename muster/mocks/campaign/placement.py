@@ -17,13 +17,14 @@ from muster.mocks.campaign.problems import CampaignFileError, place_problems
 from muster.model.plan import PlannedPlacement
 from muster.model.resources import PartialResources
 from muster.model.retry_policy import RetryPolicy
-from muster.site import SlurmPool
+from muster.pools import SlurmPool
 
 if TYPE_CHECKING:
     from muster.jobs.planning.placement import Placed
     from muster.mocks.campaign.config import Campaign
     from muster.mocks.coordinates import Coordinate
-    from muster.site import JobType, Pool, Site
+    from muster.pools import Pool
+    from muster.site import JobType, Site
 
 STEP = "mocks.populate"
 """The step that a campaign's resources are about."""

@@ -20,7 +20,8 @@ from muster.model.resources import Caps, PartialResources, Resources
 from muster.model.retry_policy import RetryPolicy
 from muster.model.slurm_target import SlurmTarget
 from muster.model.target import LocalTarget
-from muster.site import Site, SlurmPool, read_site
+from muster.pools import SlurmPool
+from muster.site import Site, read_site
 from tests.stored_campaign import make_site
 
 

@@ -22,7 +22,7 @@ from muster.doctor.slurm_findings import (
 from muster.doctor.slurm_inventory import Nodes, Partition
 from muster.model.resources import Caps, Resources
 from muster.model.slurm_target import Cluster
-from muster.site import SlurmPool
+from muster.pools import SlurmPool
 
 LIMITS = Limits(
     cluster="mini",
