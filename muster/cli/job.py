@@ -7,6 +7,8 @@ import time
 
 import click
 
+from muster import storage
+from muster.backends.array_tasks import parse_elements
 from muster.jobs.running.child import die_with_parent
 from muster.jobs.running.publish_progress import PUBLISH_INTERVAL_S
 from muster.jobs.running.runner import Running, run_elements
@@ -21,6 +23,16 @@ from muster.model.environment import LOG_VARIABLE, PARENT_VARIABLE, find_job_end
     type=click.IntRange(min=0),
     multiple=True,
     help="Which element of the batch; may be repeated.",
+)
+@click.option(
+    "--elements",
+    "elements_uri",
+    help="File that says which elements each task of this job's array runs, a line a task.",
+)
+@click.option(
+    "--place",
+    type=click.IntRange(min=0),
+    help="With --elements: which task this is, from 0.",
 )
 @click.option("--all", "all_elements", is_flag=True, help="Every element ordered by this job.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, help="How many elements at once.")
@@ -44,6 +56,8 @@ def run(
     batch_uri: str,
     indexes: tuple[int, ...],
     *,
+    elements_uri: str | None,
+    place: int | None,
     all_elements: bool,
     workers: int,
     job: str,
@@ -52,11 +66,16 @@ def run(
     feed: int | None,
 ) -> int:
     """Run elements of a batch, as their fences order it."""
-    if bool(indexes) == all_elements:
-        raise click.UsageError("give either --index or --all")
+    if [bool(indexes), elements_uri is not None, all_elements].count(True) != 1:
+        raise click.UsageError("give one of --index, --elements and --all")
+    if (elements_uri is None) != (place is None):
+        raise click.UsageError("give --elements and --place together")
     parent = os.environ.get(PARENT_VARIABLE)
     if parent:
         die_with_parent(int(parent))
+    chosen = None if all_elements else list(indexes)
+    if elements_uri is not None and place is not None:
+        chosen = _read_elements(elements_uri, place)
     how = Running(
         job,
         workers=workers,
@@ -66,7 +85,18 @@ def run(
         ends_at=find_job_end(os.environ, time.time()),
         feed=feed,
     )
-    return run_elements(batch_uri, None if all_elements else list(indexes), how)
+    return run_elements(batch_uri, chosen, how)
+
+
+def _read_elements(uri: str, place: int) -> list[int]:
+    """Read which elements this task runs; another node may see the list where this one does not."""
+    from muster.errors import MissingInput, Transient
+
+    try:
+        text = storage.read_text(uri)
+    except MissingInput as error:
+        raise Transient("this node does not see the list of elements", where=uri) from error
+    return parse_elements(text, place, uri)
 
 
 @click.command()
@@ -86,7 +116,6 @@ def plan(workflow: str, params_path: str, bands: str, output: str) -> None:
     """Look at a workflow's inputs and write its plan.json, without running anything."""
     from pathlib import Path
 
-    from muster import storage
     from muster.jobs.planning.workflow import load_workflow
     from muster.model.step import StepContext, call_step, load_step
 
@@ -104,7 +133,6 @@ def plan(workflow: str, params_path: str, bands: str, output: str) -> None:
 def _read_json(path: str) -> dict[str, object]:
     import json
 
-    from muster import storage
     from muster.errors import ConfigError
 
     try:

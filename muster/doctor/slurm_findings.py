@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from muster.backends.array_tasks import job_time_s
 from muster.backends.slurm.parse import LOST_FOLDER_SIGNAL, is_stuck
-from muster.backends.slurm.render import job_time_s
 from muster.config import render_time
 from muster.doctor.check import Check, bad, doubtful
 from muster.errors import MusterError, one_line

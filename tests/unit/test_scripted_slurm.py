@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from muster.backends.array_tasks import render_elements
 from muster.backends.slurm.parse import (
     ACCOUNTING_ARGUMENTS,
     FIELD_END,
@@ -20,7 +21,6 @@ from muster.backends.slurm.parse import (
 )
 from muster.backends.slurm.render import (
     job_variables,
-    render_elements,
     render_environment,
     render_script,
 )

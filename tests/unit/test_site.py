@@ -69,7 +69,8 @@ def test_a_step_gets_what_the_file_says(tmp_path: Path) -> None:
          "got: job_types.cpu.deadline; expected: cpus, gpus, memory, pool, time"),
         ("[pools]", "[job_types]\n'a b' = { pool = 'local' }\n[pools]",
          "job type name 'a b' may hold letters"),
-        ("[pools]", "[extra]\na = 1\n[pools]", "got: extra; expected: clusters, job_types, kubernetes, name"),
+        ("[pools]", "[extra]\na = 1\n[pools]",
+         "got: extra; expected: clusters, job_types, kubernetes, name"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, old: str, new: str, says: str) -> None:

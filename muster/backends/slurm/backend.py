@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from muster import storage
+from muster.backends.array_tasks import render_elements
 from muster.backends.attempt_log import CHUNK_BYTES, local_work_path, read_log_file
 from muster.backends.slurm.client import ClusterFull, CommandClient
 from muster.backends.slurm.clients import SLURM_CLIENTS, SLURM_FOLDER
@@ -20,7 +21,6 @@ from muster.backends.slurm.render import (
     ENVIRONMENT_FILE,
     STARTED_FILE,
     job_variables,
-    render_elements,
     render_environment,
     render_script,
 )

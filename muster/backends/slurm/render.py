@@ -15,23 +15,21 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from muster.backends.array_tasks import first_wave, job_time_s, longest_task, plan_tasks
 from muster.backends.slurm.clients import SLURM_FOLDER
 from muster.config import render_time
 from muster.errors import InvalidInput, one_line
 from muster.model.environment import LOG_VARIABLE, TIME_LIMIT_VARIABLE
 from muster.model.slurm_target import SlurmTarget, check_variables
-from muster.model.wave import Wave
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from muster.model.batch import Batch
-    from muster.model.resources import Caps, Resources
-    from muster.model.wave import RequiredEnd
+    from muster.model.wave import RequiredEnd, Wave
 
 ENVIRONMENT_FILE = "environment"
 ELEMENTS_FILE = "elements"
-FIRST_KEY = "w1.00000000"
 STARTED_FILE = "started"
 """With the array task's number behind it: which job has begun it."""
 
@@ -85,10 +83,7 @@ _COMMAND_SHARED = '"$MUSTER_PYTHON" -m muster run "$MUSTER_BATCH" "${muster_argu
 
 def render_batch(batch: Batch) -> str:
     """Render the script of a batch's first wave."""
-    wants = batch.resources_of(0) if batch.elements else batch.resources
-    alike = [e.index for e in batch.elements if batch.resources_of(e.index) == wants]
-    attempts = dict.fromkeys(alike[: batch.array_size], 1)
-    wave = Wave(batch, f"{batch.id}.{FIRST_KEY}", attempts, wants)
+    wave = first_wave(batch)
     return render_script(wave, slots=batch.wave_slots)
 
 
@@ -156,17 +151,6 @@ def render_environment(variables: Mapping[str, str]) -> str:
     return "".join(f"export {name}={_quote(value)}\n" for name, value in variables.items())
 
 
-def render_elements(indexes: Iterable[int], pack: int) -> str:
-    """Render which elements each array task runs: a line a task, their indexes in it."""
-    return "".join(f"{' '.join(map(str, task))}\n" for task in plan_tasks(indexes, pack))
-
-
-def plan_tasks(indexes: Iterable[int], pack: int) -> list[list[int]]:
-    """Say which elements each array task runs, in their order: task → element indexes."""
-    ordered = sorted(indexes)
-    return [ordered[first : first + pack] for first in range(0, len(ordered), pack)]
-
-
 def job_variables(wave: Wave, there: Callable[[str], str]) -> dict[str, str]:
     """Say what the jobs of a wave find in their environment.
 
@@ -184,7 +168,7 @@ def job_variables(wave: Wave, there: Callable[[str], str]) -> dict[str, str]:
     """
     target = _target_of(wave)
     cluster = target.cluster
-    longest = max(map(len, plan_tasks(wave.attempts, target.pack)), default=0)
+    longest = longest_task(wave.attempts, target.pack)
     time_s = job_time_s(wave.resources, wave.batch.caps, longest)
     limit = {} if time_s is None or longest < 2 else {TIME_LIMIT_VARIABLE: str(time_s)}
     return {
@@ -256,12 +240,6 @@ def _sizes(wave: Wave, target: SlurmTarget, longest: int) -> Iterator[tuple[str,
     time_s = job_time_s(wants, wave.batch.caps, longest)
     if time_s is not None:
         yield "time", render_time(time_s) if time_s >= 86400 else f"0-{render_time(time_s)}"
-
-
-def job_time_s(wants: Resources, caps: Caps, elements: int) -> int | None:
-    """Say how long a job may take that runs so many elements, in seconds; None: nobody says."""
-    times_s = [caps.time_limit_s, wants.time_limit_s and wants.time_limit_s * elements]
-    return min((time_s for time_s in times_s if time_s is not None), default=None)
 
 
 def _gres(pool_gres: str | None, gpus: int) -> str:

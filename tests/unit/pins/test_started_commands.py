@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from muster.backends.array_tasks import render_elements
 from muster.backends.local import LocalBackend
-from muster.backends.slurm.render import job_variables, render_elements, render_script
+from muster.backends.slurm.render import job_variables, render_script
 from muster.cli import main
 from muster.model.fence import write_fences
 from muster.model.slurm_target import SlurmTarget

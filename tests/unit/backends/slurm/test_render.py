@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
+from muster.backends.array_tasks import plan_tasks, render_elements
 from muster.backends.slurm.render import (
     job_variables,
-    plan_tasks,
-    render_elements,
     render_environment,
     render_script,
 )
