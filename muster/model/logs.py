@@ -64,7 +64,9 @@ class LogPart:
         path = storage.local_path(self.uri)
         try:
             if path is None:
-                return storage.read_bytes(self.uri)[start:stop]
+                if stop is None:
+                    return storage.read_bytes(self.uri)[start:]
+                return storage.read_part(self.uri, start, stop)
             with storage.os_errors_at(path), path.open("rb") as file:
                 file.seek(start)
                 return file.read() if stop is None else file.read(stop - start)

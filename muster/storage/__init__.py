@@ -69,6 +69,7 @@ __all__ = [
     "parse_temporary",
     "prune",
     "read_bytes",
+    "read_part",
     "read_tail",
     "read_text",
     "recorded_sha256",
@@ -117,11 +118,17 @@ def read_bytes(uri: str) -> bytes:
     return b"".join(_place(uri).chunks())
 
 
+def read_part(uri: str, start: int, stop: int) -> bytes:
+    """Return the bytes of a file or object from an offset to another, as far as there are any."""
+    return _place(uri).part(start, stop)
+
+
 def read_tail(uri: str, most_bytes: int) -> bytes:
     """Return the last bytes of a file or object, at most so many."""
     path = local_path(uri)
     if path is None:
-        return read_bytes(uri)[-most_bytes:]
+        size = stat(uri).bytes
+        return read_part(uri, max(0, size - most_bytes), size)
     with os_errors_at(uri), path.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - most_bytes))
         return file.read()

@@ -213,6 +213,12 @@ class FileObject:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
+    def part(self, start: int, stop: int) -> bytes:
+        """Return the bytes from an offset to another, as far as there are any."""
+        with os_errors_at(self.uri), self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(max(0, stop - start))
+
     def write(self, data: bytes) -> None:
         """Write through a temporary sibling."""
         staged = self.stage(None)

@@ -96,6 +96,9 @@ class Place(Protocol):
     def chunks(self) -> Iterator[bytes]:
         """Yield the content in pieces of at most CHUNK_BYTES."""
 
+    def part(self, start: int, stop: int) -> bytes:
+        """Return the bytes from an offset to another, as far as there are any."""
+
     def write(self, data: bytes) -> None:
         """Write the whole content atomically."""
 

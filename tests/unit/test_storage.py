@@ -668,3 +668,16 @@ def test_leftovers_of_a_dead_process_that_nobody_has_collected_are_swept(tmp_pat
             time.sleep(0.01)
         storage.sweep(target, "run1/0")
         assert not left.exists()
+
+
+def test_a_part_is_read_as_far_as_there_is_any(folder: str) -> None:
+    uri = storage.join(folder, "part.log")
+    with pytest.raises(MissingInput):
+        storage.read_part(uri, 0, 10)
+    storage.write_bytes(uri, b"0123456789")
+    parts = [(0, 4), (4, 10), (8, 99), (10, 20), (50, 60), (5, 5), (7, 3)]
+    read = [storage.read_part(uri, start, stop) for start, stop in parts]
+    assert read == [b"0123", b"456789", b"89", b"", b"", b"", b""]
+    assert [storage.read_tail(uri, most) for most in (3, 10, 99)] == [
+        b"789", b"0123456789", b"0123456789",
+    ]  # fmt: skip

@@ -158,6 +158,7 @@ class ElementRunner:
             message=ended.message,
             log=self._output.span(ended=True),
         )
+        self._output.copy()
         uri = self.batch.result_uri(self.element.index, fence.attempt)
         storage.write_bytes(uri, result.model_dump_json(indent=1).encode())
 

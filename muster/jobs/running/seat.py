@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager
+import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from muster import storage
 from muster.errors import MusterError
 from muster.jobs.running.child import THREAD_VARIABLES
+from muster.jobs.running.copy_log import LogCopier
 from muster.jobs.running.publish_progress import PUBLISH_INTERVAL_S
-from muster.jobs.running.scratch import scratch_folder
+from muster.jobs.running.scratch import scratch_folder, scratch_prefix
 from muster.jobs.running.warm import WarmWorker
 from muster.log import make_formatter
 from muster.model.attempt import LogSpan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from muster.model.attempt import Fence
     from muster.model.batch import Batch
@@ -52,6 +54,9 @@ class Running:
         The log that the output of this process goes to already, below the batch's folder.
     ends_at : float or None
         When the job's walltime ends, in seconds since 1970.
+    echo : bool
+        Whether the output that goes into the batch's logs goes where that of this process goes,
+        too.
     feed : int or None
         Descriptor of a socket that further elements are asked for at, when those that were named
         have ended.
@@ -63,6 +68,7 @@ class Running:
     own_logs: bool = False
     log: str | None = None
     ends_at: float | None = None
+    echo: bool = False
     feed: int | None = None
 
 
@@ -93,6 +99,8 @@ class Output:
         The log that it shares with others, below the batch's folder.
     begin : int or None
         Where it begins in that, in bytes.
+    copier : LogCopier or None
+        What copies that log to where it is wanted.
     """
 
     log: logging.Logger
@@ -100,6 +108,12 @@ class Output:
     path: Path | None = None
     name: str | None = None
     begin: int | None = None
+    copier: LogCopier | None = None
+
+    def copy(self) -> None:
+        """Let what was said so far be where it is wanted, before anything rests on it."""
+        if self.copier is not None:
+            self.copier.copy()
 
     def span(self, *, ended: bool = False) -> LogSpan | None:
         """Say where in a shared log it lies; None where it is not shared."""
@@ -136,6 +150,8 @@ class Seat:
         self.worker = WarmWorker(self.environment) if warm else None
         self.progress_uri: str | None = None
         self._shared: tuple[str, TextIO | None] | None = None
+        self._copier: LogCopier | None = None
+        self._local = ExitStack()
 
     @cached_property
     def scratch(self) -> Path:
@@ -173,8 +189,11 @@ class Seat:
                 storage.delete(self.progress_uri)
             except MusterError as error:
                 log.warning("a word of progress stays: %s", error)
+        if self._copier is not None:
+            self._copier.close()
         if self._shared is not None and self._shared[1] is not None:
             self._shared[1].close()
+        self._local.close()
 
     def _share(self, index: int, fence: Fence) -> Output:
         """Give an element its place in the log of this seat, which its first element names."""
@@ -186,17 +205,27 @@ class Seat:
         if file is None:
             return Output(log, name=name, begin=os.fstat(STANDARD_OUTPUT).st_size)
         begin = os.fstat(file.fileno()).st_size
-        return Output(_logger_to(file, index), file.fileno(), name=name, begin=begin)
+        return Output(
+            _logger_to(file, index), file.fileno(), name=name, begin=begin, copier=self._copier
+        )
 
     def _find_log(self, index: int, fence: Fence) -> tuple[str, TextIO | None] | None:
         how = self.how
         if how.log is not None and how.workers == 1 and _is_output(self.batch, how.log):
             return how.log, None
         uri = self.batch.log_uri(index, fence.attempt)
-        path = storage.local_path(uri)
-        if path is None or not (how.own_logs or how.workers > 1):
+        if not (how.own_logs or how.workers > 1):
             return None
-        return f"logs/{path.name}", _open_log(path)
+        name, path = uri.rpartition("/")[2], storage.local_path(uri)
+        wanted = uri if path is None else None
+        if path is None:  # an object: it is written here
+            prefix = scratch_prefix()
+            folder = tempfile.TemporaryDirectory(prefix=prefix, dir=self.scratch)
+            path = Path(self._local.enter_context(folder)) / name
+        file = _open_log(path)
+        if wanted is not None or how.echo:
+            self._copier = LogCopier(path, wanted, STANDARD_OUTPUT if how.echo else None)
+        return f"logs/{name}", file
 
 
 def _is_output(batch: Batch, name: str) -> bool:
