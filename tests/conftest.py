@@ -30,6 +30,7 @@ pytest_plugins = [
     "tests.cpu_budget",
     "tests.hypothesis_profiles",
     "tests.integration.backends.sshd",
+    "tests.kubernetes_fixtures",
     "tests.s3_server",
     "tests.several",
     "tests.temporary_folder",
