@@ -24,7 +24,7 @@ PROCESSES ?= 3
 PYTEST = $(BIN)/pytest -n $(PROCESSES) --max-worker-restart 0
 
 .PHONY: help run stop status slurm slurm-stop ssh gpu mocks abacus mpi test test-quick test-slow test-slurm test-thorough \
-	test-all lint format bench lock
+	test-all images test-images lint format bench lock
 
 help: ## Say what there is to type.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1:\2/p' Makefile | while IFS=: read -r name text; do \
@@ -93,6 +93,12 @@ test-slurm: .venv/.tests ## Run all tests on Slurm clusters, those that break th
 test-thorough: .venv/.tests ## Run what proves at length: faults, breaking clusters, many examples.
 	HYPOTHESIS_PROFILE=all $(PYTEST) -m "thorough or property" --split-services
 
+images: ## Build the images of docker/ with docker, podman or buildah.
+	@sh docker/build_images.sh
+
+test-images: .venv/.tests ## Build the images without a registry, and try them (as root, on Debian).
+	$(BIN)/pytest -n 0 -m images
+
 test-all: test ## Run all tests there are (long).
 	@$(MAKE) --no-print-directory test-thorough
 
@@ -114,8 +120,10 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 # A lock of requirements/ pins only what requirements.txt does not.
 COMPILE_ADDED = $(COMPILE) pyproject.toml --constraint requirements.txt \
 	$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.txt)
+# A lock of docker/locks pins what any extra needs that its image may be built with.
+COMPILE_IMAGE = $(COMPILE) pyproject.toml --constraint requirements.txt --excludes docker/excluded.txt
 
-lock: .venv/.complete ## Compile requirements.txt and requirements/ from pyproject.toml.
+lock: .venv/.complete ## Compile all locks: requirements.txt, requirements/ and docker/locks/.
 	$(COMPILE) pyproject.toml --extra airflow --extra compute --output-file requirements.txt
 	$(COMPILE) --group uv --output-file requirements/uv.txt
 	@$(COMPILE_ADDED) --extra ssh --output-file requirements/ssh.txt
@@ -124,3 +132,9 @@ lock: .venv/.complete ## Compile requirements.txt and requirements/ from pyproje
 	@$(COMPILE_ADDED) --extra mocks --extra abacus --output-file requirements/abacus.txt
 	@$(COMPILE_ADDED) --extra mpi --output-file requirements/mpi.txt
 	@$(COMPILE_ADDED) --extra ssh --extra mocks --extra test --output-file requirements/tests.txt
+	@$(COMPILE) docker/build.in --group uv --constraint requirements.txt \
+		--constraint requirements/uv.txt --output-file docker/locks/build.txt
+	@$(COMPILE_IMAGE) --extra airflow --extra ssh --output-file docker/locks/airflow.txt
+	@$(COMPILE_IMAGE) --extra compute --extra mocks --extra abacus --output-file docker/locks/compute.txt
+	@$(COMPILE_IMAGE) --extra compute --extra mocks --extra abacus --extra gpu docker/compute-gpu.in \
+		--constraint docker/locks/compute.txt --output-file docker/locks/compute-gpu.txt
