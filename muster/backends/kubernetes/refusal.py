@@ -34,6 +34,8 @@ _IMAGE = frozenset(
 _CONTAINER = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 _DO = (
+    (re.compile(r"cannot \w+ resource"),
+     "give the account the rights that docs/kubernetes.md lists"),
     (re.compile(r"[Ss]ecret|[Cc]onfigMap|couldn't find key"),
      "make it in the namespace, or correct environment_from, env_from and store of the pool"),
     (re.compile(r"runAsNonRoot|non-numeric user"), "say run_as_user of the pool"),
@@ -43,8 +45,6 @@ _DO = (
     (re.compile(r"PriorityClass"), "correct priority_class of the pool"),
     (re.compile(r"RuntimeClass"), "correct runtime_class of the pool"),
     (re.compile(r"namespaces? .* not found"), "make it, or correct namespace of the cluster"),
-    (re.compile(r"cannot \w+ resource"),
-     "give the account the rights that docs/kubernetes.md lists"),
     (re.compile(r"must specify|maximum|minimum|LimitRange|failed quota"),
      "say memory of the placement, or cpu_limit of the pool, within the namespace's limits"),
 )  # fmt: skip
