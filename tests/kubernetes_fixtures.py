@@ -8,6 +8,7 @@ never touches a cluster that happens to be configured.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -112,6 +113,15 @@ class StandInUnderTest(KubernetesUnderTest):
         }
         return _send(method, f"{self.url}{path}", body, headers)
 
+    @contextlib.contextmanager
+    def watch(self, plural: str, **query: str) -> Iterator[Iterator[Object]]:
+        """Open a watch of the namespace and give its events as they come."""
+        words = "&".join(f"{key}={value}" for key, value in {"watch": "true", **query}.items())
+        headers = {"Authorization": f"Bearer {self.token}", "User-Agent": AGENT}
+        url = f"{self.url}{self.path(plural)}?{words}"
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as a:
+            yield (json.loads(line) for line in a)
+
     def control(self, action: str, **words: Any) -> Any:
         code, answer = _send("POST", f"{self.control_url}/standin/{action}", words, {})
         assert code == 200, f"{action}: {code} {answer}"
@@ -154,6 +164,7 @@ class StandInUnderTest(KubernetesUnderTest):
         self.write_kubeconfig()
 
     def stop(self) -> None:
+        """End the stand-in, which may have been ended already."""
         process = self.process
         assert process is not None
         assert process.stdin is not None
@@ -283,9 +294,7 @@ def make_kubernetes(
 
     yield make
     for standin in standins:
-        if standin.process is not None and standin.process.poll() is None:
-            standin.mend()
-            standin.stop()
+        standin.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,29 @@ class KubernetesUnderTest:
             assert time.monotonic() < deadline, "it never came to be"
             time.sleep(0.02)
         return found
+
+    def run_job(self, command: list[str], completions: int = 1, **words: Any) -> str:
+        """Create a Job as :func:`make_job` makes it, of the tests' image; return its name."""
+        name = words.pop("name", f"job-{uuid.uuid4().hex[:8]}")
+        words["container"] = {"image": self.image, **words.get("container", {})}
+        self.create("jobs", make_job(name, command, completions, **words))
+        return name
+
+    def pod_of(self, job: str, reached: Callable[[Object], Any] | None = None) -> Object:
+        """Return the pod of a Job's first index, when it is as asked for."""
+
+        def look() -> Object | None:
+            pods = self.pods_of(job)
+            return pods[-1] if pods and (reached is None or reached(pods[-1])) else None
+
+        found: Object = self.until(look)
+        return found
+
+    def running_pod(self, job: str) -> str:
+        """Return the name of a Job's first pod when it runs."""
+        pod = self.pod_of(job, lambda pod: pod["status"]["phase"] == "Running")
+        name: str = pod["metadata"]["name"]
+        return name
 
     def job_ended(self, name: str) -> Object:
         """Return a Job when it has ended."""

@@ -81,7 +81,8 @@ class Api:
             if refusal.code in UNKNOWN and not known:
                 self._cluster.write_refused({**call, "message": refusal.message})
             answer = web.json_response(refusal.body, status=refusal.code, headers=refusal.headers)
-        self._cluster.write_call({**call, "status": answer.status})
+        if call.get("verb") != "watch" or answer.status != 200:
+            self._cluster.write_call({**call, "status": answer.status})
         return answer
 
     async def _answer(self, request: web.Request, call: Object) -> web.StreamResponse:
@@ -109,7 +110,7 @@ class Api:
         if not ours:
             self._cluster.faults.check(target, verb)
         if verb == "watch":
-            self._cluster.write_call(call)
+            self._cluster.write_call({**call, "status": 200})
         answer = await self._do(request, target, verb, query)
         if not ours and await self._cluster.faults.hold(target, verb) and request.transport:
             request.transport.abort()
