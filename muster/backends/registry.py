@@ -55,5 +55,13 @@ BACKENDS: dict[str, BackendType] = {
         outlives_supervisor=True,
         names_jobs=True,
     ),
+    "kubernetes": BackendType(
+        opener="muster.backends.kubernetes.backend:open_kubernetes",
+        render="muster.backends.kubernetes.render:render_batch",
+        operator="operators.kubernetes:KubernetesBatchOperator",
+        colour="#e0ecff",
+        outlives_supervisor=True,
+        names_jobs=True,
+    ),
 }
 """Name of a backend, as its target says it → what it is."""
