@@ -97,7 +97,7 @@ images: ## Build the images of docker/ with docker, podman or buildah.
 	@sh docker/build_images.sh
 
 test-images: .venv/.tests ## Build the images without a registry, and try them (as root, on Debian).
-	$(BIN)/pytest -n 0 -m images
+	$(BIN)/pytest -n 0 -m images tests/images
 
 test-all: test ## Run all tests there are (long).
 	@$(MAKE) --no-print-directory test-thorough
