@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     Object = dict[str, Any]
@@ -55,6 +56,14 @@ class KubernetesUnderTest:
         code, answer = self.call(method, path, body)
         assert code < 300, f"{method} {path}: {code} {answer}"
         return answer
+
+    @contextlib.contextmanager
+    def own_namespace(self) -> Iterator[Self]:
+        """Give the same cluster with an empty namespace, which is removed afterwards."""
+        name = f"{self.namespace}-{uuid.uuid4().hex[:6]}"
+        self.do("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        yield replace(self, namespace=name)
+        self.do("DELETE", f"/api/v1/namespaces/{name}")
 
     def create(self, plural: str, body: Object) -> Object:
         made: Object = self.do("POST", self.path(plural), body)

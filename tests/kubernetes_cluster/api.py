@@ -81,6 +81,9 @@ class Api:
             if refusal.code in UNKNOWN and not known:
                 self._cluster.write_refused({**call, "message": refusal.message})
             answer = web.json_response(refusal.body, status=refusal.code, headers=refusal.headers)
+        except Exception:
+            self._cluster.write_error()
+            answer = web.json_response(ApiRefusal(500, "the stand-in has failed").body, status=500)
         if call.get("verb") != "watch" or answer.status != 200:
             self._cluster.write_call({**call, "status": answer.status})
         return answer

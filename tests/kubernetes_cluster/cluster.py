@@ -49,7 +49,7 @@ class StandIn:
         self._changed = asyncio.Event()
         self.store = Storage(self._changed.set)
         self.faults = Faults(secrets.token_urlsafe(16))
-        self.kubelets = Kubelets(self.store, folder, image, self._changed.set)
+        self.kubelets = Kubelets(self.store, folder, image, self._changed.set, self.write_error)
         self._jobs = JobController(self.store, self.faults.deny)
         self._calls = (folder / "calls").open("a", buffering=1)
         self._refused = (folder / "refused").open("a", buffering=1)
@@ -146,9 +146,7 @@ class StandIn:
                 schedule(self.store)
                 self.kubelets.sync()
             except Exception:
-                with (self.folder / "errors").open("a") as file:
-                    file.write(traceback.format_exc())
-                traceback.print_exc(file=sys.stderr)
+                self.write_error()
 
     def furnish(self, namespace: str, *, make: bool = False) -> None:
         """Give a namespace what each one has from the start."""
@@ -166,3 +164,9 @@ class StandIn:
 
     def write_refused(self, call: Object) -> None:
         self._refused.write(json.dumps(call) + "\n")
+
+    def write_error(self) -> None:
+        """Write down what is a fault of the stand-in itself."""
+        with (self.folder / "errors").open("a") as file:
+            file.write(traceback.format_exc())
+        traceback.print_exc(file=sys.stderr)

@@ -48,17 +48,18 @@ def write_event(
     meta = item["metadata"]
     namespace = meta.get("namespace", "default")
     uid = meta["uid"]
-    for known in store.list("events", namespace):
-        about = known["involvedObject"]
-        if about["uid"] == uid and (known["reason"], known["message"]) == (reason, message):
-            with store.edit("events", namespace, known["metadata"]["name"]) as event:
-                event["count"] += 1
-                event["lastTimestamp"] = now()
-            return
+    same = (uid, reason, message)
+    known = store.known_events.get(same)
+    if known is not None and store.find("events", namespace, known) is not None:
+        with store.edit("events", namespace, known) as event:
+            event["count"] += 1
+            event["lastTimestamp"] = now()
+        return
+    name = store.known_events[same] = f"{meta['name']}.{uuid.uuid4().hex[:16]}"
     store.create(
         "events",
         {
-            "metadata": {"name": f"{meta['name']}.{uuid.uuid4().hex[:16]}", "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace},
             "involvedObject": {
                 "kind": item["kind"],
                 "namespace": namespace,

@@ -38,11 +38,13 @@ class Kubelets:
         folder: Path,
         image: Mapping[str, str],
         on_change: Callable[[], None],
+        on_error: Callable[[], None],
     ) -> None:
         self._store = store
         self._folder = folder / "pods"
         self._image = image
         self._on_change = on_change
+        self._on_error = on_error
         self.lost: set[str] = set()
         self.workers: dict[str, PodWorker] = {}
         self.logs: dict[str, ContainerLog] = {}
@@ -79,6 +81,8 @@ class Kubelets:
     async def _run(self, uid: str, worker: PodWorker) -> None:
         try:
             await worker.run()
+        except Exception:
+            self._on_error()
         finally:
             if worker.container is not None:
                 self.logs[uid] = worker.container.log

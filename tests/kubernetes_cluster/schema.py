@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 VERSION = "1.36"
+MISSING = "missing field"
+UNKNOWN = "unknown field"
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -78,13 +80,17 @@ def _check(value: Any, schema: dict[str, Any], path: str) -> list[str]:
 def _check_object(value: dict[str, Any], schema: dict[str, Any], path: str) -> list[str]:
     properties = schema.get("properties", {})
     others = schema.get("additionalProperties", True)
-    problems = []
+    problems = [
+        f'{MISSING} "{path}.{name}"' if path else f'{MISSING} "{name}"'
+        for name in schema.get("required", [])
+        if value.get(name) is None
+    ]
     for name, item in value.items():
         where = f"{path}.{name}" if path else name
         if name in properties:
             problems += _check(item, properties[name], where)
         elif others is False:
-            problems.append(f'unknown field "{where}"')
+            problems.append(f'{UNKNOWN} "{where}"')
         elif isinstance(others, dict):
             problems += _check(item, others, where)
     return problems

@@ -66,6 +66,7 @@ class Storage:
         self.oldest = self.version
         self.history: deque[Change] = deque()
         self.watchers: list[tuple[str, asyncio.Queue[Change | None]]] = []
+        self.known_events: dict[tuple[str, str, str], str] = {}
         self._on_change = on_change
         self._items: dict[str, dict[Key, Object]] = {plural: {} for plural in RESOURCES}
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tests.kubernetes_cluster.quantities import parse_quantity
-from tests.kubernetes_cluster.schema import check_fields
+from tests.kubernetes_cluster.schema import MISSING, UNKNOWN, check_fields
 from tests.kubernetes_cluster.statuses import ApiRefusal, NotEmulated, invalid
 
 if TYPE_CHECKING:
@@ -59,13 +59,17 @@ def check_body(resource: Resource, body: Any, *, strict: bool = True) -> None:
                 f" {field} ({expected})",
             )
     problems = check_fields(body, resource.kind, resource.api_version)
-    unknown = [problem for problem in problems if problem.startswith("unknown field")]
-    mistyped = [problem for problem in problems if not problem.startswith("unknown field")]
+    unknown = [problem for problem in problems if problem.startswith(UNKNOWN)]
+    missing = [problem for problem in problems if problem.startswith(MISSING)]
+    mistyped = [problem for problem in problems if problem not in [*unknown, *missing]]
     said = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
     if mistyped:
         raise ApiRefusal(400, f"{said}: {mistyped[0]}")
     if unknown and strict:
         raise ApiRefusal(400, f"{said}: strict decoding error: {', '.join(unknown)}")
+    if missing:
+        fields = [(problem.split('"')[1], "Required value") for problem in missing]
+        raise invalid(resource, (body.get("metadata") or {}).get("name", ""), fields)
 
 
 def check_metadata(meta: dict[str, Any], path: str = "metadata") -> Problems:

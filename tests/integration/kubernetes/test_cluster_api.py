@@ -12,32 +12,31 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.kubernetes_cluster.quantities import parse_quantity
+from tests.kubernetes_cluster.schema import check_fields
 from tests.kubernetes_fixtures import StandInUnderTest
 from tests.kubernetes_under_test import make_job
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.kubernetes_under_test import KubernetesUnderTest
 
 SLEEP = ["sleep", "600"]
 
 
 @pytest.fixture
-def standin(kubernetes: KubernetesUnderTest) -> StandInUnderTest:
-    """The stand-in, for tests of what it does behind its API."""
+def standin(kubernetes: KubernetesUnderTest) -> Iterator[StandInUnderTest]:
+    """The stand-in with an empty namespace: this asks what it does behind its API."""
     if not isinstance(kubernetes, StandInUnderTest):
         pytest.skip("a real cluster is not tested, it is used")
-    return kubernetes
+    with kubernetes.own_namespace() as standin:
+        yield standin
 
 
 def suspended(standin: StandInUnderTest, name: str, **labels: str) -> dict[str, Any]:
     """Create a Job that makes no pods."""
     job = make_job(name, SLEEP, job={"suspend": True}, labels={"suite": "api", **labels})
     return standin.create("jobs", job)
-
-
-def remove_all(standin: StandInUnderTest) -> None:
-    for job in standin.list("jobs"):
-        standin.delete("jobs", job["metadata"]["name"])
 
 
 class TestObjects:
@@ -51,7 +50,6 @@ class TestObjects:
         assert (code, said["kind"], said["reason"]) == (409, "Status", "AlreadyExists")
         assert said["message"] == 'jobs.batch "twice" already exists'
         assert said["details"] == {"name": "twice", "group": "batch", "kind": "jobs"}
-        remove_all(standin)
 
     def test_what_is_not_there_is_not_found(self, standin: StandInUnderTest) -> None:
         code, said = standin.call("GET", standin.path("jobs", "nowhere"))
@@ -72,6 +70,12 @@ class TestObjects:
                 {"container": {"resource": {}}},
                 400,
                 'unknown field "spec.template.spec.containers[0].resource"',
+            ),
+            (
+                "a",
+                {"container": {"name": None}},
+                422,
+                "spec.template.spec.containers[0].name: Required value",
             ),
             ("a", {"job": {"completions": "3"}}, 400, "json: cannot unmarshal string into"),
             ("a", {"job": {"completions": None}}, 422, "spec.completions: Required value"),
@@ -115,7 +119,6 @@ class TestObjects:
         assert "field is immutable" in said["message"]
         changed = standin.do("PATCH", path, {"metadata": {"labels": {"suite": None, "a": "b"}}})
         assert "suite" not in changed["metadata"]["labels"]
-        remove_all(standin)
 
     @pytest.mark.parametrize(
         ("spec", "said"),
@@ -156,6 +159,29 @@ class TestObjects:
         assert [(one["method"], one["status"]) for one in noted] == [(method, code)]
         assert standin.take_refused() == []
 
+    def test_what_the_server_makes_is_valid_too(self, standin: StandInUnderTest) -> None:
+        job = standin.run_job(["false"])
+        standin.job_ended(job)
+        pod = standin.pods_of(job)[0]["metadata"]["name"]
+        found = [standin.find("jobs", job), standin.find("pods", pod)]
+        events = standin.events_of(pod)
+        found += [standin.find("events", event["metadata"]["name"]) for event in events]
+        found.append(standin.do("GET", "/api/v1/nodes/gpu-1"))
+        assert {"Scheduled", "Started"} <= {event["reason"] for event in events}
+        for item in found:
+            problems = check_fields(item, item["kind"], item["apiVersion"])
+            assert problems == [], item["kind"]
+
+    def test_a_namespace_goes_with_all_that_is_in_it(self, standin: StandInUnderTest) -> None:
+        """Concepts / Namespaces: what is in it is removed first, and nothing new is let in."""
+        with standin.own_namespace() as doomed:
+            doomed.running_pod(doomed.run_job(["sleep", "600"]))
+        path = f"/api/v1/namespaces/{doomed.namespace}"
+        code, said = doomed.call("POST", doomed.path("jobs"), make_job("late", SLEEP))
+        assert code == 404 or "because it is being terminated" in said["message"]
+        standin.until(lambda: standin.call("GET", path)[0] == 404)
+        assert doomed.list("pods") == doomed.list("events") == []
+
 
 class TestLists:
     def test_selectors_choose_by_labels_and_fields(self, standin: StandInUnderTest) -> None:
@@ -180,14 +206,12 @@ class TestLists:
         assert [job["metadata"]["name"] for job in found] == ["two"]
         code, said = standin.call("GET", f"{standin.path('jobs')}?fieldSelector=spec.suspend=true")
         assert (code, "field label not supported: spec.suspend" in said["message"]) == (400, True)
-        remove_all(standin)
 
     def test_the_objects_of_a_list_do_not_say_their_kind(self, standin: StandInUnderTest) -> None:
         suspended(standin, "bare")
         answer = standin.do("GET", standin.path("jobs"))
         assert (answer["kind"], answer["apiVersion"]) == ("JobList", "batch/v1")
         assert not {"kind", "apiVersion"} & set(answer["items"][0])
-        remove_all(standin)
 
     def test_pages_are_of_one_moment_and_expire(self, standin: StandInUnderTest) -> None:
         for name in ("a", "b", "c"):
@@ -204,7 +228,6 @@ class TestLists:
         standin.expire_history()
         code, said = standin.call("GET", rest)
         assert (code, said["reason"]) == (410, "Expired")
-        remove_all(standin)
 
 
 class TestWatches:
@@ -225,7 +248,6 @@ class TestWatches:
         suspended(standin, "old")
         with standin.watch("jobs", timeoutSeconds="5") as events:
             assert next(events)["object"]["metadata"]["name"] == "old"
-        remove_all(standin)
 
     def test_what_comes_to_fit_a_selector_is_added_and_what_no_longer_does_deleted(
         self, standin: StandInUnderTest
@@ -238,7 +260,6 @@ class TestWatches:
                 body = {"metadata": {"labels": {"tier": tier}}}
                 standin.do("PATCH", standin.path("jobs", "other"), body)
             assert [next(events)["type"] for _ in range(2)] == ["ADDED", "DELETED"]
-        remove_all(standin)
 
     def test_a_watch_ends_at_its_time_after_a_bookmark(self, standin: StandInUnderTest) -> None:
         version = standin.do("GET", standin.path("jobs"))["metadata"]["resourceVersion"]
@@ -260,7 +281,6 @@ class TestWatches:
         assert event["type"] == "ERROR"
         assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
         assert "too old resource version" in event["object"]["message"]
-        remove_all(standin)
 
 
 class TestLogs:
