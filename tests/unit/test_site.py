@@ -292,7 +292,7 @@ def test_perlmutter_has_the_job_types_that_campaigns_name() -> None:
     assert (asked.pool, asked.resources.gpus, asked.resources.time_limit_s) == ("gpu", 1, 1800)
 
 
-@pytest.mark.parametrize("name", ["genoa", "laptop", "perlmutter", "slurm"])
+@pytest.mark.parametrize("name", ["genoa", "gke", "laptop", "mixed", "perlmutter", "slurm"])
 def test_there_is_a_site_to_start_from(name: str) -> None:
     assert read_site(name).name == name
 
