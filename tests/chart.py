@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from muster.config import read_yaml
 from muster.site import Site, read_site
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ def helm() -> Any:
 
 def read_values(name: str) -> dict[str, Any]:
     """Read one of the chart's own value sets."""
-    values = yaml.safe_load((CHART / "ci" / f"{name}-values.yaml").read_text())
-    assert isinstance(values, dict)
-    return values
+    return read_yaml(CHART / "ci" / f"{name}-values.yaml", ())
 
 
 def lay_over(values: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 import yaml
 
+from muster.config import read_yaml
 from tests.chart import (
     AIRFLOW_VALUES,
     CHART,
     NAMESPACE,
     REPOSITORY,
     Manifest,
+    helm,
     invalid,
     lay_over,
     of_kind,
@@ -44,7 +46,7 @@ README = (CHART / "README.md").read_text()
 
 def read_stack(*names: str) -> dict[str, Any]:
     """Lay the value files over each other as ``helm -f … -f …`` does."""
-    files = [yaml.safe_load((AIRFLOW_VALUES / f"{name}.yaml").read_text()) for name in names]
+    files = [read_yaml(AIRFLOW_VALUES / f"{name}.yaml", ()) for name in names]
     return functools.reduce(lay_over, files)
 
 
@@ -140,6 +142,8 @@ def rendered(names: tuple[str, ...]) -> list[Manifest]:
 @official
 @pytest.mark.parametrize("names", STACKS)
 def test_the_official_chart_takes_the_values(names: tuple[str, ...]) -> None:
+    with helm().Chart.load(OFFICIAL) as chart:
+        assert read_stack("base", *names).keys() <= chart.values.keys()
     manifests = rendered(names)
     for version in ("1.30", "1.36"):
         assert [found for m in manifests if (found := invalid(m, version))] == []
