@@ -77,7 +77,7 @@ def render_batch(batch: Batch) -> str:
     lines = render_elements(wave.order, target.pack).splitlines()
     shown = "".join(f"#   {line}\n" for line in lines[:10])
     more = f"#   … {len(lines) - 10} lines more\n" if len(lines) > 10 else ""
-    return f"{text}# {one_line(elements_uri(wave))}: elements of each index\n{shown}{more}"
+    return f"---\n{text}# {one_line(elements_uri(wave))}: elements of each index\n{shown}{more}"
 
 
 def elements_uri(wave: Wave) -> str:

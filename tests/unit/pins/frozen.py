@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from muster.model.attempt import Artifact, Fence, LogSpan, Progress, Result
 from muster.model.batch import Batch, Element
 from muster.model.coordinates import Coordinates
+from muster.model.kubernetes_target import KubernetesTarget
 from muster.model.outcome import Outcome
 from muster.model.plan import Decision, Plan, PlannedElement, PlannedPlacement
 from muster.model.resources import Caps, PartialResources, Resources
@@ -156,6 +157,72 @@ def campaign_batch() -> Batch:
             "layout": 2,
         }
     )
+
+
+@pinned
+def kubernetes_target() -> KubernetesTarget:
+    said: dict[str, Any] = {
+        "image": "example.org/muster/compute:1.2",
+        "image_pull_policy": "Always",
+        "node_selector": {"pool": "l4"},
+        "tolerations": [
+            {
+                "key": "nvidia.com/gpu",
+                "operator": "Equal",
+                "value": "present",
+                "effect": "NoExecute",
+                "toleration_seconds": 30,
+            }
+        ],
+        "affinity": {"podAntiAffinity": {}},
+        "priority_class": "muster-gpu",
+        "runtime_class": "nvidia",
+        "service_account": "muster-jobs",
+        "gpu": "nvidia.com/mig-1g.10gb",
+        "pull_secrets": ["registry"],
+        "environment": {"AWS_ENDPOINT_URL": "https://s3.example.org"},
+        "env_from": [{"secret": "s3", "prefix": "S3_", "optional": True}],
+        "environment_from": {
+            "TOKEN": {"config_map": "settings", "key": "token", "optional": True},
+        },
+        "store": {"secret": "muster-store", "key": "url"},
+        "volumes": [
+            {"path": "/data", "claim": "inputs", "sub_path": "v2", "read_only": True},
+            {"path": "/cache", "empty_dir": "50GiB", "memory": True},
+        ],
+        "scratch": "20GiB",
+        "shm": "8GiB",
+        "labels": {"kueue.x-k8s.io/queue-name": "gpu"},
+        "annotations": {"example.org/cost-centre": "m1234"},
+        "ttl": "7d",
+        "start_grace": "00:20:00",
+        "termination_grace": "00:01:00",
+        "cpu_limit": True,
+        "run_as_user": 1000,
+        "run_as_group": 1001,
+        "fs_group": 1002,
+        "pack": 2,
+        "pod_template": {"spec": {"schedulerName": "volcano"}},
+        "ntasks": 4,
+        "launcher": ["mpirun", "-n", "{ntasks}"],
+        "cluster": {
+            "name": "gke",
+            "context": "gke",
+            "kubeconfig": "/home/ada/.kube/config",
+            "namespace": "muster-jobs",
+            "requests_per_s": 5.0,
+            "result_grace": "00:01:30",
+            "stuck_after": "00:10:00",
+            "python": "/opt/muster/bin/python",
+        },
+    }
+    return KubernetesTarget.model_validate(said)
+
+
+@pinned
+def kubernetes_batch() -> Batch:
+    of_campaign = campaign_batch()
+    return of_campaign.model_copy(update={"target": kubernetes_target(), "id": "0123456789.aoa"})
 
 
 @pinned

@@ -22,15 +22,17 @@ USER = "is stored by batches that run now, whose jobs are found by these bytes"
         ("batch-slurm.json", frozen.slurm_batch),
         ("batch-local.json", frozen.local_batch),
         ("batch-campaign.json", frozen.campaign_batch),
+        ("batch-kubernetes.json", frozen.kubernetes_batch),
     ],
 )
 def test_a_batch_is_frozen_into_the_same_bytes(name: str, make: Callable[[], frozen.Batch]) -> None:
     check_golden(name, make().to_json(), USER)
 
 
-@pytest.mark.parametrize("name", ["batch-slurm.json", "batch-local.json", "batch-campaign.json"])
-def test_a_stored_batch_is_read_and_stays_what_it_is(name: str) -> None:
+@pytest.mark.parametrize("of", ["slurm", "local", "campaign", "kubernetes"])
+def test_a_stored_batch_is_read_and_stays_what_it_is(of: str) -> None:
     """A field that is new must not change the bytes, and so the fingerprint, of what is stored."""
+    name = f"batch-{of}.json"
     check_golden(name, frozen.read_stored(frozen.Batch, name).to_json(), USER)
 
 
@@ -94,6 +96,11 @@ def test_results_and_fences_of_before_are_the_same_bytes() -> None:
 def test_what_is_pinned_says_something_in_every_field(make: Callable[[], frozen.Batch]) -> None:
     """Else a field that is renamed might be left at its default, and nobody would see it."""
     assert list(frozen.left_at_default(make())) == []
+
+
+def test_what_is_pinned_of_kubernetes_says_something_in_every_field_but_other_ways() -> None:
+    left = list(frozen.left_at_default(frozen.kubernetes_target()))
+    assert left == ["cluster.in_cluster", "cluster.connection"]
 
 
 def test_a_plan_is_written_in_the_same_bytes_and_read_again() -> None:
