@@ -26,7 +26,7 @@ from tests.chart import (
     VALUE_SETS,
     VERSIONS,
     Manifest,
-    helm,
+    ask_helm,
     invalid,
     lay_over,
     of_kind,
@@ -47,8 +47,9 @@ RENDERED = [name for name in VALUE_SETS if name != "own-objects"]
 @pytest.mark.parametrize("name", VALUE_SETS)
 @pytest.mark.parametrize("version", ["1.30", "1.33", "1.36"])
 def test_lint_finds_nothing(name: str, version: str) -> None:
-    report = helm().lint(
-        str(CHART),
+    report = ask_helm(
+        "lint",
+        CHART,
         read_values(name),
         strict=True,
         namespace=NAMESPACE,
