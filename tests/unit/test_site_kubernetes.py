@@ -14,8 +14,8 @@ from muster.model.environment import HOST_VARIABLE, STORE_VARIABLE
 from muster.model.kubernetes_target import Kubernetes, KubernetesTarget
 from muster.model.kubernetes_words import OWN_NAMES, OWN_PREFIXES, OWN_VARIABLES
 from muster.model.plan import Decision, Plan, PlannedElement, PlannedPlacement
-from muster.pools import KubernetesPool
-from muster.site import read_site, render_pools
+from muster.pools import KubernetesPool, KubernetesSection
+from muster.site import SITES_FOLDER, read_site, render_pools
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -289,3 +289,14 @@ def test_a_batch_is_frozen_with_its_pool_and_what_the_plan_says_of_it(tmp_path: 
     plan = plan.model_copy(update={"placements": (charged,)})
     with pytest.raises(ConfigError, match=r"only a pool on Slurm charges.*on backend kubernetes"):
         plan_batches(site, "run", "/shared/muster/work/runs/run", plan, {})
+
+
+def test_every_key_of_a_pool_and_a_cluster_is_documented(tmp_path: Path) -> None:
+    text = (SITES_FOLDER.parent.parent / "docs" / "sites.md").read_text()
+    section = text.partition("\n## Kubernetes\n")[2].partition("\n## ")[0]
+    keys = set(KubernetesPool.model_fields) | set(KubernetesSection.model_fields)
+    of_all_pools = {"backend", "slots", "max_memory", "max_time", "ntasks", "launcher"}
+    assert [key for key in sorted(keys - of_all_pools) if f"`{key}`" not in section] == []
+    example = section.partition("```toml\n")[2].partition("```")[0].replace("…", "ab" * 32)
+    site = read_site(write(tmp_path, f"{example}[placement]\n"))
+    assert target(site, "gpu_l4").shm == 8192
