@@ -229,10 +229,11 @@ class RealCluster(KubernetesUnderTest):
                 auth_settings=["BearerToken"],
                 _preload_content=False,
                 _request_timeout=30,
-            )[0]
+            )
         except ApiException as error:
             return error.status, _read((error.body or "").encode())
-        return answer.status, _read(answer.data)
+        text = answer.headers.get("Content-Type", "").startswith("text/plain")
+        return answer.status, answer.data.decode() if text else _read(answer.data)
 
     def remove(self) -> None:
         """Remove the namespace, and the volumes that were made for it."""

@@ -219,7 +219,7 @@ class KubernetesUnderTest:
 
     def go_away(self, seconds: float | None = None) -> None:
         """Refuse connections for a time, or until :meth:`come_back`."""
-        self.control("away", seconds=seconds)
+        self.control("go_away", seconds=seconds)
 
     def come_back(self) -> None:
         self.control("back")

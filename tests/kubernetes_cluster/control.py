@@ -47,7 +47,7 @@ class Control:
 
     # -- the server ------------------------------------------------------------------------
 
-    async def away(self, seconds: float | None) -> None:
+    async def go_away(self, seconds: float | None) -> None:
         await self._cluster.go_away(seconds)
 
     async def back(self) -> None:

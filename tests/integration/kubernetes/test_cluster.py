@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from tests.kubernetes_cluster.indexes import format_indexes, parse_indexes
+from tests.kubernetes_fixtures import RealCluster
+from tests.kubernetes_under_test import make_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,6 +255,34 @@ class TestPods:
         assert (code, said["reason"]) == (400, "BadRequest")
         kubernetes.delete("jobs", job)
 
+    def test_a_key_that_a_secret_lacks_is_waited_for(self, kubernetes: KubernetesUnderTest) -> None:
+        """Tasks: distribute credentials; the container starts when the key is there."""
+        kubernetes.make_secret("half", KEY="1")
+        source = {"secretKeyRef": {"name": "half", "key": "OTHER"}}
+        env = [{"name": "A", "valueFrom": source}]
+        job = kubernetes.run_job(shell("exit $A"), container={"env": env})
+        pod = kubernetes.pod_of(job, lambda pod: "message" in state(pod).get("waiting", {}))
+        assert state(pod)["waiting"]["reason"] == "CreateContainerConfigError"
+        said = f"couldn't find key OTHER in Secret {kubernetes.namespace}/half"
+        assert state(pod)["waiting"]["message"] == said
+        kubernetes.delete("secrets", "half")
+        kubernetes.make_secret("half", OTHER="0")
+        assert kubernetes.job_ended(job)["status"]["completedIndexes"] == "0"
+
+    def test_a_pod_runs_without_a_job(self, kubernetes: KubernetesUnderTest) -> None:
+        """As KubernetesPodOperator makes it: it stays until it is deleted."""
+        template = make_job("x", shell("exit 7"), container={"image": kubernetes.image})
+        body = {"metadata": {"generateName": "alone-"}, **template["spec"]["template"]}
+        made = kubernetes.create("pods", body)
+        assert made["status"]["phase"] == "Pending"
+        name = made["metadata"]["name"]
+        assert name.startswith("alone-")
+        path = kubernetes.path("pods", name, "status")
+        kubernetes.until(lambda: kubernetes.do("GET", path)["status"]["phase"] == "Failed")
+        assert state(kubernetes.find("pods", name))["terminated"]["exitCode"] == 7
+        kubernetes.delete("pods", name)
+        kubernetes.until(lambda: kubernetes.find("pods", name) is None)
+
     def test_a_command_that_is_not_there_is_a_failed_start(
         self, kubernetes: KubernetesUnderTest
     ) -> None:
@@ -302,63 +332,25 @@ class TestPods:
         assert kubernetes.do("GET", kubernetes.path("pods", name, "log")) == "mine\ns3cret"
 
 
-class TestScheduling:
-    """Concepts / Scheduling: assigning pods to nodes, taints; Policies: resource quotas."""
-
-    def test_what_fits_no_node_says_so_in_the_scheduler_s_words(
-        self, kubernetes: KubernetesUnderTest
-    ) -> None:
-        job = kubernetes.run_job(
-            SLEEP, container={"resources": {"limits": {"cpu": "1000", "memory": "64Mi"}}}
-        )
-        pod = kubernetes.pod_of(job, lambda pod: pod["status"].get("conditions"))
-        found = pod["status"]["conditions"][0]
-        assert (found["type"], found["status"]) == ("PodScheduled", "False")
-        assert found["reason"] == "Unschedulable"
-        assert "nodes are available: " in found["message"]
-        assert "Insufficient cpu" in found["message"]
-        name = pod["metadata"]["name"]
-        kubernetes.until(
-            lambda: any(e["reason"] == "FailedScheduling" for e in kubernetes.events_of(name))
-        )
-        kubernetes.delete("jobs", job)
-
-    def test_a_pod_goes_where_its_labels_and_tolerations_let_it(
-        self, kubernetes: KubernetesUnderTest
-    ) -> None:
-        if kubernetes.real:
-            pytest.skip("the nodes of a real cluster are its own")
-        gpu = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
-        toleration = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
-        hostname = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["cpu-1"]}
-        term = {"nodeSelectorTerms": [{"matchExpressions": [hostname]}]}
-        needed = {"requiredDuringSchedulingIgnoredDuringExecution": term}
-        jobs = [
-            kubernetes.run_job(SLEEP, container=gpu, pod={"tolerations": [toleration]}),
-            kubernetes.run_job(SLEEP, pod={"affinity": {"nodeAffinity": needed}}),
-            kubernetes.run_job(SLEEP, pod={"nodeSelector": {"kubernetes.io/hostname": "cpu-1"}}),
-            kubernetes.run_job(SLEEP, container=gpu),
-        ]
-        pods = [kubernetes.pod_of(job, lambda p: p["status"].get("conditions")) for job in jobs]
-        assert [pod["spec"].get("nodeName") for pod in pods] == ["gpu-1", "cpu-2", "cpu-1", None]
-        assert pods[3]["status"]["conditions"][0]["message"].startswith(
-            "0/3 nodes are available: 1 node(s) had untolerated taint {nvidia.com/gpu: present},"
-            " 2 Insufficient nvidia.com/gpu."
-        )
-        for job in jobs:
-            kubernetes.delete("jobs", job)
-
-    def test_a_quota_keeps_pods_from_being_made_until_it_goes(
-        self, kubernetes: KubernetesUnderTest
-    ) -> None:
-        kubernetes.set_quota("none", pods="0")
-        job = kubernetes.run_job(shell("true"))
-        kubernetes.until(lambda: kubernetes.events_of(job))
-        event = kubernetes.events_of(job)[0]
-        assert (event["reason"], event["type"]) == ("FailedCreate", "Warning")
-        assert "exceeded quota: none, requested: pods=1, used: pods=0" in event["message"]
-        kubernetes.delete("resourcequotas", "none")
-        kubernetes.job_ended(job)
+@pytest.mark.thorough
+def test_a_cluster_that_is_named_is_used_in_a_namespace_of_its_own(
+    make_kubernetes: MakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What KUBECONFIG would name, acted by a stand-in."""
+    standin = make_kubernetes()
+    monkeypatch.setenv("MUSTER_TEST_IMAGE", standin.image)
+    cluster = RealCluster.open(standin.kubeconfig)
+    assert cluster.namespace != standin.namespace
+    job = cluster.run_job(shell("echo 17"))
+    cluster.job_ended(job)
+    path = cluster.path("pods", cluster.pods_of(job)[0]["metadata"]["name"], "log")
+    assert cluster.do("GET", path) == "17\n"
+    assert cluster.find("jobs", "nowhere") is None
+    with pytest.raises(pytest.skip.Exception, match="a real cluster cannot go away"):
+        cluster.go_away()
+    cluster.remove()
+    space = f"/api/v1/namespaces/{cluster.namespace}"
+    standin.until(lambda: standin.call("GET", space)[0] == 404)
 
 
 def test_nothing_outlives_the_stand_in(make_kubernetes: MakeKubernetes, tmp_path: Path) -> None:

@@ -156,6 +156,18 @@ class TestServer:
             with pytest.raises((http.client.IncompleteRead, ConnectionError)):
                 answer.read()
 
+    def test_a_watch_may_be_silent(self, standin: StandInUnderTest) -> None:
+        """As over a connection that is half open: what was missed comes later, in order."""
+        version = standin.do("GET", standin.path("configmaps"))["metadata"]["resourceVersion"]
+        standin.mute_watches()
+        query = {"resourceVersion": version, "timeoutSeconds": "2"}
+        with standin.watch("configmaps", **query) as events:
+            for name in ("first", "second"):
+                standin.make_config_map(name)
+            standin.mute_watches(muted=False)
+            names = [next(events)["object"]["metadata"]["name"] for _ in range(2)]
+        assert names == ["first", "second"]
+
     def test_it_does_what_it_does_not_answer(self, standin: StandInUnderTest) -> None:
         standin.hold_answers()
         standin.cut_answers("delete")
@@ -190,6 +202,10 @@ class TestServer:
         assert (code, said["reason"]) == (403, "Forbidden")
         words = 'admission webhook "policy.example.org" denied the request: no team label'
         assert said["message"] == words
+        standin.mend()
+        standin.deny("jobs", "not so", code=400, reason="BadRequest")
+        code, said = standin.call("POST", standin.path("jobs"), make_job("denied", SLEEP))
+        assert (code, said["reason"]) == (400, "BadRequest")
         standin.mend()
         standin.deny("pods", "no team label")
         job = standin.run_job(SLEEP)
