@@ -139,6 +139,14 @@ class StandInUnderTest(KubernetesUnderTest):
     def calls(self) -> list[Object]:
         return [call for call in self._lines("calls") if not call["agent"].startswith(AGENT)]
 
+    def used_rights(self) -> set[tuple[str, str, str]]:
+        """Return what others than the tests have done: group, resource/subresource, verb."""
+        return {
+            (call["group"], f"{call['resource']}/{call['subresource']}".rstrip("/"), call["verb"])
+            for call in self.calls()
+            if "verb" in call
+        }
+
     def forget_calls(self) -> None:
         self._seen["calls"] = len((self.folder / "calls").read_text().splitlines())
 
@@ -181,7 +189,7 @@ def _send(method: str, url: str, body: Any, headers: dict[str, str]) -> tuple[in
         with urllib.request.urlopen(request, timeout=30) as response:
             text = response.headers.get_content_type() == "text/plain"
             data = response.read()
-            return response.status, data.decode() if text else _read(data)
+            return response.status, data.decode(errors="replace") if text else _read(data)
     except urllib.error.HTTPError as error:
         with error:
             return error.code, _read(error.read())
@@ -233,7 +241,8 @@ class RealCluster(KubernetesUnderTest):
         except ApiException as error:
             return error.status, _read((error.body or "").encode())
         text = answer.headers.get("Content-Type", "").startswith("text/plain")
-        return answer.status, answer.data.decode() if text else _read(answer.data)
+        said = answer.data.decode(errors="replace") if text else _read(answer.data)
+        return answer.status, said
 
     def remove(self) -> None:
         """Remove the namespace, and the volumes that were made for it."""
@@ -301,10 +310,11 @@ def make_kubernetes(
 @pytest.fixture(autouse=True)
 def _kubernetes_is_whole(request: pytest.FixtureRequest) -> Iterator[None]:
     """End the faults of a test, and fail it where it called what the stand-in does not know."""
+    asked = "kubernetes" in request.fixturenames
+    cluster = request.getfixturevalue("kubernetes") if asked else None
     yield
-    if "kubernetes" not in request.fixturenames:
+    if cluster is None:
         return
-    cluster = request.getfixturevalue("kubernetes")
     cluster.mend()
     refused = cluster.take_refused()
     if refused:

@@ -77,7 +77,7 @@ class StandIn:
         control_port = self._control.addresses[0][1]
         self._tasks = [
             asyncio.create_task(self._keep()),
-            asyncio.create_task(self.kubelets.watch_memory()),
+            asyncio.create_task(self.kubelets.watch_sizes()),
         ]
         url = f"http://127.0.0.1:{self._port}"
         words = {

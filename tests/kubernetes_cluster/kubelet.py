@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Object = dict[str, Any]
 
 MEMORY_EVERY_S = 0.05
+VOLUMES_EVERY = 5
 
 
 class Kubelets:
@@ -123,12 +124,14 @@ class Kubelets:
             return worker.container.log
         return self.logs.get(uid)
 
-    # -- memory ----------------------------------------------------------------------------
+    # -- sizes ----------------------------------------------------------------------------
 
-    async def watch_memory(self) -> None:
-        """End each container that has more memory than its limit."""
+    async def watch_sizes(self) -> None:
+        """End what has more memory, or more in a scratch volume, than its limit."""
+        turn = 0
         while True:
             await asyncio.sleep(MEMORY_EVERY_S)
+            turn += 1
             for worker in list(self.workers.values()):
                 container = worker.container
                 if container is None or container.exited.done():
@@ -137,6 +140,8 @@ class Kubelets:
                 if limit is not None and container.memory_bytes() > parse_quantity(limit):
                     container.out_of_memory = True
                     container.kill()
+                if turn % VOLUMES_EVERY == 0 and (said := worker.full_volume()):
+                    worker.end(Ending(0.0, "Evicted", said, disrupted=True))
 
     # -- what may happen to a node ---------------------------------------------------------
 

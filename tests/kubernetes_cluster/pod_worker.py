@@ -20,6 +20,7 @@ from tests.kubernetes_cluster.environment import (
     make_environment,
     make_mounts,
 )
+from tests.kubernetes_cluster.quantities import parse_quantity
 from tests.kubernetes_cluster.storage import now
 
 if TYPE_CHECKING:
@@ -36,6 +37,15 @@ LOOK_AGAIN_S = 0.3
 PULL_AGAIN_S = 10.0
 LEAST_GRACE_S = 2.0
 UNKNOWN = "The container could not be located when the pod was terminated"
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of a folder's files."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size
+    return total
 
 
 @dataclass(frozen=True)
@@ -154,8 +164,28 @@ class PodWorker:
         self._wait_word("ImagePullBackOff", f"{back_off}: ErrImagePull: {said}")
         return False, PULL_AGAIN_S
 
+    def full_volume(self) -> str:
+        """Return the words for a scratch volume that holds more than it may; else none."""
+        for volume in self._pod["spec"].get("volumes") or []:
+            limit = (volume.get("emptyDir") or {}).get("sizeLimit")
+            folder = self.folder / "volumes" / volume["name"]
+            if limit is not None and folder.is_dir() and size_of(folder) > parse_quantity(limit):
+                name = volume["name"]
+                return f'Usage of EmptyDir volume "{name}" exceeds the limit "{limit}". '
+        return ""
+
+    def _check_user(self) -> None:
+        spec = self._pod["spec"]
+        security = {
+            **(spec.get("securityContext") or {}),
+            **(spec["containers"][0].get("securityContext") or {}),
+        }
+        if security.get("runAsNonRoot") and security.get("runAsUser") == 0:
+            raise ConfigProblem("container's runAsUser breaks non-root policy")
+
     def _configure(self) -> tuple[bool, Any]:
         try:
+            self._check_user()
             return True, make_environment(self._store, self._current() or self._pod)
         except ConfigProblem as problem:
             self._wait_word("CreateContainerConfigError", str(problem))

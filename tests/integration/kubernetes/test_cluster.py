@@ -59,7 +59,7 @@ class TestIndexedJobs:
         assert parse_indexes("") == set()
 
     def test_each_index_runs_once_and_is_counted(self, kubernetes: KubernetesUnderTest) -> None:
-        job = kubernetes.run_job(shell("echo at $JOB_COMPLETION_INDEX; hostname"), 3)
+        job = kubernetes.run_job(shell("echo at $JOB_COMPLETION_INDEX"), 3)
         status = kubernetes.job_ended(job)["status"]
         assert (status["succeeded"], status["completedIndexes"]) == (3, "0-2")
         assert list(conditions({"status": status})) == ["SuccessCriteriaMet", "Complete"]
@@ -69,7 +69,7 @@ class TestIndexedJobs:
             assert pod["metadata"]["name"].startswith(f"{job}-{index}-")
             assert TRACKING not in pod["metadata"].get("finalizers", [])
             log = kubernetes.do("GET", kubernetes.path("pods", pod["metadata"]["name"], "log"))
-            assert log.startswith(f"at {index}\n")
+            assert log == f"at {index}\n"
 
     def test_an_index_that_fails_fails_alone(self, kubernetes: KubernetesUnderTest) -> None:
         job = kubernetes.run_job(shell("exit $((JOB_COMPLETION_INDEX * 65))"), 3)
@@ -235,6 +235,11 @@ class TestPods:
                 {"CreateContainerConfigError"},
                 'secret "absent" not found',
             ),
+            (
+                {"securityContext": {"runAsNonRoot": True, "runAsUser": 0}},
+                {"CreateContainerConfigError"},
+                "container's runAsUser breaks non-root policy",
+            ),
         ],
     )
     def test_what_keeps_a_container_from_starting_is_said(
@@ -330,6 +335,21 @@ class TestPods:
         kubernetes.job_ended(job)
         name = kubernetes.pods_of(job)[0]["metadata"]["name"]
         assert kubernetes.do("GET", kubernetes.path("pods", name, "log")) == "mine\ns3cret"
+
+    def test_a_pod_that_fills_its_scratch_is_evicted(self, kubernetes: KubernetesUnderTest) -> None:
+        """Volumes: emptyDir's sizeLimit; local ephemeral storage: exceeding it."""
+        job = kubernetes.run_job(
+            shell("head -c 3000000 /dev/zero > $SCRATCH/file; sleep 600"),
+            container={
+                "env": [{"name": "SCRATCH", "value": "/scratch"}],
+                "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+            },
+            pod={"volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}]},
+        )
+        kubernetes.job_ended(job)
+        status = kubernetes.pods_of(job)[0]["status"]
+        assert (status["phase"], status["reason"]) == ("Failed", "Evicted")
+        assert 'EmptyDir volume "scratch" exceeds the limit "1Mi"' in status["message"]
 
 
 @pytest.mark.thorough

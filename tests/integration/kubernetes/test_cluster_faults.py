@@ -237,3 +237,8 @@ class TestServer:
             ("watch", "", "pods", "", 200),
             ("get", "", "pods", "log", 404),
         }
+        assert standin.used_rights() == {
+            ("batch", "jobs", "list"),
+            ("", "pods", "watch"),
+            ("", "pods/log", "get"),
+        }
