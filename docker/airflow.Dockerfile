@@ -44,6 +44,7 @@ COPY plugins /opt/airflow/plugins
 COPY --chmod=0755 docker/entrypoint.sh /entrypoint
 ENV PATH=/opt/muster/venv/bin:${PATH} \
     HOME=/home/muster \
+    LANG=C.UTF-8 \
     AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False \

@@ -47,6 +47,7 @@ RUN ls -d /opt/muster/venv/lib/python3*/site-packages/nvidia/*/lib >/etc/ld.so.c
 # runtime of NVIDIA gives the container what these two name; a pod's limit decides which GPUs.
 ENV PATH=/opt/muster/venv/bin:${PATH} \
     HOME=/home/muster \
+    LANG=C.UTF-8 \
     MUSTER_HOME=/tmp/muster \
     XDG_CACHE_HOME=/tmp/cache \
     CUPY_CACHE_DIR=/tmp/cache/cupy \

@@ -41,6 +41,7 @@ COPY --from=build /opt/muster /opt/muster
 # Caches lie in /tmp, the one folder that can be written where the root is read-only.
 ENV PATH=/opt/muster/venv/bin:${PATH} \
     HOME=/home/muster \
+    LANG=C.UTF-8 \
     MUSTER_HOME=/tmp/muster \
     XDG_CACHE_HOME=/tmp/cache \
     MPLCONFIGDIR=/tmp/matplotlib \

@@ -9,7 +9,7 @@ USER 0:0
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        munge openssh-server slurm-client slurmctld slurmd \
+        dumb-init munge openssh-server slurm-client slurmctld slurmd \
     && rm -rf /var/lib/apt/lists/* /var/cache/debconf/* /var/log/apt /var/log/dpkg.log \
     && rm -f /etc/ssh/ssh_host_* /etc/munge/munge.key \
     && mkdir -p /run/sshd
@@ -25,4 +25,6 @@ LABEL org.opencontainers.image.title="muster-slurm" \
     org.opencontainers.image.licenses="Apache-2.0"
 USER 50000:0
 EXPOSE 2222
+# It reaps what Slurm leaves.
+ENTRYPOINT ["dumb-init", "--"]
 CMD ["start-slurm"]
