@@ -148,7 +148,7 @@ def parse_queue(text: str) -> list[JobRow]:
     for fields in _split(text, len(_QUEUE), "squeue"):
         array, task, state, status, reason, node, *times, name, comment = fields
         try:
-            ends = _read_status(int(status))
+            ends = _read_status(status)
             job = f"{array}_{task}" if task not in _NOTHING else array
             rows += _rows(job, state, ends, (reason, node, name, comment), _read_times(times))
         except ValueError as error:
@@ -326,8 +326,14 @@ def _expand(listed: str) -> Iterator[int]:
         yield from range(first, int(match[2] or first) + 1, int(match[3] or 1))
 
 
-def _read_status(status: int) -> tuple[int, int]:
-    """Take exit code and signal out of what wait(2) has told Slurm."""
+def _read_status(text: str) -> tuple[int, int]:
+    """Take exit code and signal out of what squeue prints.
+
+    That is ``code:signal`` in Slurm 24.11, and what wait(2) has told Slurm in 22.05.
+    """
+    if ":" in text:
+        return _read_exit(text)
+    status = int(text)
     signal = status & 0x7F
     return (0 if signal else status >> 8 & 0xFF), signal
 

@@ -119,6 +119,23 @@ def test_the_file_of_ended_jobs_as_slurm_writes_it() -> None:
     assert parse_job_completions("") == []
 
 
+@pytest.mark.parametrize(
+    ("older", "newer", "ends"),
+    [
+        ("256", "1:0", (1, 0)),
+        ("35072", "137:0", (137, 0)),
+        ("11", "0:11", (0, 11)),
+        ("53", "0:53", (0, 53)),
+    ],
+)
+def test_the_queue_says_how_a_job_ended_in_every_version(
+    older: str, newer: str, ends: tuple[int, int]
+) -> None:
+    for text in (older, newer):
+        (row,) = parse_queue(table(QUEUE_ROW.replace("256", text)))
+        assert (row.exit_code, row.signal or 0) == ends
+
+
 def test_a_job_cannot_pass_for_another_by_its_name() -> None:
     line = read("jobcomp.txt").splitlines()[0]
     name = "x JobState=FAILED Partition=a\nJobId=7 y"
