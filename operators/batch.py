@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from muster.model.batch import Batch
+    from muster.store.records import Claim
 
 LOG_LINES = 100
 LOG_BYTES = 65536
@@ -68,18 +69,17 @@ class BatchOperator(BaseOperator):
         if batch_id is None:
             raise self._skipped(self.batch["skipped"].get(self.step, "not planned"))
         db = Database.from_environment()
-        max_tries = context["ti"].max_tries
         batch = batches.read_spec(db, batch_id)
         if renew_where_overtaken(db, batch):
             self.log.info("%s: what it comes after was made anew, so it runs again", batch.id)
         if BACKENDS[batch.backend].outlives_supervisor:
-            claims.take_claim(db, batch_id, max_tries=max_tries)
+            self._take_claim(context, db, batch)
             self.log.info(
                 "%s: %d elements for pool %s, from now on supervised by the triggerer",
                 *(batch.id, len(batch.elements), batch.pool),
             )
             self.defer(trigger=BatchTrigger(batch_id), method_name="resume")
-        end = asyncio.run(self._supervise(db, batch_id, max_tries))
+        end = asyncio.run(self._supervise(db, batch_id, context["ti"].max_tries))
         return self._conclude(batch, end)
 
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
@@ -92,6 +92,10 @@ class BatchOperator(BaseOperator):
         """End what the batch has open, where this task still has the say."""
         if self._loop is not None and self._supervision is not None:
             self._loop.call_soon_threadsafe(self._supervision.cancel)
+
+    def _take_claim(self, context: Context, db: Database, batch: Batch) -> Claim:
+        """Take the claim of a batch that the triggerer is to supervise."""
+        return claims.take_claim(db, batch.id, max_tries=context["ti"].max_tries)
 
     async def _supervise(self, db: Database, batch_id: str, max_tries: int) -> BatchEnd:
         supervisor = await Supervisor.take_over(
@@ -111,7 +115,7 @@ class BatchOperator(BaseOperator):
             raise AirflowException(f"killed: {end.describe()}") from None
 
     def _conclude(self, batch: Batch, end: BatchEnd) -> dict[str, Any]:
-        self._write_logs(batch, end)
+        self._log_attempts(batch, end)
         if end.succeeded:
             self.log.info("%s: %s", batch.id, end.describe())
             return {"batch": batch.id, "elements": len(end.elements)}
@@ -124,7 +128,7 @@ class BatchOperator(BaseOperator):
         self.log.info("skipped: %s", reason)
         return AirflowSkipException(reason)
 
-    def _write_logs(self, batch: Batch, end: BatchEnd) -> None:
+    def _log_attempts(self, batch: Batch, end: BatchEnd) -> None:
         """Write what is left to tell of the elements' logs, and where they are; failures first."""
         order = sorted(range(len(end.elements)), key=lambda i: end.elements[i] not in end.failures)
         for index in order[:LOGS]:

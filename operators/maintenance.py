@@ -6,17 +6,20 @@ import logging
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from muster.backends.kubernetes.connect import use_connections
 from muster.errors import ConfigError
 from muster.jobs.retention.retention import clean_work
 from muster.jobs.runs.reconcile import reconcile
 from muster.site import read_site
 from muster.store.database import Database
+from operators.cluster_connection import load_connection
 
 log = logging.getLogger(__name__)
 
 
 def reconcile_store() -> dict[str, int]:
     """End what nobody supervises any more; count it."""
+    use_connections(load_connection)
     ended = reconcile(Database.from_environment())
     for line in ended.describe():
         log.info("%s", line)

@@ -14,11 +14,13 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from muster.backends import Backends
+from muster.backends.kubernetes.connect import use_connections
 from muster.errors import ClaimLost
 from muster.jobs.supervision.batch_end import BatchEnd, read_end
 from muster.jobs.supervision.retry_transient import retry_while_transient
 from muster.jobs.supervision.supervisor import Supervisor
 from muster.store.database import Database
+from operators.cluster_connection import load_connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,6 +53,7 @@ def _shared() -> tuple[Database, Backends]:
     loop = asyncio.get_running_loop()
     if loop not in _SHARED:
         db = Database.from_environment()
+        use_connections(load_connection)
         _SHARED[loop] = db, Backends(db)
     return _SHARED[loop]
 
