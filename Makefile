@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	"$$python" -c "$(FITS)" 2>/dev/null && echo "$$python" && break; done)
 BIN := .venv/bin
 # The locks that .venv keeps beside requirements.txt.  Not $(wildcard): make caches folders.
-EXTRAS := tests ssh gpu mocks abacus mpi
+EXTRAS := tests ssh kubernetes gpu mocks abacus mpi helm
 ADDED = $(filter-out $@,$(shell ls -d $(EXTRAS:%=.venv/.%) 2>/dev/null))
 # The editable package is synced along, so that services that run meanwhile never miss it.
 SYNC = echo "--editable ." | $(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode \
@@ -23,7 +23,7 @@ PROCESSES ?= 3
 # A worker that crashed is not replaced: its test would run, and crash, again.
 PYTEST = $(BIN)/pytest -n $(PROCESSES) --max-worker-restart 0
 
-.PHONY: help run stop status slurm slurm-stop ssh gpu mocks abacus mpi test test-quick test-slow test-slurm test-thorough \
+.PHONY: help run stop status slurm slurm-stop ssh kubernetes gpu mocks abacus mpi helm test test-quick test-slow test-slurm test-thorough \
 	test-all images test-images lint format bench lock
 
 help: ## Say what there is to type.
@@ -70,6 +70,8 @@ slurm-stop: ## End all that 'make slurm' has started, jobs too.
 
 ssh: .venv/.ssh ## Add the packages for a cluster by ssh to .venv.
 
+kubernetes: .venv/.kubernetes ## Add the packages for a Kubernetes cluster to .venv.
+
 gpu: .venv/.gpu ## Add the packages for the engine cupy to .venv.
 
 mocks: .venv/.mocks ## Add the packages for mock campaigns to .venv (hod, diffsky with JAX).
@@ -77,6 +79,8 @@ mocks: .venv/.mocks ## Add the packages for mock campaigns to .venv (hod, diffsk
 abacus: .venv/.abacus ## Add the reader of AbacusSummit's halo catalogues (GPL-3.0) to .venv.
 
 mpi: .venv/.mpi ## Add mpi4py to .venv; it needs an MPI on the machine.
+
+helm: .venv/.helm ## Add Helm to .venv, with which the chart is tested.
 
 test: .venv/.tests ## Run the tests, those against a live Airflow and Slurm too (ten minutes).
 	$(PYTEST) -m "not thorough"
@@ -127,14 +131,18 @@ lock: .venv/.complete ## Compile all locks: requirements.txt, requirements/ and 
 	$(COMPILE) pyproject.toml --extra airflow --extra compute --output-file requirements.txt
 	$(COMPILE) --group uv --output-file requirements/uv.txt
 	@$(COMPILE_ADDED) --extra ssh --output-file requirements/ssh.txt
+	@$(COMPILE_ADDED) --extra kubernetes --output-file requirements/kubernetes.txt
 	@$(COMPILE_ADDED) --extra gpu --output-file requirements/gpu.txt
 	@$(COMPILE_ADDED) --extra mocks --output-file requirements/mocks.txt
 	@$(COMPILE_ADDED) --extra mocks --extra abacus --output-file requirements/abacus.txt
 	@$(COMPILE_ADDED) --extra mpi --output-file requirements/mpi.txt
-	@$(COMPILE_ADDED) --extra ssh --extra mocks --extra test --output-file requirements/tests.txt
+	@$(COMPILE_ADDED) --extra helm --output-file requirements/helm.txt
+	@$(COMPILE_ADDED) --extra ssh --extra kubernetes --extra mocks --extra test \
+		--output-file requirements/tests.txt
 	@$(COMPILE) docker/build.in --group uv --constraint requirements.txt \
 		--constraint requirements/uv.txt --output-file docker/locks/build.txt
-	@$(COMPILE_IMAGE) --extra airflow --extra ssh --output-file docker/locks/airflow.txt
+	@$(COMPILE_IMAGE) --extra airflow --extra ssh --extra kubernetes \
+		--extra celery --output-file docker/locks/airflow.txt
 	@$(COMPILE_IMAGE) --extra compute --extra mocks --extra abacus --output-file docker/locks/compute.txt
 	@$(COMPILE_IMAGE) --extra compute --extra mocks --extra abacus --extra gpu docker/compute-gpu.in \
 		--constraint docker/locks/compute.txt --output-file docker/locks/compute-gpu.txt

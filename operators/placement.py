@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from muster.backends.registry import BACKENDS
+from muster.errors import ConfigError
 from muster.imports import load_named
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def place(site: Site, step: str, **arguments: Any) -> BatchOperator:
     Raises
     ------
     ConfigError
-        When the site does not place the step.
+        When the site does not place the step, or its backend needs a provider that is not there.
     """
     operator, pool = _find_operator(site, step)
     return operator(step=step, pool=pool, **arguments)
@@ -48,7 +49,7 @@ def place_mapped(site: Site, step: str, *, batches: Any, **arguments: Any) -> Ma
     Raises
     ------
     ConfigError
-        When the site does not place the step.
+        When the site does not place the step, or its backend needs a provider that is not there.
     """
     operator, pool = _find_operator(site, step)
     return operator.partial(step=step, pool=pool, **arguments).expand(batch=batches)
@@ -57,4 +58,12 @@ def place_mapped(site: Site, step: str, *, batches: Any, **arguments: Any) -> Ma
 def _find_operator(site: Site, step: str) -> tuple[type[BatchOperator], str]:
     """Find the operator class of a step, and the name of its pool."""
     placement, pool = site.placed(step)
-    return load_named(BACKENDS[pool.backend].operator), placement.pool
+    try:
+        return load_named(BACKENDS[pool.backend].operator), placement.pool
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"Airflow lacks what pools of backend {pool.backend} need",
+            where=f"pool {placement.pool} of site {site.name}",
+            got=error,
+            do=f"make {pool.backend}, or pip install 'muster[airflow,{pool.backend}]'",
+        ) from error

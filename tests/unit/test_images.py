@@ -28,7 +28,7 @@ DOCKER = REPOSITORY / "docker"
 IMAGES = ("airflow", "compute", "compute-gpu")
 IMAGE_LOCKS = tuple(f"docker/locks/{name}.txt" for name in (*IMAGES, "build"))
 EXTRAS = {
-    "airflow": ("airflow", "ssh"),
+    "airflow": ("airflow", "ssh", "kubernetes", "celery"),
     "compute": ("compute", "hod", "mocks", "abacus"),
     "compute-gpu": ("compute", "hod", "mocks", "abacus", "gpu"),
 }

@@ -14,7 +14,10 @@ from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN = "requirements.txt"
-LOCKS = (RUN, *(f"requirements/{name}.txt" for name in ("gpu", "ssh", "tests", "uv")))
+LOCKS = (
+    RUN,
+    *(f"requirements/{name}.txt" for name in ("gpu", "helm", "kubernetes", "ssh", "tests", "uv")),
+)
 PIN = re.compile(
     r"(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?P<marker> ; .+)?(?P<hashes>( sha256:\w{64})+)"
 )
@@ -67,7 +70,10 @@ def test_what_is_added_is_not_in_the_lock_of_make_run(lock: str) -> None:
 
 
 def test_make_run_installs_no_package_of_the_tests() -> None:
-    tests = {canonicalize_name(package.name) for package in direct("test", "ssh", "gpu")}
+    tests = {
+        canonicalize_name(package.name)
+        for package in direct("test", "ssh", "kubernetes", "gpu", "helm")
+    }
     assert (tests - AIRFLOW_NEEDS_TOO | {"sympy"}) & names(RUN) == set()
 
 
@@ -84,7 +90,11 @@ def test_make_run_installs_no_package_of_the_tests() -> None:
         ),
         pytest.param(("requirements/ssh.txt",), direct("ssh"), id="ssh"),
         pytest.param(("requirements/gpu.txt",), direct("gpu"), id="gpu"),
-        pytest.param((RUN, "requirements/tests.txt"), direct("ssh", "test"), id="tests"),
+        pytest.param((RUN, "requirements/kubernetes.txt"), direct("kubernetes"), id="kubernetes"),
+        pytest.param(("requirements/helm.txt",), direct("helm"), id="helm"),
+        pytest.param(
+            (RUN, "requirements/tests.txt"), direct("ssh", "kubernetes", "test"), id="tests"
+        ),
         pytest.param(
             ("requirements/uv.txt",),
             [Requirement(line) for line in PYPROJECT["dependency-groups"]["uv"]],

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muster.errors import Transient
+from muster.errors import ConfigError, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,9 +42,22 @@ async def load_configuration(cluster: Kubernetes) -> Configuration:
     ------
     Transient
         When it cannot be read here: nothing of the batch is wrong with that.
+    ConfigError
+        When the library is not installed.
     """
-    from kubernetes_asyncio.client.configuration import Configuration
-    from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
+    try:
+        from kubernetes_asyncio.client.configuration import Configuration
+        from kubernetes_asyncio.config import (
+            ConfigException,
+            load_incluster_config,
+            load_kube_config,
+        )
+    except ImportError as error:
+        raise ConfigError(
+            "a pool on Kubernetes needs a library that is not installed",
+            got=error,
+            do="make kubernetes, or pip install kubernetes-asyncio outside the repository's .venv",
+        ) from error
 
     where = f"cluster {cluster.name}"
     named = os.environ.get(KUBECONFIG_VARIABLE)
