@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import signal
 import time
 from collections import OrderedDict
 from dataclasses import replace
@@ -51,8 +52,7 @@ LAG_S = 60.0
 END_PATIENCE_S = 120.0
 END_POLL_S = (0.2, 0.3, 0.5, 1.0, 2.0, 4.0)
 ENDED_PODS = 20_000
-_OF_DELETION = frozenset({JobState.CANCELLED, JobState.WAITING, JobState.GONE})
-"""States of pods whose Job is deleted, or was."""
+TOLD_TO_STOP = frozenset({128 + signal.SIGTERM, 128 + signal.SIGKILL})
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class KubernetesBackend:
         if job["metadata"].get("deletionTimestamp"):
             # Who deletes a Job does not cancel its elements: they are gone when it is.
             unknown = Observation(JobState.UNKNOWN)
-            seen = {i: unknown if o.state in _OF_DELETION else o for i, o in seen.items()}
+            seen = {i: unknown if _is_of_deletion(o) else o for i, o in seen.items()}
         self._remember_pods(wave, seen, newest)
         stuck = await self._stuck.find(wave, job, places, newest, seen)
         if stuck is None or stuck[1] < self.cluster.stuck_after:
@@ -248,10 +248,16 @@ class KubernetesBackend:
     def _observe_pod(
         self, job: dict[str, Any] | None, place: int, pod: dict[str, Any] | None
     ) -> Observation:
-        """Say how an index of a Job is; a pod that was deleted while it ran is none."""
+        """Say how an index of a Job is.
+
+        A pod that was deleted while it ran is none.  Nor is a deletion a wish of who deletes that
+        the element should not run: nodes are drained and cleaned up by it.
+        """
         look = observe_index(job, place, pod)
         if look.state in ALIVE and pod is not None and self._watch.pods.is_deleted(pod):
             look = observe_index(job, place, None)
+        if look.state is JobState.CANCELLED and job is not None:
+            look = replace(look, state=JobState.FAILED)
         return look
 
     def _remember_pods(
@@ -284,7 +290,7 @@ class KubernetesBackend:
         }
         self._remember_pods(wave, seen, newest)
         absent = Observation(JobState.GONE if is_gone else JobState.UNKNOWN)
-        return {i: absent if o.state in _OF_DELETION else o for i, o in seen.items()}
+        return {i: absent if _is_of_deletion(o) else o for i, o in seen.items()}
 
     async def _look_up(self, wave: Wave) -> bool:
         """Look a Job up that the watch does not know; tell whether it is gone."""
@@ -369,6 +375,13 @@ class KubernetesBackend:
 def _is_of(item: Mapping[str, Any], key: str) -> bool:
     """Tell whether an object is a submission's: a label holds a hash, the annotation the key."""
     return (item["metadata"].get("annotations") or {}).get(ANNOTATION_KEY) == key
+
+
+def _is_of_deletion(look: Observation) -> bool:
+    """Tell whether a pod is as it is because its Job was deleted."""
+    if look.state is JobState.FAILED:
+        return look.exit_code in TOLD_TO_STOP
+    return look.state in (JobState.CANCELLED, JobState.WAITING, JobState.GONE)
 
 
 def _places(wave: Wave) -> dict[int, int]:

@@ -191,6 +191,8 @@ class ClusterWatch:
         What is known of them.
     """
 
+    longest_wait_s = LONGEST_WAIT_S
+
     def __init__(self, client: ApiClient, namespace: str) -> None:
         self.jobs = Jobs()
         self.pods = Pods()
@@ -247,7 +249,8 @@ class ClusterWatch:
         try:
             if known is None or known == self._changes:
                 # What has changed before the first time is not known to have been looked at.
-                async with asyncio.timeout(FIRST_WAIT_S if known is None else LONGEST_WAIT_S):
+                first_s = min(FIRST_WAIT_S, self.longest_wait_s)
+                async with asyncio.timeout(first_s if known is None else self.longest_wait_s):
                     await self._changed.wait()
         except TimeoutError:
             pass
