@@ -144,5 +144,5 @@ lock: .venv/.complete ## Compile all locks: requirements.txt, requirements/ and 
 	@$(COMPILE_IMAGE) --extra airflow --extra ssh --extra kubernetes \
 		--extra celery --output-file docker/locks/airflow.txt
 	@$(COMPILE_IMAGE) --extra compute --extra mocks --extra abacus --output-file docker/locks/compute.txt
-	@$(COMPILE_IMAGE) --extra compute --extra mocks --extra abacus --extra gpu docker/compute-gpu.in \
-		--constraint docker/locks/compute.txt --output-file docker/locks/compute-gpu.txt
+	@$(COMPILE_IMAGE) docker/compute-gpu/pyproject.toml --extra compute --extra mocks --extra abacus \
+		--extra gpu --constraint docker/locks/compute.txt --output-file docker/locks/compute-gpu.txt

@@ -6,7 +6,8 @@
 ARG BASE=docker.io/library/python:3.13-slim-trixie
 
 FROM ${BASE} AS build
-# Extras of pyproject.toml, separated by blanks; docker/locks/airflow.txt pins what they may need.
+# Extras of pyproject.toml, separated by blanks; docker/locks/airflow.txt pins what they may need:
+# airflow, ssh, kubernetes, and celery for an Airflow with the CeleryExecutor.
 ARG EXTRAS="airflow ssh kubernetes"
 # Certificates are those of the base, so that an index behind a site's own authority is reached.
 ENV UV_SYSTEM_CERTS=1 UV_NO_CACHE=1 UV_LINK_MODE=copy PIP_NO_CACHE_DIR=1 \

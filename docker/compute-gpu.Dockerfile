@@ -19,11 +19,12 @@ ARG EXTRAS="compute gpu"
 ENV UV_SYSTEM_CERTS=1 UV_NO_CACHE=1 UV_LINK_MODE=copy PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /opt/muster
-COPY docker/install_packages.sh docker/excluded.txt docker/compute-gpu.in docker/locks/build.txt \
+COPY docker/install_packages.sh docker/excluded.txt docker/locks/build.txt \
     docker/locks/compute-gpu.txt /opt/locks/
+COPY docker/compute-gpu/pyproject.toml /opt/locks/compute-gpu/
 COPY pyproject.toml ./
 RUN sh /opt/locks/install_packages.sh /opt/locks/compute-gpu.txt "${EXTRAS}" \
-    /opt/locks/compute-gpu.in
+    /opt/locks/compute-gpu/pyproject.toml
 COPY README.md LICENSE ./
 COPY config config
 COPY muster muster

@@ -3,7 +3,7 @@
 # the version and hash of a lock, and Muster itself in place.  A package that the lock does not have
 # is refused; so is one that a package without a wheel is built with.
 #
-# Usage, in /opt/muster: install_packages.sh LOCK "EXTRA EXTRA" [REQUIREMENTS]; then, with the sources
+# Usage, in /opt/muster: install_packages.sh LOCK "EXTRA EXTRA" [PYPROJECT]; then, with the sources
 # there: install_packages.sh --muster
 set -eu
 locks=$(dirname "$0")
@@ -16,7 +16,7 @@ if [ "$1" = --muster ]; then
     exec venv/bin/python -m compileall -q muster operators
 fi
 
-lock=$1 extras=$2 requirements=${3:-}
+lock=$1 extras=$2 more=${3:-}
 python3 -m venv /opt/build
 /opt/build/bin/pip install --quiet --require-hashes --requirement "$locks/build.txt"
 python3 -m venv --without-pip venv
@@ -24,7 +24,7 @@ set -- --requirements pyproject.toml
 for extra in $extras; do
     set -- "$@" --extra "$extra"
 done
-[ -z "$requirements" ] || set -- "$@" --requirements "$requirements"
+[ -z "$more" ] || set -- "$@" --requirements "$more"
 $install --require-hashes --constraints "$lock" --excludes "$locks/excluded.txt" \
     --compile-bytecode "$@"
 

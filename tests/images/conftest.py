@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from muster.laptop.postgres import SETTINGS, ensure_database, start_postgres, stop_postgres
 from tests.unit.test_locks import REPOSITORY
 
 if TYPE_CHECKING:
@@ -73,11 +74,15 @@ class Image:
     log: str = field(repr=False)
 
     def run(
-        self, *command: str, options: tuple[str, ...] = (), timeout_s: float = 300.0
+        self,
+        *command: str,
+        options: tuple[str, ...] = (),
+        network: str = "none",
+        timeout_s: float = 300.0,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as a careful cluster would, without a network by default."""
         return podman(
-            "run", "--rm", "--pull=never", "--network=none", "--ulimit=nofile=1024:1024",
+            "run", "--rm", "--pull=never", f"--network={network}", "--ulimit=nofile=1024:1024",
             "--ulimit=nproc=4096:4096", *LOCKED_DOWN, *options, self.name, *command,
             timeout_s=timeout_s,
         )  # fmt: skip
@@ -179,3 +184,13 @@ def shared(tmp_path: Path) -> Path:
     folder.mkdir()
     os.chown(folder, 50000, 0)
     return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Path]:
+    """The socket of a Postgres that users of other numbers may connect to."""
+    folder = tmp_path / "postgres"
+    server = start_postgres(folder, {**SETTINGS, "unix_socket_permissions": "0777"})
+    ensure_database(server, "muster")
+    yield server.socket_folder / ".s.PGSQL.5432"
+    stop_postgres(folder)

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 import rasterio
 
-from muster.laptop.postgres import SETTINGS, ensure_database, start_postgres, stop_postgres
 from tests.images.conftest import CERTIFICATES, Image, image_size_bytes, podman
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 pytestmark = [pytest.mark.images, pytest.mark.thorough, pytest.mark.timeout(3600)]
 
@@ -150,16 +149,6 @@ def test_the_probes_of_airflows_chart_find_their_entrypoint(airflow_image: Image
 def test_compute_has_no_airflow(compute_image: Image) -> None:
     find = "import importlib.util as u; print(u.find_spec('airflow'), u.find_spec('operators'))"
     assert compute_image.python(find).split() == ["None", "None"]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Path]:
-    """The socket of a Postgres that users of other numbers may connect to."""
-    folder = tmp_path / "postgres"
-    server = start_postgres(folder, {**SETTINGS, "unix_socket_permissions": "0777"})
-    ensure_database(server, "muster")
-    yield server.socket_folder / ".s.PGSQL.5432"
-    stop_postgres(folder)
 
 
 def test_compute_maps_a_trait(compute_image: Image, shared: Path, store: Path) -> None:
