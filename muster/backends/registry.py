@@ -21,6 +21,9 @@ class BackendType:
         ``render(batch) -> str``: what would be submitted first, for a person to read.
     operator : str
         Airflow's operator class.
+    examiner : str or None
+        ``examiner(db, site, pools, patience_s)``, whose ``examine`` tries a cluster and its pools
+        for ``muster doctor``; None where there is no cluster: each pool is tried by a job alone.
     colour : str
         Of its tasks in Airflow's Grid.
     outlives_supervisor : bool
@@ -33,6 +36,7 @@ class BackendType:
     opener: str
     render: str
     operator: str
+    examiner: str | None
     colour: str
     outlives_supervisor: bool
     names_jobs: bool
@@ -43,6 +47,7 @@ BACKENDS: dict[str, BackendType] = {
         opener="muster.backends.local:open_local",
         render="muster.backends.local:render_batch",
         operator="operators.batch:LocalBatchOperator",
+        examiner=None,
         colour="#dfe9f5",
         outlives_supervisor=False,
         names_jobs=False,
@@ -51,6 +56,7 @@ BACKENDS: dict[str, BackendType] = {
         opener="muster.backends.slurm.backend:open_slurm",
         render="muster.backends.slurm.render:render_batch",
         operator="operators.batch:SlurmBatchOperator",
+        examiner="muster.doctor.slurm:ClusterExaminer",
         colour="#f5e9df",
         outlives_supervisor=True,
         names_jobs=True,
@@ -59,6 +65,7 @@ BACKENDS: dict[str, BackendType] = {
         opener="muster.backends.kubernetes.backend:open_kubernetes",
         render="muster.backends.kubernetes.render:render_batch",
         operator="operators.kubernetes:KubernetesBatchOperator",
+        examiner="muster.doctor.kubernetes:ClusterExaminer",
         colour="#e0ecff",
         outlives_supervisor=True,
         names_jobs=True,

@@ -72,28 +72,71 @@ def check_software(label: str, facts: dict[str, Any]) -> list[Check]:
     return checks
 
 
-def check_gpus(label: str, facts: dict[str, Any], gpus: int) -> list[Check]:
-    """Say which GPUs a job has found that asked for some."""
+def check_store(label: str, facts: dict[str, Any]) -> list[Check]:
+    """Say whether a job that was told the store's URL has reached it."""
+    store = facts.get("store")
+    if store is None:
+        return []
+    if "problem" in store:
+        return [
+            bad(
+                label,
+                "the store is not reached from there",
+                where=facts["host"],
+                got=store["problem"],
+                do="let the network there reach Postgres, and see that the URL is right there",
+            )
+        ]
+    if store["found"] != store["expected"]:
+        return [
+            bad(
+                label,
+                "the store that jobs are told there is at another version",
+                where=facts["host"],
+                got=store["found"],
+                expected=store["expected"],
+                do="run 'muster migrate', or correct the URL that jobs are told",
+            )
+        ]
+    return [Check(label, True, f"the store is reached from there, at version {store['found']}")]
+
+
+def check_gpus(
+    label: str,
+    facts: dict[str, Any],
+    gpus: int,
+    *,
+    do_without: str = "ask the administrators for gres.conf of that node",
+    do_unlisted: str = "see that the driver is loaded there, and a container is started with --nv",
+) -> list[Check]:
+    """Say which GPUs a job has found that asked for some.
+
+    Parameters
+    ----------
+    do_without, do_unlisted : str
+        Advice where it found none, and where it was given one that nvidia-smi does not list.
+    """
     if not gpus:
         return []
     visible, listed = facts.get("cuda_visible_devices"), facts.get("gpus", [])
-    if not visible and not listed:
+    given = [f"CUDA_VISIBLE_DEVICES={visible}"] if visible else facts.get("devices", [])
+    if not given and not listed:
         return [
             bad(
                 label,
                 "the job asked for a GPU and sees none",
                 where=facts["host"],
                 got="no CUDA_VISIBLE_DEVICES, nothing from nvidia-smi",
-                do="ask the administrators for gres.conf of that node",
+                do=do_without,
             )
         ]
     if not listed:
         return [
             doubtful(
                 label,
-                f"the job was given a GPU (CUDA_VISIBLE_DEVICES={visible}), and nvidia-smi is not "
+                f"the job was given a GPU ({', '.join(given)}), and nvidia-smi is not "
                 f"there or finds none on {facts['host']}",
-                do="see that the driver is loaded there, and a container is started with --nv",
+                do=do_unlisted,
             )
         ]
     return [Check(label, True, f"the job was given {'; '.join(listed)}")]

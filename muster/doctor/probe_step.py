@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import json
 import os
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from muster import __version__
+from muster.errors import MusterError
+from muster.model.environment import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +55,9 @@ def probe_environment(*, report: Path) -> dict[str, Any]:
         "missing_packages": [p for p in COMPUTE_PACKAGES if importlib.util.find_spec(p) is None],
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "gpus": _list_gpus(),
+        "devices": _list_devices(),
+        "user": os.getuid(),
+        "store": _look_at_store(),
     }
     report.write_text(json.dumps(facts), encoding="utf-8")
     return facts
@@ -69,3 +75,24 @@ def _list_gpus() -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     return asked.stdout.splitlines() if asked.returncode == 0 else []
+
+
+def _list_devices() -> list[str]:
+    """List what hands GPUs to a container: device files, and the variable of NVIDIA's runtime."""
+    named = os.environ.get("NVIDIA_VISIBLE_DEVICES", "")
+    given = [] if named in ("", "void", "none") else [f"NVIDIA_VISIBLE_DEVICES={named}"]
+    return [*sorted(glob.glob("/dev/nvidia[0-9]*")), *given]
+
+
+def _look_at_store() -> dict[str, Any] | None:
+    """Look at the store, where the job was told its URL: its version, or why it cannot be read."""
+    url = os.environ.get(STORE_VARIABLE)
+    if url is None:
+        return None
+    from muster.store.schema import read_versions
+
+    try:
+        found, expected = read_versions(url)
+    except MusterError as error:
+        return {"problem": str(error)}
+    return {"found": found, "expected": expected}

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 from muster import storage
 from muster.backends import Backends
+from muster.backends.registry import BACKENDS
 from muster.doctor.check import Check
 from muster.doctor.probe import check_software, make_probe, read_report
 from muster.errors import MusterError
+from muster.imports import load_named
 from muster.model.attempt import Result
 from muster.model.fence import write_fences
 from muster.model.outcome import ALIVE, JobState, Outcome
 from muster.model.resources import Resources
+from muster.model.target import LocalTarget
 from muster.model.wave import Wave
-from muster.pools import SlurmPool
 from muster.store.schema import read_versions
 
 if TYPE_CHECKING:
@@ -49,22 +51,21 @@ async def examine_site(
     yield store
     work = await asyncio.to_thread(_check_work, site)
     yield work
-    clusters: dict[str, dict[str, SlurmPool]] = {}
+    clusters: dict[tuple[str, str], dict[str, Pool]] = {}
     for name, pool in site.pools.items():
-        if isinstance(pool, SlurmPool):
-            clusters.setdefault(site.find_cluster(pool).name, {})[name] = pool
-        else:
+        target, examiner = pool.target(site), BACKENDS[pool.backend].examiner
+        if examiner is None or isinstance(target, LocalTarget):
             for check in await _check_pool(db, site, name, pool, patience_s):
                 yield check
+        else:
+            clusters.setdefault((examiner, target.cluster.name), {})[name] = pool
     missing = next((check.name for check in (store, work) if not check.good), None)
-    for cluster, pools in clusters.items():
+    for (examiner, cluster), pools in clusters.items():
         if missing is not None:
             yield Check(f"cluster {cluster}", False, f"not tried: see {missing}")
             continue
-        from muster.doctor.slurm import ClusterExaminer
-
         try:
-            async for check in ClusterExaminer(db, site, pools, patience_s).examine():
+            async for check in load_named(examiner)(db, site, pools, patience_s).examine():
                 yield check
         except MusterError as error:
             yield Check(f"cluster {cluster}", False, str(error))

@@ -13,6 +13,7 @@ from muster.backends.slurm.limits import parse_config_time
 from muster.backends.slurm.refusal import classify_refusal, refusal_line
 from muster.backends.slurm.render import render_options
 from muster.doctor import slurm_findings
+from muster.doctor.asked import Asked
 from muster.doctor.check import Check, bad
 from muster.doctor.probe import (
     ahead_s,
@@ -22,7 +23,6 @@ from muster.doctor.probe import (
     make_probe,
     read_report,
 )
-from muster.doctor.slurm_findings import Asked
 from muster.doctor.slurm_inventory import (
     NODE_ARGUMENTS,
     PARTITION_ARGUMENTS,

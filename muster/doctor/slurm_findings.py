@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from muster.backends.array_tasks import job_time_s
 from muster.backends.slurm.parse import LOST_FOLDER_SIGNAL, is_stuck
 from muster.config import render_time
+from muster.doctor.asked import Asked, count_of
 from muster.doctor.check import Check, bad, doubtful
 from muster.errors import MusterError, one_line
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from muster.backends.slurm.limits import Limits
     from muster.backends.slurm.parse import JobRow
     from muster.doctor.slurm_inventory import Nodes, Partition
-    from muster.model.resources import Caps, Resources
+    from muster.model.resources import Resources
     from muster.model.slurm_target import Cluster
     from muster.pools import SlurmPool
 
@@ -42,49 +41,13 @@ _ADVICE = (
 )
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What one job is going to ask of a pool.
-
-    Attributes
-    ----------
-    step : str
-        Whose job.
-    resources : Resources
-        Of one element.
-    time_s : int or None
-        Of the whole job, in seconds.
-    """
-
-    step: str
-    resources: Resources
-    time_s: int | None
-
-    @classmethod
-    def of(cls, step: str, resources: Resources, caps: Caps, pack: int) -> Asked:
-        """Say what a job of a full pack asks for."""
-        return cls(step, resources, job_time_s(resources, caps, pack))
-
-    def describe(self) -> str:
-        """Say it in a few words."""
-        wants = self.resources
-        words = [_count(wants.cpus, "CPU")]
-        if wants.gpus:
-            words.append(_count(wants.gpus, "GPU"))
-        if wants.memory_mib is not None:
-            words.append(f"{wants.memory_mib} MiB")
-        if self.time_s is not None:
-            words.append(render_time(self.time_s))
-        return ", ".join(words)
-
-
 def check_limits(label: str, limits: Limits, slots: Mapping[str, int]) -> list[Check]:
     """Say what may be submitted; ``slots`` are the pools' own."""
     most = limits.max_submit_jobs
-    own = "no limit on your jobs is known" if most is None else f"{_count(most, 'job')} of yours"
+    own = "no limit on your jobs is known" if most is None else f"{count_of(most, 'job')} of yours"
     said = (
-        f"arrays of {_count(limits.max_array_size, 'task')} (MaxArraySize), {limits.max_job_count}"
-        f" jobs in all (MaxJobCount), {own}"
+        f"arrays of {count_of(limits.max_array_size, 'task')} (MaxArraySize), "
+        f"{limits.max_job_count} jobs in all (MaxJobCount), {own}"
     )
     wide = [name for name, count in slots.items() if most is not None and count > most]
     if wide:
@@ -171,7 +134,7 @@ def check_partitions(
     longest = max((t for t in times_s if t is not None), default=0)
     limit = "no limit of time" if None in times_s else f"{render_time(longest)} at most"
     count = sum(group.count for group in ready)
-    said = f"{where} is UP, {count} of {_count(total, 'node')} take jobs"
+    said = f"{where} is UP, {count} of {count_of(total, 'node')} take jobs"
     shapes = "; ".join(dict.fromkeys(_say_shape(group) for group in ready))
     return Check(label, True, f"{said}: {shapes}; {limit}")
 
@@ -258,9 +221,9 @@ def _find_misfit(
     memory_mib = max(group.memory_mib for group in nodes)
     spans = pool.nodes not in (None, 1) or pool.ntasks not in (None, 1)
     if wants.cpus > cpus and not spans:
-        limits.append(_count(cpus, "CPU"))
+        limits.append(count_of(cpus, "CPU"))
     if wants.gpus > gpus:
-        limits.append(_count(gpus, "GPU"))
+        limits.append(count_of(gpus, "GPU"))
     if wants.memory_mib is not None and wants.memory_mib > memory_mib:
         limits.append(f"{memory_mib} MiB of memory")
     if not limits:
@@ -351,12 +314,8 @@ def _say_gres(group: Nodes) -> str:
 
 def _say_shape(group: Nodes) -> str:
     gres = _say_gres(group)
-    return f"{_count(group.cpus, 'CPU')}, {group.memory_mib} MiB" + (f", {gres}" if gres else "")
+    return f"{count_of(group.cpus, 'CPU')}, {group.memory_mib} MiB" + (f", {gres}" if gres else "")
 
 
 def _say_state(group: Nodes) -> str:
     return f"{group.count} {group.state}" + ("" if group.answers else " (no answer)")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")

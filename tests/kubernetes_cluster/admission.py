@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
+from tests.kubernetes_cluster.limits import default_limit_range, fill_in_limits, find_over_limits
 from tests.kubernetes_cluster.quantities import parse_quantity
 from tests.kubernetes_cluster.resources import RESOURCES
 from tests.kubernetes_cluster.statuses import NotEmulated, forbidden
@@ -34,15 +35,22 @@ def admit(store: Storage, plural: str, item: Object) -> None:
         _default_job(item)
         refuse_problems(resource, item, check_job(item))
     elif plural == "pods":
+        ranges = store.list("limitranges", meta.get("namespace", ""))
+        fill_in_limits(ranges, item["spec"])
         _default_pod(item)
         refuse_problems(resource, item, check_pod_spec(item["spec"]))
         _check_classes(store, item)
+        why = ", ".join(find_over_limits(ranges, item["spec"]))
+        if why:
+            raise forbidden(resource, meta.get("name") or meta.get("generateName", ""), why)
     elif plural == "secrets":
         for key, value in (item.pop("stringData", None) or {}).items():
             item.setdefault("data", {})[key] = base64.b64encode(value.encode()).decode()
         item.setdefault("type", "Opaque")
     elif plural == "persistentvolumeclaims":
         item["status"] = {"phase": "Bound"}
+    elif plural == "limitranges":
+        default_limit_range(item)
     elif plural == "namespaces":
         item["status"] = {"phase": "Active"}
     _check_quotas(store, plural, item)

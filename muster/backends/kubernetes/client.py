@@ -88,6 +88,11 @@ class ApiClient:
         self._next_s = 0.0
         self._not_before_s = 0.0
 
+    @property
+    def host(self) -> str | None:
+        """The address of the API server; None before the first call."""
+        return None if self._configuration is None else self._configuration.host
+
     async def close(self) -> None:
         """Close the connections."""
         rest, self._rest, self._configuration = self._rest, None, None

@@ -8,8 +8,8 @@ import pytest
 
 from muster.backends.slurm.limits import Limits
 from muster.backends.slurm.parse import JobRow
+from muster.doctor.asked import Asked
 from muster.doctor.slurm_findings import (
-    Asked,
     check_caps,
     check_limits,
     check_partitions,
