@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 TERMINATION_MESSAGE_POLICY = "FallbackToLogsOnError"
 POD_KEYS = ("apiVersion", "kind", "metadata", "spec")
+BASE_CONTAINER = KubernetesPodOperator.BASE_CONTAINER_NAME
 TRY_LABEL = "try_number"
 """Dropped: a pod outlives the try that submitted it, and Airflow's cleanup-pods goes by it."""
 
@@ -155,9 +156,12 @@ class KubernetesBatchOperator(BatchOperator, KubernetesPodOperator):
 def _as_template(pod: Mapping[str, Any]) -> dict[str, Any]:
     """Return a pod as a further template; its container "base" is the one of the elements."""
     template = copy.deepcopy({key: value for key, value in pod.items() if value is not None})
-    template.get("metadata", {}).pop("name", None)
-    for container in template.get("spec", {}).get("containers", []):
-        if container.get("name") == KubernetesPodOperator.BASE_CONTAINER_NAME:
+    metadata, spec = template.get("metadata"), template.get("spec")
+    if isinstance(metadata, dict):
+        metadata.pop("name", None)
+    containers = spec.get("containers") if isinstance(spec, dict) else None
+    for container in containers if isinstance(containers, list) else []:
+        if isinstance(container, dict) and container.get("name") == BASE_CONTAINER:
             container["name"] = CONTAINER
     return template
 
