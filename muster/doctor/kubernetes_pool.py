@@ -55,7 +55,7 @@ PROBE_TIME_S = 300
 PROBE_TTL_S = 600
 """So long a Job of a doctor that was killed is kept after its end, in seconds."""
 _DO_GPUS = {
-    "do_without": "see that the device plugin runs, and say runtime_class where the cluster has one",
+    "do_without": "see that the device plugin runs; say runtime_class where the cluster has one",
     "do_unlisted": "see that the driver is loaded there; environment = "
     '{ NVIDIA_DRIVER_CAPABILITIES = "compute,utility" } gives pods nvidia-smi',
 }

@@ -62,6 +62,17 @@ class Ending:
         return bool(self.reason)
 
 
+def _why_not(command: list[str], error: Exception) -> str:
+    """Say in runc's words why a command cannot be started."""
+    name = command[0] if command else ""
+    if not isinstance(error, FileNotFoundError):
+        return f"error: {error}"
+    why = f"stat {name}: no such file or directory"
+    return (
+        f'exec: "{name}": {why if "/" in name else "executable file not found in $PATH"}: unknown'
+    )
+
+
 class Ended(Exception):
     """The pod is to end, before its container has started."""
 
@@ -209,7 +220,7 @@ class PodWorker:
             self.container = Container(meta["uid"], command, environment, folder)
         except (OSError, IndexError, ValueError) as error:
             said = "failed to create containerd task: failed to create shim task: OCI runtime"
-            said += f" create failed: unable to start container process: error: {error}"
+            said += f" create failed: unable to start container process: {_why_not(command, error)}"
             self._event("Failed", f"Error: {said}", warning=True)
             self._write_end(128, "StartError", said)
             return
