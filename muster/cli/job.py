@@ -83,6 +83,7 @@ def run(
         own_logs=logs,
         log=os.environ.get(LOG_VARIABLE),
         ends_at=find_job_end(os.environ, time.time()),
+        echo=logs and elements_uri is not None,  # in a pod, whose own log people ask for
         feed=feed,
     )
     return run_elements(batch_uri, chosen, how)

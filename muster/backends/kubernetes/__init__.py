@@ -8,6 +8,7 @@ parse.py     jobs and pods as the API server shows them → states: pure
 refusal.py   why the API server took no Job, or a pod does not start: pure
 connect.py   how the API server is reached
 client.py    its verbs in raw JSON: create, get, list, watch, delete; paced, each with a time-out
+submissions.py  Jobs of submissions at the API server: created, looked up by their key, deleted
 snapshot.py  Jobs and pods as a watch knows them
 watch.py     one list and one watch for all batches of a process
 stuck.py     pods that wait for what time alone does not bring

@@ -8,27 +8,21 @@ import math
 import signal
 import time
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
 from muster.backends.array_tasks import render_elements
 from muster.backends.attempt_log import CHUNK_BYTES
-from muster.backends.kubernetes.client import (
-    CONFLICT,
-    NOT_FOUND,
-    ApiClient,
-    ApiError,
-    jobs_path,
-    pods_path,
-)
-from muster.backends.kubernetes.names import ANNOTATION_KEY, LABEL_KEY, job_name, key_label
+from muster.backends.kubernetes.client import NOT_FOUND, ApiClient, ApiError, pods_path
+from muster.backends.kubernetes.names import job_name
 from muster.backends.kubernetes.parse import newest_pods, observe_index
 from muster.backends.kubernetes.refusal import explain_refusal
 from muster.backends.kubernetes.render import elements_uri, render_job, render_pod, target_of
 from muster.backends.kubernetes.stuck import StuckPods
+from muster.backends.kubernetes.submissions import Submissions, is_of
 from muster.backends.kubernetes.watch import ClusterWatch
-from muster.errors import InvalidInput, Transient
+from muster.errors import Transient
 from muster.model.kubernetes_words import CONTAINER
 from muster.model.logs import log_of
 from muster.model.outcome import ALIVE, JobState, Observation
@@ -51,7 +45,8 @@ LAG_S = 60.0
 """A watch that does not know after so long what is there is begun anew."""
 END_PATIENCE_S = 120.0
 END_POLL_S = (0.2, 0.3, 0.5, 1.0, 2.0, 4.0)
-ENDED_PODS = 20_000
+ENDED_PODS, KNOWN_JOBS = 20_000, 20_000
+"""So many are remembered by a process."""
 TOLD_TO_STOP = frozenset({128 + signal.SIGTERM, 128 + signal.SIGKILL})
 
 log = logging.getLogger(__name__)
@@ -60,6 +55,31 @@ log = logging.getLogger(__name__)
 def open_kubernetes(db: Database, target: KubernetesTarget) -> KubernetesBackend:
     """Open the cluster of a batch, the way it was frozen with."""
     return KubernetesBackend(db, target.cluster)
+
+
+@dataclass
+class _KnownJob:
+    """What this process remembers of a submission, to be quicker; times are monotonic.
+
+    Attributes
+    ----------
+    submitted_s : float
+        When this process submitted it.
+    missing_s : float or None
+        Since when the watch does not know it.
+    looked_s : float
+        When it was last looked up by its key.
+    absent : bool
+        Whether it was not there then.
+    anywhere : bool
+        Whether it was submitted again without excluded nodes.
+    """
+
+    submitted_s: float = -math.inf
+    missing_s: float | None = None
+    looked_s: float = -math.inf
+    absent: bool = False
+    anywhere: bool = False
 
 
 class KubernetesBackend:
@@ -81,15 +101,10 @@ class KubernetesBackend:
         self.result_grace_s = float(cluster.result_grace)
         self.client = ApiClient(cluster)
         self._db = db
-        self._jobs = jobs_path(cluster.namespace)
-        self._pods = pods_path(cluster.namespace)
+        self._submissions = Submissions(self.client, cluster.namespace)
         self._watch = ClusterWatch(self.client, cluster.namespace)
         self._stuck = StuckPods(self.client, cluster)
-        self._submitted_s: dict[str, float] = {}  # key → when, by this process (monotonic)
-        self._missing_s: dict[str, float] = {}  # key → since when the watch does not know it
-        self._looked_s: dict[str, float] = {}  # key → when it was last looked up
-        self._absent: set[str] = set()  # keys that were looked up and are not there
-        self._anywhere: set[str] = set()  # keys that were submitted again without excluded nodes
+        self._known_jobs: OrderedDict[str, _KnownJob] = OrderedDict()  # by submission key
         self._ended_pods: OrderedDict[tuple[str, int, int], str] = OrderedDict()
         self._known = False
 
@@ -124,22 +139,18 @@ class KubernetesBackend:
 
     async def find(self, wave: Wave) -> str | None:
         """Look the Job up by its key, with a list that is from no cache."""
-        query = {"labelSelector": f"{LABEL_KEY}={key_label(wave.key)}"}
-        jobs, _ = await self.client.list_all(self._jobs, query)
-        names = (str(job["metadata"]["name"]) for job in jobs if _is_of(job, wave.key))
-        return next(names, None)
+        return await self._submissions.find(wave.key)
 
     async def submit(self, wave: Wave) -> str:
         """Submit the wave as one Job."""
         job = await asyncio.to_thread(self._prepare, wave)
-        self._absent.discard(wave.key)
+        known = self._know(wave.key)
+        known.absent = False
         try:
-            await self.client.call("POST", self._jobs, {"fieldValidation": "Strict"}, job)
+            await self._submissions.create(job)
         except ApiError as error:
-            if error.status == CONFLICT and error.reason == "AlreadyExists":
-                return await self._take_up(wave)
             raise explain_refusal(error.status, error.reason, error.message, wave.batch) from error
-        self._submitted_s[wave.key] = time.monotonic()
+        known.submitted_s = time.monotonic()
         return job_name(wave.key)
 
     async def observe(self, wave: Wave, reference: str) -> Mapping[int, Observation]:
@@ -157,9 +168,10 @@ class KubernetesBackend:
         if not self._watch.synced:
             return dict.fromkeys(wave.attempts, Observation(JobState.UNKNOWN))
         job = self._watch.jobs.get(job_name(wave.key))
-        if job is None or not _is_of(job, wave.key):
+        if job is None or not is_of(job, wave.key):
             return await self._observe_without_job(wave)
-        self._missing_s.pop(wave.key, None)
+        known = self._know(wave.key)
+        known.missing_s, known.submitted_s = None, -math.inf  # should it go, it is gone
         places, newest = _places(wave), self._newest(wave)
         seen = {
             index: self._observe_pod(job, places[index], newest.get(places[index]))
@@ -179,9 +191,11 @@ class KubernetesBackend:
         """Delete the Job, and return when it is gone and no pod of its runs."""
         deadline_s = time.monotonic() + END_PATIENCE_S
         for pause_s in (*END_POLL_S, *[END_POLL_S[-1]] * 1000):
-            deleting = await self._delete(wave.key)
-            alive = await self._alive_pods(wave.key)
+            deleting = await self._submissions.delete(wave.key)
+            alive = await self._submissions.alive_pods(wave.key)
             if not deleting and not alive:
+                known = self._know(wave.key)
+                known.absent, known.submitted_s, known.looked_s = True, -math.inf, time.monotonic()
                 return
             if time.monotonic() > deadline_s:
                 raise Transient(
@@ -219,31 +233,12 @@ class KubernetesBackend:
         storage.write_text(elements_uri(wave), lines)
         return job
 
-    async def _take_up(self, wave: Wave) -> str:
-        """Take up a Job that is there already: ours, whose answer was lost."""
-        name = job_name(wave.key)
-        job = await self._read_job(name)
-        if job is None or job["metadata"].get("deletionTimestamp"):
-            raise Transient("a Job of this name is being deleted", where=name, got=wave.key)
-        if not _is_of(job, wave.key):
-            raise InvalidInput(
-                "another Job has this name", where=f"namespace {self.cluster.namespace}, {name}",
-                got=(job["metadata"].get("annotations") or {}).get(ANNOTATION_KEY, "no key"),
-                expected=wave.key, do="delete it, or use another namespace",
-            )  # fmt: skip
-        self._submitted_s[wave.key] = time.monotonic()
-        return name
-
     # -- what is seen ------------------------------------------------------------------------
 
     def _newest(self, wave: Wave) -> dict[int, dict[str, Any]]:
         """Return the newest pod of each index of a wave's Job, as far as one is known."""
         found = newest_pods(self._watch.pods.of_job(job_name(wave.key)))
-        return {
-            index: pod
-            for index, pod in found.items()
-            if (pod["metadata"].get("annotations") or {}).get(ANNOTATION_KEY) == wave.key
-        }
+        return {index: pod for index, pod in found.items() if is_of(pod, wave.key)}
 
     def _observe_pod(
         self, job: dict[str, Any] | None, place: int, pod: dict[str, Any] | None
@@ -294,23 +289,34 @@ class KubernetesBackend:
 
     async def _look_up(self, wave: Wave) -> bool:
         """Look a Job up that the watch does not know; tell whether it is gone."""
-        key, now_s = wave.key, time.monotonic()
-        since_s = self._missing_s.setdefault(key, now_s)
-        if now_s - self._submitted_s.get(key, -math.inf) < self.settle_s:
+        known, now_s = self._know(wave.key), time.monotonic()
+        if known.missing_s is None:
+            known.missing_s = now_s
+        if now_s - known.submitted_s < self.settle_s:
+            self._watch.wake_in(self.settle_s)
             return False
-        if now_s - self._looked_s.get(key, -math.inf) < self.look_again_s:
-            return key in self._absent
-        self._looked_s[key] = now_s
+        if now_s - known.looked_s < self.look_again_s:
+            self._watch.wake_in(self.look_again_s)
+            return known.absent
+        known.looked_s = now_s
         if await self.find(wave) is None:
-            if key not in self._absent:
-                log.warning("%s has no Job any more", key)
-            self._absent.add(key)
-            return True
-        self._absent.discard(key)
-        if now_s - since_s > LAG_S:
-            self._missing_s[key] = now_s
-            self._watch.list_again()
-        return False
+            if not known.absent:
+                log.warning("%s has no Job any more", wave.key)
+            known.absent = True
+        else:
+            known.absent = False
+            if now_s - known.missing_s > LAG_S:
+                known.missing_s = now_s
+                self._watch.list_again()
+        return known.absent
+
+    def _know(self, key: str) -> _KnownJob:
+        """Return what is remembered of a submission; those asked for long ago are forgotten."""
+        known = self._known_jobs.setdefault(key, _KnownJob())
+        self._known_jobs.move_to_end(key)
+        while len(self._known_jobs) > KNOWN_JOBS:
+            self._known_jobs.popitem(last=False)
+        return known
 
     # -- what is ended -----------------------------------------------------------------------
 
@@ -319,62 +325,19 @@ class KubernetesBackend:
     ) -> dict[int, Observation]:
         """End a wave that cannot start, or let it start on any node where it kept off some."""
         if why.lasting:
-            await self._delete(wave.key)
+            await self._submissions.delete(wave.key)
             self._stuck.give_up(wave, why)
             return {**seen, **(self._stuck.refused(wave) or {})}
         status = job.get("status") or {}
         begun = len(seen) < len(wave.order) or status.get("succeeded") or status.get("failed")
         kept_off = why.reason == "Unschedulable" and wave.excluded_hosts and not begun
-        if kept_off and wave.key not in self._anywhere:
-            self._anywhere.add(wave.key)
+        known = self._know(wave.key)
+        if kept_off and not known.anywhere:
+            known.anywhere = True
             log.warning("%s: no other node takes it, so none is excluded", wave.key)
             await self.cancel(wave, None)
             await self.submit(replace(wave, excluded_hosts=()))
         return seen
-
-    async def _read_job(self, name: str) -> dict[str, Any] | None:
-        try:
-            return await self.client.call("GET", jobs_path(self.cluster.namespace, name))
-        except ApiError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
-
-    async def _delete(self, key: str) -> bool:
-        """Delete the Job of a key with its pods; tell whether it is still there."""
-        name = job_name(key)
-        job = await self._read_job(name)
-        if job is None or not _is_of(job, key):
-            return False
-        if job["metadata"].get("deletionTimestamp") is None:
-            options = {
-                "apiVersion": "v1",
-                "kind": "DeleteOptions",
-                "propagationPolicy": "Foreground",
-                "preconditions": {"uid": job["metadata"]["uid"]},
-            }
-            try:
-                path = jobs_path(self.cluster.namespace, name)
-                await self.client.call("DELETE", path, None, options)
-            except ApiError as error:
-                if error.status not in (NOT_FOUND, CONFLICT):
-                    raise
-        return True
-
-    async def _alive_pods(self, key: str) -> list[str]:
-        """Name the pods of a key that have not ended, with a list that is from no cache."""
-        query = {"labelSelector": f"{LABEL_KEY}={key_label(key)}"}
-        found, _ = await self.client.list_all(self._pods, query)
-        return [
-            f"{pod['metadata']['name']} on {(pod.get('spec') or {}).get('nodeName', 'no node')}"
-            for pod in found
-            if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
-        ]
-
-
-def _is_of(item: Mapping[str, Any], key: str) -> bool:
-    """Tell whether an object is a submission's: a label holds a hash, the annotation the key."""
-    return (item["metadata"].get("annotations") or {}).get(ANNOTATION_KEY) == key
 
 
 def _is_of_deletion(look: Observation) -> bool:

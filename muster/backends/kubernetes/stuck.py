@@ -30,6 +30,7 @@ EVENTS_EVERY_S = 30.0
 PAUSE_S = 60.0
 """A pod that was not hindered for so long begins anew: its node tries again in between."""
 FORGET_S = 180.0
+MOST_KEPT = 50_000
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class StuckPods:
         self._cluster = cluster
         self._waiting: dict[tuple[str, int, bool], _Waiting] = {}
         self._few: dict[str, _FewPods] = {}
-        self._logged: set[tuple[str, str]] = set()
+        self._logged: dict[tuple[str, str], None] = {}
         self._told: dict[str, tuple[float, str]] = {}  # key → when and what
         self._refused: dict[str, str] = {}
 
@@ -96,6 +97,7 @@ class StuckPods:
         """Remember that a wave is ended for good, and why."""
         log.error("%s is ended, for it cannot start: %s", wave.key, hindrance)
         self._refused[wave.key] = str(hindrance)
+        _drop_first(self._refused)
         self._told.pop(wave.key, None)
 
     async def find(
@@ -149,8 +151,7 @@ class StuckPods:
         if known is None or now_s - known.seen_s > PAUSE_S:
             known = self._waiting[name] = _Waiting(now_s, now_s)
         known.seen_s = now_s
-        if len(self._waiting) > 100_000:
-            self._waiting = {n: w for n, w in self._waiting.items() if now_s - w.seen_s < PAUSE_S}
+        _drop_first(self._waiting)
         return now_s - known.since_s
 
     async def _find_few(self, wave: Wave, job: Mapping[str, Any], now_s: float) -> Hindrance | None:
@@ -159,6 +160,7 @@ class StuckPods:
             self._few.pop(wave.key, None)
             return None
         few = self._few.setdefault(wave.key, _FewPods(now_s))
+        _drop_first(self._few)
         if now_s - few.since_s >= self.few_pods_s and now_s - few.asked_s >= self.events_every_s:
             few.asked_s = now_s
             few.why = await self._read_events(job)
@@ -188,8 +190,15 @@ class StuckPods:
         self._told[key] = (now_s, str(hindrances[0]))
         for hindrance in hindrances:
             if (key, hindrance.reason) not in self._logged:
-                self._logged.add((key, hindrance.reason))
+                self._logged[key, hindrance.reason] = None
+                _drop_first(self._logged)
                 log.warning("%s waits: %s", key, hindrance)
+
+
+def _drop_first(kept: dict[Any, Any]) -> None:
+    """Forget the oldest of what a process that runs for months remembers."""
+    while len(kept) > MOST_KEPT:
+        del kept[next(iter(kept))]
 
 
 def _has_few(job: Mapping[str, Any]) -> bool:

@@ -206,6 +206,7 @@ class ClusterWatch:
         self._known: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._told_s = 0.0
         self._telling: asyncio.TimerHandle | None = None
+        self._waking: asyncio.TimerHandle | None = None
         self._wanted_s = 0.0
         self._waiting = 0
 
@@ -266,6 +267,11 @@ class ClusterWatch:
         wait_s = max(0.0, self._told_s + spacing_s - time.monotonic())
         self._telling = asyncio.get_running_loop().call_later(wait_s, self._tell)
 
+    def wake_in(self, seconds: float) -> None:
+        """Wake those who wait after a while, though nothing may have changed by then."""
+        if self._waking is None:
+            self._waking = asyncio.get_running_loop().call_later(seconds, self._wake)
+
     def list_again(self) -> None:
         """List everything anew, where the watch has not told of what is there."""
         for reflector in self._reflectors:
@@ -273,12 +279,18 @@ class ClusterWatch:
 
     async def close(self) -> None:
         """Follow no more."""
-        if self._telling is not None:
-            self._telling.cancel()
+        for timer in (self._telling, self._waking):
+            if timer is not None:
+                timer.cancel()
+        self._telling = self._waking = None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+
+    def _wake(self) -> None:
+        self._waking = None
+        self.notify()
 
     def _tell(self) -> None:
         self._telling = None

@@ -7,6 +7,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from muster.backends.kubernetes.backend import KubernetesBackend
 from muster.backends.kubernetes.names import job_name
 from muster.jobs.supervision.retry import BackOff
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from tests.kubernetes_under_test import KubernetesUnderTest
 
     Meddle = Callable[[], object]
+
+pytest.importorskip("kubernetes_asyncio", reason="kubernetes-asyncio is not installed")
 
 QUICK = BackOff(first_s=0.01, longest_s=0.02)
 PATIENCE_S = 40.0

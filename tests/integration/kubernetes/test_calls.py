@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from muster import storage
-from muster.backends.kubernetes.names import RIGHTS
+from muster.backends.kubernetes.names import RIGHTS, job_name
 from muster.backends.local import LocalBackend
+from muster.errors import InvalidInput
 from muster.jobs.supervision.supervisor import Supervisor
+from muster.model.fence import write_fences
+from muster.model.wave import Wave
 from muster.store import batches, claims
 from tests.batches import add_steps_to_path, make_batch, store_batch
 from tests.integration.kubernetes.backend_under_test import QUICK, Desk, make_target
 from tests.integration.resampling.test_resample import inputs as plan_inputs
 from tests.integration.resampling.test_resample import write_source
+from tests.kubernetes_under_test import make_job
 from tests.s3_server import empty_bucket
 
 if TYPE_CHECKING:
@@ -93,6 +98,33 @@ def test_the_rights_that_are_listed_are_those_that_are_used(desk: Desk) -> None:
         "what the container said is read from its pod"
     )
     assert kinds(kubernetes.calls()) == set(RIGHTS)
+
+
+def test_a_second_create_takes_up_the_first_and_no_other_job_of_its_name(desk: Desk) -> None:
+    batch = desk.batch([desk.perform("sleep")])
+    wave = Wave(batch, f"{batch.id}.w1.0", {0: 1}, batch.resources)
+    other = replace(wave, key=f"{batch.id}.w2.0")
+    write_fences(wave)
+    foreign = make_job(job_name(other.key), ["true"])
+    foreign["spec"]["suspend"] = True
+
+    async def run() -> None:
+        backend = desk.open(batch)
+        try:
+            assert await backend.submit(wave) == await backend.submit(wave) == job_name(wave.key)
+            with pytest.raises(InvalidInput, match=r"another Job has this name.*do: delete it"):
+                await backend.submit(other)
+            assert await backend.find(other) is None
+            await backend.cancel(other, None)
+            assert desk.kubernetes.find("jobs", job_name(other.key)), "it is not ours to delete"
+            await backend.cancel(wave, None)
+        finally:
+            await backend.close()
+
+    desk.kubernetes.create("jobs", foreign)
+    asyncio.run(run())
+    assert desk.kubernetes.find("jobs", job_name(wave.key)) is None
+    desk.kubernetes.delete("jobs", job_name(other.key))
 
 
 def test_batches_of_a_process_share_one_list_and_one_watch(desk: Desk) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from muster.backends.kubernetes.names import job_name
+from muster.jobs.supervision.supervisor import Supervisor
 from muster.model.resources import Caps, Resources
-from muster.store import batches
+from muster.store import batches, claims
 from tests.batches import add_steps_to_path
 from tests.integration.kubernetes.backend_under_test import Desk
 
@@ -206,6 +208,31 @@ class TestApiServer:
     def test_an_answer_that_never_came_makes_no_second_job(self, desk: Desk) -> None:
         desk.kubernetes.cut_answers()
         batch = desk.batch([desk.perform("well")])
+        assert desk.supervise(batch).succeeded
+        assert desk.outcomes(batch) == [["succeeded"]]
+        assert (desk.folder / "ledger").read_text().count("begin ") == 1
+
+    @thorough
+    def test_who_dies_before_the_answer_leaves_a_job_that_the_next_one_takes_up(
+        self, desk: Desk
+    ) -> None:
+        batch = desk.batch([desk.perform("well", seconds=1.0)])
+        desk.kubernetes.hold_answers()
+
+        async def die() -> None:
+            backend = desk.open(batch)
+            claim = claims.take_claim(desk.db, batch.id)
+            doomed = asyncio.ensure_future(Supervisor(desk.db, backend, claim).run())
+            await asyncio.to_thread(desk.job, batch)
+            doomed.cancel()
+            await asyncio.gather(doomed, return_exceptions=True)
+            await backend.close()
+
+        asyncio.run(die())
+        with desk.db.transaction() as cursor:
+            cursor.execute("SELECT state FROM submission")
+            assert cursor.fetchall() == [("intended",)]
+        desk.kubernetes.release_answers()
         assert desk.supervise(batch).succeeded
         assert desk.outcomes(batch) == [["succeeded"]]
         assert (desk.folder / "ledger").read_text().count("begin ") == 1
