@@ -28,7 +28,10 @@ class BackendType:
         Of its tasks in Airflow's Grid.
     outlives_supervisor : bool
         Whether what was submitted goes on without the process that submitted it: then Airflow
-        defers its batches, and a run may be submitted and left alone.
+        defers its batches.
+    keeps_order : bool
+        Whether the scheduler itself starts a job when others have ended: then a whole run may be
+        submitted at once, and left alone.
     names_jobs : bool
         Whether a submission's reference is a job that a person can ask the scheduler for.
     """
@@ -39,6 +42,7 @@ class BackendType:
     examiner: str | None
     colour: str
     outlives_supervisor: bool
+    keeps_order: bool
     names_jobs: bool
 
 
@@ -50,6 +54,7 @@ BACKENDS: dict[str, BackendType] = {
         examiner=None,
         colour="#dfe9f5",
         outlives_supervisor=False,
+        keeps_order=False,
         names_jobs=False,
     ),
     "slurm": BackendType(
@@ -59,6 +64,7 @@ BACKENDS: dict[str, BackendType] = {
         examiner="muster.doctor.slurm:ClusterExaminer",
         colour="#f5e9df",
         outlives_supervisor=True,
+        keeps_order=True,
         names_jobs=True,
     ),
     "kubernetes": BackendType(
@@ -68,6 +74,7 @@ BACKENDS: dict[str, BackendType] = {
         examiner="muster.doctor.kubernetes:ClusterExaminer",
         colour="#e0ecff",
         outlives_supervisor=True,
+        keeps_order=False,
         names_jobs=True,
     ),
 }

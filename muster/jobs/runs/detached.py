@@ -57,17 +57,24 @@ async def check_detachable(db: Database, groups: Sequence[Group]) -> None:
     Raises
     ------
     ConfigError
-        When a batch is placed on this machine.
+        When a batch is placed on this machine, or where nobody would keep the order of its steps.
     """
     for group in groups:
         for step, batch_id in group.batches.items():
             batch = await asyncio.to_thread(batches.read_spec, db, batch_id)
-            if not BACKENDS[batch.backend].outlives_supervisor:
+            kind = BACKENDS[batch.backend]
+            if not kind.keeps_order:
+                what = (
+                    f"{batch.backend} starts no job when others have ended: nothing on it can be "
+                    "left alone"
+                    if kind.outlives_supervisor
+                    else "what runs on this machine cannot be left alone"
+                )
                 raise ConfigError(
-                    "what runs on this machine cannot be left alone",
+                    what,
                     where=f"{step} of {group.name}",
                     got=f"pool {batch.pool}",
-                    expected="a pool on a cluster",
+                    expected="a pool on a Slurm cluster",
                     do="leave --no-wait out, or name a --site whose pools are on Slurm",
                 )
 
