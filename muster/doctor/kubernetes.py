@@ -150,8 +150,8 @@ class NamespaceExaminer:
             return [Check(self._label, False, str(error))]
         cluster = self._cluster
         said = (
-            f"one watch for all batches, {cluster.requests_per_s:g} requests a second at most "
-            f"(requests_per_s); a pod is given up that waits for {cluster.stuck_after} s "
+            f"one watch for all batches, {cluster.requests_per_s:g} calls a second at most of each "
+            f"process (requests_per_s); a pod is given up that waits for {cluster.stuck_after} s "
             "(stuck_after) for what time alone does not bring"
         )
         return [*checks, Check(self._label, True, said)]

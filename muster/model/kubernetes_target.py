@@ -204,7 +204,7 @@ class KubernetesTable(ApiServer):
     context, kubeconfig, in_cluster, connection, namespace
         As of :class:`ApiServer`.
     requests_per_s : float
-        The most requests in a second, from all processes together.
+        The most submissions in a second from all processes together, and the most calls of each.
     result_grace : int
         How long a result may take to be seen on this side after its pod has ended, in seconds.
     stuck_after : int

@@ -45,7 +45,7 @@ _DO = (
     (re.compile(r"PriorityClass"), "correct priority_class of the pool"),
     (re.compile(r"RuntimeClass"), "correct runtime_class of the pool"),
     (re.compile(r"namespaces? .* not found"), "make it, or correct namespace of the cluster"),
-    (re.compile(r"must specify|maximum|minimum|LimitRange|failed quota"),
+    (re.compile(r"must specify|maximum|minimum|LimitRange|failed quota|or equal to \w+ limit"),
      "say memory of the placement, or cpu_limit of the pool, within the namespace's limits"),
 )  # fmt: skip
 _DO_POOL = "correct the pool in the site file"

@@ -124,7 +124,7 @@ def test_a_good_site(office: Office) -> None:
         "ok   cluster mini: Kubernetes v1.",
         "ok   cluster mini: the clocks of this machine and the API server agree",
         "ok   cluster mini: muster may do in namespace",
-        "ok   cluster mini: one watch for all batches, 200 requests a second at most",
+        "ok   cluster mini: one watch for all batches, 200 calls a second at most",
         f"ok   pool cpu: PersistentVolumeClaim {office.claim}, Secret {store} are there",
         "ok   pool cpu: 2 of 3 nodes take its pods: 8 CPUs, 16384 MiB",
         "ok   pool cpu: Kubernetes would take Jobs of traits.cov (8 CPUs, 4096 MiB, 02:00:00)",

@@ -117,6 +117,13 @@ def test_a_job_without_pods_says_why_by_its_newest_event() -> None:
     assert found is not None
     assert not found.lasting
     assert found.message == POD_QUOTA
+    limited = (
+        'Pod "x" is invalid: spec.containers[0].resources.requests: Invalid value: "16": must be '
+        "less than or equal to cpu limit of 500m"
+    )
+    found = find_failed_creation([event(limited, "2026-03-01T00:00:01Z")])
+    assert found is not None
+    assert "cpu_limit of the pool" in found.do
     account = 'error looking up service account ns/x: serviceaccount "x" not found'
     late = event(account, "2026-03-01T00:00:01Z") | {
         "series": {"lastObservedTime": "2026-03-01T00:00:09Z"}
