@@ -23,7 +23,7 @@ from muster.config import read_yaml
 from muster.errors import InvalidInput, MissingInput
 from muster.model.kubernetes_target import KubernetesTarget
 from muster.model.kubernetes_words import CONTAINER
-from muster.store import pods
+from muster.store import batches, pods
 from muster.store.database import Database
 from operators.batch import BatchOperator
 from operators.pod_arguments import check_cluster, check_own
@@ -87,7 +87,9 @@ class KubernetesBatchOperator(BatchOperator, KubernetesPodOperator):
 
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
         """Say how a deferred batch ended, and show its pod again."""
-        self._show(pods.read_pod(Database.from_environment(), event["batch"]))
+        db = Database.from_environment()
+        batch = batches.read_spec(db, event["batch"])
+        self._show(batch, pods.read_pod(db, batch.id))
         return super().resume(context, event)
 
     def _take_claim(self, context: Context, db: Database, batch: Batch) -> Claim:
@@ -100,7 +102,7 @@ class KubernetesBatchOperator(BatchOperator, KubernetesPodOperator):
             raise AirflowFailException(str(error)) from None
         claim = super()._take_claim(context, db, batch)
         pods.record_pod(db, claim, template)
-        self._show(template)
+        self._show(batch, template)
         return claim
 
     def dress_pod(self, batch: Batch, context: Context | None = None) -> dict[str, Any]:
@@ -148,7 +150,11 @@ class KubernetesBatchOperator(BatchOperator, KubernetesPodOperator):
             pod = merge_pod(pod, _as_template(template), where=f"full_pod_spec of {where}")
         return pod
 
-    def _show(self, template: Mapping[str, Any] | None) -> None:
+    def _show(self, batch: Batch, template: Mapping[str, Any] | None) -> None:
+        """Let the task's page tell what was frozen with the batch, and its pod."""
+        if isinstance(batch.target, KubernetesTarget):
+            self.kubernetes_conn_id = batch.target.cluster.connection
+            self.namespace = batch.target.cluster.namespace
         if template is not None:
             self.pod_spec = yaml.safe_dump(dict(template), sort_keys=False, width=100)
 

@@ -45,9 +45,13 @@ DAG_FILES = (
     Path(__file__).parent / "dags" / "batches.py",
     Path(__file__).parent / "dags" / "census.py",
     Path(__file__).parent / "dags" / "echo.py",
+    Path(__file__).parent / "dags" / "kubernetes_batches.py",
 )
 PAUSED = {"batches", "echo", "slurm_batches"}
 """DAGs of the tests' own, which Airflow pauses as it finds them; workflows it does not."""
+
+PODS_DAGS = ("kubernetes_batches", "kubernetes_held")
+"""Of one file."""
 
 SLURM_DAG_FILE = Path(__file__).parent / "dags" / "slurm_batches.py"
 
@@ -73,6 +77,12 @@ result_grace = "00:00:05"
 submissions_per_s = 20
 environment = {{ PYTHONPATH = "{pythonpath}" }}
 """
+
+SETTINGS = """\
+def pod_mutation_hook(pod):
+    pod.metadata.annotations["example.org/hooked"] = "by the site"
+"""
+"""Settings of this installation, in a file of the name that Airflow looks for."""
 
 STEPS = (
     *(step for name in WORKFLOWS for step in load_workflow(name).steps),
@@ -142,17 +152,35 @@ def find_test_steps() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def start_muster(folder: Path, on_slurm: Collection[str] = ON_SLURM) -> Iterator[Muster]:
-    """Start an Airflow, and a cluster where Slurm is installed, with these steps placed there."""
+def start_muster(
+    folder: Path,
+    on_slurm: Collection[str] = ON_SLURM,
+    on_pods: Collection[str] = (),
+    pods: str = "",
+) -> Iterator[Muster]:
+    """Start an Airflow, and a cluster where Slurm is installed, with these steps placed there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where all of it lies.
+    on_slurm, on_pods : collection of str
+        Steps for the cluster, and for the pool ``pods``; all else runs on this machine.
+    pods : str
+        What the site file says of the pool ``pods``.
+    """
     cluster = _start_cluster(folder / "slurm")
     dags = folder / "dags"
     dags.mkdir()
     for path in DAG_FILES if cluster is None else (*DAG_FILES, SLURM_DAG_FILE):
         shutil.copy(path, dags)
+    settings = folder / "settings"
+    settings.mkdir()
+    (settings / "airflow_local_settings.py").write_text(SETTINGS)
     pythonpath = os.pathsep.join([str(REPOSITORY), str(STEPS_FOLDER)])
     site = folder / "site.toml"
-    site.write_text(_render_site(on_slurm if cluster else (), pythonpath))
-    environment = {"MUSTER_SITE": str(site), "PYTHONPATH": pythonpath}
+    site.write_text(_render_site(on_slurm if cluster else (), pythonpath, on_pods) + pods)
+    environment = {"MUSTER_SITE": str(site), "PYTHONPATH": f"{pythonpath}{os.pathsep}{settings}"}
     if cluster is not None:
         environment["SLURM_CONF"] = cluster.environment["SLURM_CONF"]
         environment["PATH"] = f"{_write_sbatch(folder)}{os.pathsep}{os.environ['PATH']}"
@@ -162,10 +190,13 @@ def start_muster(folder: Path, on_slurm: Collection[str] = ON_SLURM) -> Iterator
             start_live_airflow(folder / "home", Wishes(dags_folder=dags), environment) as live,
         ):
             for path in dags.glob("*.py"):
-                if path.stem != "maintenance":
+                if path.stem not in ("maintenance", "kubernetes_batches"):
                     live.api.wait_for_dag(path.stem)
                 if path.stem in PAUSED:
                     live.api.unpause(path.stem)
+            for dag_id in PODS_DAGS:
+                live.api.wait_for_dag(dag_id)
+                live.api.unpause(dag_id)
             db = Database(live.installation.store_url)
             yield Muster(live, db, folder, read_site(str(site)), cluster)
             db.close()
@@ -184,13 +215,15 @@ def _start_cluster(folder: Path) -> SlurmCluster | None:
     return cluster
 
 
-def _render_site(on_slurm: Collection[str], pythonpath: str) -> str:
+def _render_site(on_slurm: Collection[str], pythonpath: str, on_pods: Collection[str]) -> str:
     """Render a site file; the second GPU of ``traits.aoa`` is a test's, see slurm/."""
     lines = [POOL_HERE]
     for step in STEPS:
         pool, gpus = ("l40s", ", gpus = 2") if step == "traits.aoa" else ("genoa", "")
         placed = f'pool = "{pool}", cpus = 2, memory = "2GiB", time = "00:30:00"{gpus}'
         here = 'pool = "local"'
+        if step in on_pods:
+            here = 'pool = "pods", cpus = 2, memory = "2GiB", time = "00:30:00"'
         lines.append(f'placement."{step}" = {{ {placed if step in on_slurm else here} }}')
     return "\n".join(lines) + (CLUSTER.format(pythonpath=pythonpath) if on_slurm else "\n")
 

@@ -28,6 +28,8 @@ class ClusterRun:
         Whether the tasks stay inside ``execute`` as long as the file ``hold`` is there.
     """
 
+    dag_id = "slurm_batches"
+
     def __init__(
         self,
         muster: OnSlurm,
@@ -52,12 +54,13 @@ class ClusterRun:
     def _make_batch(
         self, number: int, wishes: list[dict[str, Any]], options: dict[str, Any]
     ) -> Batch:
-        pool = self.muster.site.pools["genoa"]
-        place = pool.target(self.muster.site)
         name = f"{self.name}-{number}"
-        batch = make_batch(self.folder, wishes, name=name, slurm=place, **options)
-        changed = {"run": self.name, "id": f"{name}.b", "pool": "genoa"}
-        return batch.model_copy(update=changed)
+        batch = self._place_batch(wishes, {"name": name, **options})
+        return batch.model_copy(update={"run": self.name, "id": f"{name}.b", "pool": "genoa"})
+
+    def _place_batch(self, wishes: list[dict[str, Any]], options: dict[str, Any]) -> Batch:
+        place = self.muster.site.pools["genoa"].target(self.muster.site)
+        return make_batch(self.folder, wishes, slurm=place, **options)
 
     @property
     def batch(self) -> Batch:
@@ -77,20 +80,20 @@ class ClusterRun:
             for number, batch in enumerate(self.batches)
         ]
         key = self.task_id.removeprefix("run_")
-        self.run_id = self.muster.api.trigger("slurm_batches", {key: told})
+        self.run_id = self.muster.api.trigger(self.dag_id, {key: told})
 
     def end(self, patience_s: float = 300.0) -> str:
-        return self.muster.api.wait_for_run("slurm_batches", self.run_id, patience_s).state
+        return self.muster.api.wait_for_run(self.dag_id, self.run_id, patience_s).state
 
     def task_states(self) -> Counter[str]:
-        tasks = self.muster.api.task_instances("slurm_batches", self.run_id)
+        tasks = self.muster.api.task_instances(self.dag_id, self.run_id)
         return Counter(task.state for task in tasks if task.task_id == self.task_id)
 
     def task_log(self, number: int = 0, try_number: int | None = None) -> str:
         """Return what the page shows; nothing as long as the task is not there."""
         address = (self.task_id, number)
         try:
-            return self.muster.api.task_log("slurm_batches", self.run_id, address, try_number)
+            return self.muster.api.task_log(self.dag_id, self.run_id, address, try_number)
         except MissingInput:
             return ""
 
@@ -99,10 +102,10 @@ class ClusterRun:
         self.muster.wait(lambda: self.task_states() == wanted)
 
     def mark(self, state: Any) -> None:
-        self.muster.api.set_task_state("slurm_batches", self.run_id, (self.task_id, 0), state)
+        self.muster.api.set_task_state(self.dag_id, self.run_id, (self.task_id, 0), state)
 
     def clear(self) -> None:
-        self.muster.api.clear("slurm_batches", self.run_id, [self.task_id])
+        self.muster.api.clear(self.dag_id, self.run_id, [self.task_id])
 
     def queue(self) -> list[tuple[str, str]]:
         """Return the jobs of this run that wait or run: name and state."""

@@ -41,7 +41,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 def kill_worker(muster: OnSlurm, run: ClusterRun) -> bool:
     """Kill the process of one of the run's tasks, if one executes now."""
-    for task in muster.api.task_instances("slurm_batches", run.run_id):
+    for task in muster.api.task_instances(run.dag_id, run.run_id):
         if task.state == "running" and task.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(task.pid, signal.SIGKILL)
