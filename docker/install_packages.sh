@@ -13,6 +13,7 @@ install="/opt/build/bin/uv pip install --python venv --preview-features build-de
 if [ "$1" = --muster ]; then
     # Not --compile-bytecode, which leaves out what is installed in place.
     $install --no-deps --editable .
+    rm -f venv/.lock # of uv; anyone could write to it
     exec venv/bin/python -m compileall -q muster operators
 fi
 

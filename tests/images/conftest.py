@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PREFIX = "localhost/muster-tests"
 BASE = f"{PREFIX}-base:trixie"
-PROGRAMS = ("podman", "runc", "mmdebstrap")
+PROGRAMS = ("podman", "runc", "mmdebstrap", "iptables")
 RUNC = next((path for path in ("/usr/sbin/runc", "/usr/bin/runc") if os.access(path, os.X_OK)), "")
 # crun fails where control groups of both versions are mounted.
 PODMAN = ("podman", "--cgroup-manager=cgroupfs", "--runtime", RUNC)

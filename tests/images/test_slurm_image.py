@@ -39,8 +39,8 @@ def cluster(
     image = build("slurm")
     assert compute_image.name.startswith(PREFIX)
     started = podman(
-        "run", "--detach", "--pull=never", f"--name={NAME}", "--hostname=slurm", "--network=none",
-        "--add-host=slurm:127.0.0.1", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+        "run", "--detach", "--pull=never", f"--name={NAME}", "--hostname=slurm", "--network=bridge",
+        "--cap-drop=ALL", "--security-opt=no-new-privileges",
         "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096",
         "--env=AWS_ACCESS_KEY_ID=of-a-test", "--env=AWS_SECRET_ACCESS_KEY=of-a-test",
         *volumes, image.name,
