@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     Right = tuple[str, str, str]
 
-OLDEST = (1, 29)
-"""From here on Kubernetes knows by default what the Jobs of Muster say."""
+OLDEST = (1, 30)
+"""The oldest Kubernetes that Muster is tried with; by default it knows what its Jobs say."""
 YOUNGEST_BETA = (1, 33)
 WITHOUT = {
     ("", "pods/log", "get"): "a pod that ends before it can write a log leaves none",
@@ -54,8 +54,8 @@ def check_version(label: str, told: Mapping[str, Any], said: str) -> Check:
     number = (int(match[1]), int(match[2])) if match else (0, 0)
     if number < OLDEST:
         return bad(
-            label, "this Kubernetes is too old: its Jobs have no backoffLimitPerIndex",
-            got=version, expected="1.29 or later", do="upgrade the cluster",
+            label, "this Kubernetes is too old for the Jobs of Muster",
+            got=version, expected="1.30 or later", do="upgrade the cluster",
         )  # fmt: skip
     finding = f"Kubernetes {version}{said}"
     if number > YOUNGEST_BETA:
@@ -64,6 +64,12 @@ def check_version(label: str, told: Mapping[str, Any], said: str) -> Check:
     if number < YOUNGEST_BETA:
         betas = f"backoffLimitPerIndex (stable from 1.33 on) and {betas}"
     return Check(label, True, f"{finding}; {betas} of its Jobs is beta there, and on by default")
+
+
+def parse_warning(header: str) -> str:
+    """Parse what an API server warns of, ``299 - "would violate …"``, as a header has it."""
+    match = re.fullmatch(r'\d+ \S+ "(.*)"', header.strip())
+    return one_line(match[1].replace('\\"', '"') if match else header)
 
 
 def check_rights(

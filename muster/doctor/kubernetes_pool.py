@@ -204,8 +204,12 @@ class PoolExaminer:
                 raise
             return [Check(label, False, str(why))]
         checks = [
-            doubtful(label, "the API server warns of these pods", got=text.split('"', 1)[-1])
-            for text in warnings
+            doubtful(
+                label,
+                "the API server warns of these pods",
+                got=kubernetes_findings.parse_warning(header),
+            )
+            for header in warnings
         ]
         kept = told.get("spec") or {}
         dropped = [

@@ -19,6 +19,7 @@ from muster.cli import main
 from muster.doctor.site import examine_site
 from muster.site import read_site
 from muster.store.database import URL_VARIABLE
+from tests.s3_server import empty_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -288,6 +289,52 @@ def test_a_work_directory_that_pods_do_not_see(office: Office) -> None:
     )
     assert "got: muster: " in last
     assert office.probes() == []
+
+
+@thorough
+@pytest.mark.parametrize("secret", ["s3", "wrong"])
+def test_a_work_directory_on_s3(office: Office, s3_server: str, secret: str) -> None:
+    endpoint = s3_server if secret == "s3" else "http://127.0.0.1:9"
+    name = f"{secret}-{uuid.uuid4().hex[:8]}"
+    office.kubernetes.make_secret(
+        name, AWS_ENDPOINT_URL=endpoint, AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test",
+        AWS_DEFAULT_REGION="us-east-1",
+    )  # fmt: skip
+    office.write({"cpu": f'env_from = [{{ secret = "{name}" }}]'})
+    text = office.site.read_text()
+    office.site.write_text(text.replace(f'work = "{office.work}"', 'work = "s3://work/muster"'))
+    with empty_bucket(s3_server, "work") as bucket:
+        code, checks = office.doctor()
+        left = [item["Key"] for item in bucket.list_objects_v2(Bucket="work").get("Contents", [])]
+    assert [check["finding"] for check in checks["work directory"]] == [
+        "s3://work/muster can be written and read"
+    ]
+    last = checks["pool cpu"][-1]["finding"]
+    if secret == "s3":
+        assert code == 0, checks
+        assert last.endswith("it has read and written s3://work/muster")
+        assert left == []
+    else:
+        assert code == 1
+        assert last.startswith("the pod cannot use the work directory; where: s3://work/muster/")
+        assert "got: muster: " in last
+    assert office.probes() == []
+
+
+@thorough
+def test_pools_in_two_namespaces(office: Office) -> None:
+    with office.kubernetes.own_namespace() as own:
+        own.make_claim(office.claim, office.work)
+        own.set_quota("none", pods="0")
+        office.write({"one": "", "two": f'namespace = "{own.namespace}"'})
+        code, checks = office.doctor()
+    assert code == 1
+    first = office.kubernetes.namespace
+    assert {name for name in checks if name.startswith("cluster")} == {
+        f"cluster mini, namespace {first}", f"cluster mini, namespace {own.namespace}",
+    }  # fmt: skip
+    assert bad_of(checks["pool one"]) == []
+    assert "where: quota none; got: asks for 1 pods" in bad_of(checks["pool two"])[0]
 
 
 def test_a_doctor_that_is_interrupted_leaves_nothing(office: Office) -> None:

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from muster.backends.kubernetes.names import RIGHTS
-from muster.doctor.kubernetes_findings import check_rights, check_version, explain_end, explain_wait
+from muster.doctor.kubernetes_findings import (
+    check_rights,
+    check_version,
+    explain_end,
+    explain_wait,
+    parse_warning,
+)
 from muster.doctor.kubernetes_objects import (
     Named,
     check_objects,
@@ -23,7 +29,7 @@ FAILED = Observation(JobState.FAILED, 1, host="cpu-1", message="Error")
 @pytest.mark.parametrize(
     ("version", "mark", "words"),
     [
-        ("v1.28.9", "BAD", "expected: 1.29 or later"),
+        ("v1.29.9", "BAD", "expected: 1.30 or later"),
         ("v1.32.4-gke.1000", "ok", "backoffLimitPerIndex (stable from 1.33 on) and podReplacement"),
         ("v1.33.0", "ok", "; podReplacementPolicy (stable from 1.34 on) of its Jobs is beta there"),
         ("v1.36.1+k3s1", "ok", "Kubernetes v1.36.1+k3s1 here"),
@@ -39,6 +45,18 @@ def test_versions(version: str, mark: str, words: str) -> None:
 def test_a_version_without_words_of_git() -> None:
     assert check_version("c", {"major": "1", "minor": "35+"}, "").mark == "ok"
     assert check_version("c", {}, "").mark == "BAD"
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (r'299 - "would violate PodSecurity \"restricted:latest\": x"',
+         'would violate PodSecurity "restricted:latest": x'),
+        ("odd", "odd"),
+    ],
+)  # fmt: skip
+def test_warnings(header: str, words: str) -> None:
+    assert parse_warning(header) == words
 
 
 def test_rights() -> None:
