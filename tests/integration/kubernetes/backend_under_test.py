@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 pytest.importorskip("kubernetes_asyncio", reason="kubernetes-asyncio is not installed")
 
 QUICK = BackOff(first_s=0.01, longest_s=0.02)
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
 
 
 def make_target(kubernetes: KubernetesUnderTest, folder: Path, **words: Any) -> KubernetesTarget:
@@ -68,6 +68,7 @@ class Desk:
     kubernetes: KubernetesUnderTest
     db: Database
     folder: Path
+    patience_s: float = PATIENCE_S
     backends: list[KubernetesBackend] = field(default_factory=list)
 
     def batch(
@@ -100,7 +101,7 @@ class Desk:
             claim = claims.take_claim(self.db, batch.id)
             supervisor = Supervisor(self.db, backend, claim, back_off=QUICK)
             try:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(self.patience_s):
                     meddling = asyncio.ensure_future(
                         asyncio.to_thread(meddle) if meddle else asyncio.sleep(0)
                     )

@@ -239,7 +239,7 @@ class TestApiServer:
 
     def test_a_watch_that_breaks_or_expires_is_taken_up(self, desk: Desk) -> None:
         desk.kubernetes.calls()
-        batch = desk.batch([desk.perform("well", seconds=2.0)])
+        batch = desk.batch([desk.perform("well", seconds=3.0)])
         lists: list[int] = []
 
         def count() -> int:
@@ -254,8 +254,11 @@ class TestApiServer:
             assert desk.kubernetes.break_watches() >= 2
             time.sleep(1.2)
             lists.append(count())
+            desk.kubernetes.make_config_map("newer", than="the watch")
             desk.kubernetes.expire_history()
             desk.kubernetes.break_watches()
+            desk.kubernetes.until(lambda: count() >= lists[1] + 1)
+            desk.kubernetes.delete("configmaps", "newer")
 
         assert desk.supervise(batch, disturb).succeeded
         assert desk.outcomes(batch) == [["succeeded"]]
@@ -264,6 +267,7 @@ class TestApiServer:
     @thorough
     @pytest.mark.parametrize("seconds", [5.0, pytest.param(60.0, marks=pytest.mark.slow)])
     def test_an_api_server_that_is_away_fails_nothing(self, desk: Desk, seconds: float) -> None:
+        desk.patience_s += 2 * seconds
         batch = desk.batch([desk.perform("well", seconds=2.0)])
 
         def leave() -> None:
