@@ -18,7 +18,12 @@ from muster.jobs.runs.local_run import LocalRun
 from muster.laptop.find_airflow import find_airflow
 from muster.mocks.campaign.config import read_campaign
 from muster.mocks.campaign.estimate_size import SizeEstimate, estimate_size
-from muster.mocks.campaign.placement import STEP, make_placement, place_campaign
+from muster.mocks.campaign.placement import (
+    STEP,
+    describe_idle_ranks,
+    make_placement,
+    place_campaign,
+)
 from muster.mocks.campaign.problems import CampaignFileError
 from muster.mocks.failed import find_failed
 from muster.mocks.find import FoundCampaign, campaign_file_of, find_campaign_by
@@ -46,7 +51,7 @@ WORKFLOW = "mock_campaign"
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """What is wrong with a campaign file, and what is not installed here.
+    """What is wrong with a campaign file, what is not installed here, and which ranks would idle.
 
     Attributes
     ----------
@@ -57,7 +62,7 @@ class ValidationReport:
     problems : tuple of str
         Everything that is wrong, a line each; none where the campaign is valid.
     notes : tuple of str
-        Packages that are not installed here; the nodes may have them.
+        Packages that are not installed here (the nodes may have them), and ranks without work.
     """
 
     where: str
@@ -88,9 +93,13 @@ class ResourceEstimate:
     pool : str
         Where mocks.populate runs.
     cpus, gpus, memory_mib, time_limit_s
-        What an element asks for.
+        What an element asks for: CPUs for each rank, GPUs and memory for each node.
     cost : str
         CPU-hours and GPU-hours, at most and by past attempts.
+    ranks : int
+        How many ranks an element has.
+    notes : tuple of str
+        Ranks without work.
     """
 
     campaign: str
@@ -101,6 +110,8 @@ class ResourceEstimate:
     memory_mib: int | None
     time_limit_s: int | None
     cost: str
+    ranks: int = 1
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
@@ -160,13 +171,14 @@ def validate_campaign(path: Path, site: Site) -> ValidationReport:
     """
     try:
         campaign = read_campaign(path)
-        place_campaign(campaign, site)
+        placed = place_campaign(campaign, site)
     except CampaignFileError as error:
         return ValidationReport(str(path), None, tuple(error.lines))
     science = campaign.science
     parts = (load_source(science.simulation_suite), load_model(science.galaxy_model))
-    notes = [lacking for part in parts if (lacking := part.check_installed()) is not None]
-    return ValidationReport(str(path), campaign.label, (), tuple(notes))
+    notes = [part.check_installed() for part in parts] + [describe_idle_ranks(campaign, placed)]
+    said = tuple(note for note in notes if note is not None)
+    return ValidationReport(str(path), campaign.label, (), said)
 
 
 def estimate_campaign(
@@ -204,6 +216,7 @@ def estimate_campaign(
     ]
     freezer = Freezer(site, f"{WORKFLOW}.estimate", site.work_uri, {})
     batch = freezer.freeze(STEP, "estimate", elements, planned=make_placement(campaign))
+    idle = describe_idle_ranks(campaign, placed)
     return ResourceEstimate(
         campaign=campaign.label,
         size=size,
@@ -213,6 +226,8 @@ def estimate_campaign(
         memory_mib=placed.resources.memory_mib,
         time_limit_s=placed.resources.time_limit_s,
         cost=describe_cost(estimate_cost([batch], read_took(db, [STEP]))),
+        ranks=placed.target.ranks,
+        notes=() if idle is None else (idle,),
     )
 
 

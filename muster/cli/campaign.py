@@ -194,8 +194,13 @@ def estimate(
     limit = "no time limit" if found.time_limit_s is None else format_seconds(found.time_limit_s)
     gpus = f", {found.gpus} GPUs" if found.gpus else ""
     memory = format_mib(found.memory_mib)
-    click.echo(f"each in pool {found.pool}: {found.cpus} CPUs{gpus}, memory {memory}, {limit}")
+    ranks = f"{found.ranks} ranks of " if found.ranks > 1 else ""
+    click.echo(
+        f"each in pool {found.pool}: {ranks}{found.cpus} CPUs{gpus}, memory {memory}, {limit}"
+    )
     click.echo(found.cost)
+    for note in found.notes:
+        click.echo(f"note: {note}")
 
 
 def _count(number: int, one: str, more: str = "") -> str:

@@ -15,16 +15,22 @@ if TYPE_CHECKING:
 
     from muster.store.database import Database
 
+# What a batch was frozen with is long: it is looked into once a batch, not once an attempt.
 _TRIED = """
+    WITH placed AS MATERIALIZED (
+        SELECT id, backend, pool, (spec -> backend ->> 'ntasks')::int AS ranks,
+               (spec -> backend ->> 'nodes')::int AS nodes
+        FROM batch WHERE run_id = %(run)s
+    )
     SELECT e.step, e.group_name, e.name, a.number, a.generation, a.state, a.outcome, a.resources,
            b.backend, b.pool, a.host, a.seconds, a.max_rss_mib, a.exit_code, a.signal,
            a.error_class, a.message, a.facts, a.log_uri, a.planned_at, a.submitted_at,
-           a.started_at, a.ended_at
+           a.started_at, a.ended_at, coalesce(b.ranks, 1), coalesce(b.nodes, 1)
     FROM attempt a
     JOIN element e ON e.id = a.element_id
     JOIN submission s ON s.id = a.submission_id
-    JOIN batch b ON b.id = s.batch_id
-    WHERE e.run_id = %s ORDER BY a.id
+    JOIN placed b ON b.id = s.batch_id
+    WHERE e.run_id = %(run)s ORDER BY a.id
 """
 
 _PLACED = """
@@ -36,16 +42,18 @@ _PLACED = """
 # store of many years, as each table below is reached by an index.
 _TOOK = """
     SELECT newest.step, (a.resources ->> 'cpus')::int, (a.resources ->> 'gpus')::int,
-           array_agg(a.seconds ORDER BY a.id)
+           array_agg(a.seconds ORDER BY a.id), newest.ranks
     FROM unnest(%(steps)s::text[]) AS wanted (step)
     CROSS JOIN LATERAL (
-        SELECT batch.id, batch.step FROM batch WHERE batch.step = wanted.step
+        SELECT batch.id, batch.step,
+               coalesce((batch.spec -> batch.backend ->> 'ntasks')::int, 1) AS ranks
+        FROM batch WHERE batch.step = wanted.step
         ORDER BY generation_started_at DESC LIMIT %(newest)s
     ) AS newest
     JOIN submission s ON s.batch_id = newest.id
     JOIN attempt a ON a.submission_id = s.id
     WHERE a.outcome = 'succeeded' AND a.seconds IS NOT NULL
-    GROUP BY 1, 2, 3
+    GROUP BY 1, 2, 3, newest.ranks
 """
 
 NEWEST_BATCHES = 100
@@ -84,6 +92,8 @@ class TriedAttempt:
         Where its output went.
     planned_at, submitted_at, started_at, ended_at : datetime
         In UTC; all but the first may be None.
+    ranks, nodes : int
+        What held its resources: the CPUs are those of each rank, GPUs and memory of each node.
     """
 
     step: str
@@ -109,6 +119,8 @@ class TriedAttempt:
     submitted_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    ranks: int = 1
+    nodes: int = 1
 
     @property
     def waited_s(self) -> float | None:
@@ -119,14 +131,19 @@ class TriedAttempt:
 
     @property
     def cpu_hours(self) -> float | None:
-        """What it occupied: its wall time on as many CPUs as it asked for, in hours."""
-        return None if self.seconds is None else self.seconds * self.resources.cpus / 3600
+        """What it occupied: its wall time on as many CPUs as its ranks asked for, in hours."""
+        return None if self.seconds is None else self.seconds * self.cpus / 3600
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of all its ranks."""
+        return self.resources.cpus * self.ranks
 
 
 def read_tried(db: Database, run_id: str) -> list[TriedAttempt]:
     """Read every attempt of a run, of all its elements and generations, oldest first."""
     with db.transaction() as cursor:
-        cursor.execute(_TRIED, (run_id,))
+        cursor.execute(_TRIED, {"run": run_id})
         return [_tried(row) for row in cursor.fetchall()]
 
 
@@ -162,7 +179,7 @@ def read_placed(db: Database, run_id: str) -> list[PlacedStep]:
 
 @dataclass(frozen=True)
 class Took:
-    """How long succeeded attempts of a step took with the same CPUs and GPUs.
+    """How long succeeded attempts of a step took with the same CPUs, GPUs and ranks.
 
     Attributes
     ----------
@@ -172,12 +189,15 @@ class Took:
         What each of them had.
     seconds : tuple of float
         Their wall times, oldest first.
+    ranks : int
+        How many ranks each of them had, with so many CPUs each.
     """
 
     step: str
     cpus: int
     gpus: int
     seconds: tuple[float, ...]
+    ranks: int = 1
 
 
 def read_took(db: Database, steps: Sequence[str]) -> list[Took]:
@@ -185,8 +205,8 @@ def read_took(db: Database, steps: Sequence[str]) -> list[Took]:
     with db.transaction() as cursor:
         cursor.execute(_TOOK, {"steps": sorted(set(steps)), "newest": NEWEST_BATCHES})
         return [
-            Took(step, cpus, gpus or 0, tuple(seconds))
-            for step, cpus, gpus, seconds in cursor.fetchall()
+            Took(step, cpus, gpus or 0, tuple(seconds), ranks)
+            for step, cpus, gpus, seconds, ranks in cursor.fetchall()
         ]
 
 

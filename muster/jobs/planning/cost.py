@@ -60,7 +60,7 @@ def estimate_cost(batches: Sequence[Batch], took: Iterable[Took]) -> Cost:
         As they are frozen.
     took : iterable of Took
         How long past attempts of their steps took, as ``read_took`` gives them.  Those with the
-        same CPUs and GPUs are believed; where there are none, those of the step with any.
+        same CPUs, GPUs and ranks are believed; where there are none, those of the step with any.
     """
     past = list(took)
     kinds = _count_kinds(batches)
@@ -68,10 +68,10 @@ def estimate_cost(batches: Sequence[Batch], took: Iterable[Took]) -> Cost:
     typical = [_typical_s(kind, past) for kind in kinds]
     return Cost(
         elements=sum(kind.elements for kind in kinds),
-        cpu_hours_at_most=_sum_hours(kinds, limits, lambda r: r.cpus),
-        gpu_hours_at_most=_sum_hours(kinds, limits, lambda r: r.gpus),
-        cpu_hours_expected=_sum_hours(kinds, typical, lambda r: r.cpus),
-        gpu_hours_expected=_sum_hours(kinds, typical, lambda r: r.gpus),
+        cpu_hours_at_most=_sum_hours(kinds, limits, _cpus_of),
+        gpu_hours_at_most=_sum_hours(kinds, limits, _gpus_of),
+        cpu_hours_expected=_sum_hours(kinds, typical, _cpus_of),
+        gpu_hours_expected=_sum_hours(kinds, typical, _gpus_of),
         unlimited=_steps_without(kinds, limits),
         untried=_steps_without(kinds, typical),
     )
@@ -96,35 +96,46 @@ def describe_cost(cost: Cost) -> str:
 
 @dataclass(frozen=True)
 class _Kind:
-    """Elements of a step that ask for the same."""
+    """Elements of a step that ask for the same: the CPUs for each rank, the GPUs for each node."""
 
     step: str
     resources: Resources
+    ranks: int
+    nodes: int
     elements: int
 
 
 def _count_kinds(batches: Sequence[Batch]) -> list[_Kind]:
-    counts: Counter[tuple[str, Resources]] = Counter()
+    counts: Counter[tuple[str, Resources, int, int]] = Counter()
     for batch in batches:
-        counts.update((batch.step, e.resources or batch.resources) for e in batch.elements)
-    return [_Kind(step, resources, count) for (step, resources), count in counts.items()]
+        held = batch.target.ranks, batch.target.nodes_held
+        counts.update((batch.step, e.resources or batch.resources, *held) for e in batch.elements)
+    return [_Kind(*asked, elements=count) for asked, count in counts.items()]
+
+
+def _cpus_of(kind: _Kind) -> int:
+    return kind.resources.cpus * kind.ranks
+
+
+def _gpus_of(kind: _Kind) -> int:
+    return kind.resources.gpus * kind.nodes
 
 
 def _typical_s(kind: _Kind, past: Sequence[Took]) -> float | None:
-    asked = kind.resources
+    asked = (kind.resources.cpus, kind.resources.gpus, kind.ranks)
     of_step = [t for t in past if t.step == kind.step and t.seconds]
-    alike = [t for t in of_step if (t.cpus, t.gpus) == (asked.cpus, asked.gpus)]
+    alike = [t for t in of_step if (t.cpus, t.gpus, t.ranks) == asked]
     seconds = [s for t in alike or of_step for s in t.seconds]
     return quantile(seconds, 50) if seconds else None
 
 
 def _sum_hours(
-    kinds: Sequence[_Kind], each_s: Sequence[float | None], held: Callable[[Resources], int]
+    kinds: Sequence[_Kind], each_s: Sequence[float | None], held: Callable[[_Kind], int]
 ) -> float | None:
     """Add up hours of what every element holds; None where a time that matters is not known."""
     total = 0.0
     for kind, seconds in zip(kinds, each_s, strict=True):
-        count = held(kind.resources) * kind.elements
+        count = held(kind) * kind.elements
         if not count:
             continue
         if seconds is None:
