@@ -20,7 +20,7 @@ COMPUTE = (
 )  # fmt: skip
 
 FLOORS = (
-    {"", "config", "errors", "frozen", "imports", "locations", "log", "storage"},
+    {"", "config", "entry_points", "errors", "frozen", "imports", "locations", "log", "storage"},
     {"model", "raster"},
     {"site", "store"},
     {"backends"},

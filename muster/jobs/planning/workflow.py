@@ -6,12 +6,11 @@ its end.  The DAG, the form on Airflow's page, the command line and the report f
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from muster.config import parse_config
-from muster.errors import ConfigError
+from muster.entry_points import Registry
 from muster.imports import load_named
 
 if TYPE_CHECKING:
@@ -190,34 +189,21 @@ WORKFLOWS: dict[str, str] = {
 """Name → "module:attribute" of our own declarations, imported when they are needed."""
 
 
-def find_workflow(name: str) -> Workflow | None:
-    """Return a workflow, our own or an installed package's; None if there is none of that name.
+WORKFLOW_REGISTRY: Registry[Workflow] = Registry("muster.workflows", "workflow", WORKFLOWS)
+"""Our own workflows and those that packages add."""
 
-    A package adds workflows as entry points of the group ``muster.workflows``.
-    """
-    if name in WORKFLOWS:
-        found: Workflow = load_named(WORKFLOWS[name])
-        return found
-    for entry in importlib.metadata.entry_points(group="muster.workflows", name=name):
-        return entry.load()  # type: ignore[no-any-return]
-    return None
+
+def find_workflow(name: str) -> Workflow | None:
+    """Return a workflow; None where there is none or, with a warning, it cannot be loaded."""
+    return WORKFLOW_REGISTRY.find(name)
 
 
 def load_workflow(name: str) -> Workflow:
-    """Return a workflow.
+    """Return a workflow, our own or an installed package's.
 
     Raises
     ------
     ConfigError
-        When there is none of that name.
+        When there is none of that name, or it cannot be loaded.
     """
-    found = find_workflow(name)
-    if found is None:
-        raise ConfigError("unknown workflow", got=name, expected=", ".join(workflow_names()))
-    return found
-
-
-def workflow_names() -> list[str]:
-    """List all workflows that there are."""
-    others = importlib.metadata.entry_points(group="muster.workflows")
-    return [*WORKFLOWS, *(entry.name for entry in others if entry.name not in WORKFLOWS)]
+    return WORKFLOW_REGISTRY.load(name)

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from muster.config import ConfigProblem
 from muster.errors import ConfigError
-from muster.mocks.galaxies.model import load_model, model_names
-from muster.mocks.halos.source import LimitsRedshifts, load_source, source_names
+from muster.mocks.galaxies.model import MODEL_REGISTRY, load_model, split_model_name
+from muster.mocks.halos.source import SOURCE_REGISTRY, LimitsRedshifts, load_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from muster.entry_points import Registry
+    from muster.frozen import Frozen
 
 
 class Named(Protocol):
@@ -63,36 +66,40 @@ class NamedOptions:
 
 def find_option_problems(science: Named) -> list[ConfigProblem]:
     """List what is wrong with simulation_suite, box, galaxy_model and parameters."""
-    problems: list[ConfigProblem] = []
-    for key, name, inner, options, load, names in (
-        (
-            "simulation_suite",
-            science.simulation_suite,
-            "box",
-            science.box,
-            _parse_box,
-            source_names,
+    suite, model = science.simulation_suite, science.galaxy_model
+    registered, _ = split_model_name(model)
+    return [
+        *(
+            _find_name_problems("simulation_suite", suite, SOURCE_REGISTRY)
+            or _find_wrong("box", science.box, load_source(suite).parse_options)
         ),
-        (
-            "galaxy_model",
-            science.galaxy_model,
-            "parameters",
-            science.parameters,
-            _parse,
-            model_names,
+        *(
+            _find_name_problems("galaxy_model", registered, MODEL_REGISTRY)
+            or _find_wrong("parameters", science.parameters, load_model(model).parse)
         ),
-    ):
-        try:
-            problems += _place(("science", inner), load(name, options))
-        except _Unknown:
-            known = ", ".join(names())
-            problems.append(ConfigProblem(("science", key), "wrong", "unknown", repr(name), known))
-        except ConfigError as error:
-            found = [p for p in error.problems if isinstance(p, ConfigProblem)]
-            problems += _place(
-                ("science", inner), found or [ConfigProblem((), "wrong", str(error))]
-            )
-    return problems
+    ]
+
+
+def _find_name_problems(key: str, name: str, registry: Registry[Any]) -> list[ConfigProblem]:
+    if name not in registry:
+        known = ", ".join(registry.names())
+        return [ConfigProblem(("science", key), "wrong", "unknown", repr(name), known)]
+    try:
+        registry.load(name)
+    except ConfigError as error:
+        return [ConfigProblem(("science", key), "wrong", str(error))]
+    return []
+
+
+def _find_wrong(
+    key: str, options: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], Frozen]
+) -> list[ConfigProblem]:
+    try:
+        found = _find_coerced(options, parse(options))
+    except ConfigError as error:
+        own = [p for p in error.problems if isinstance(p, ConfigProblem)]
+        found = own or [ConfigProblem((), "wrong", str(error))]
+    return _place(("science", key), found)
 
 
 def find_redshift_problems(suite: str, redshifts: Sequence[float]) -> list[ConfigProblem]:
@@ -109,18 +116,6 @@ def find_redshift_problems(suite: str, redshifts: Sequence[float]) -> list[Confi
         for n, z, problem in found
         if problem is not None
     ]
-
-
-class _Unknown(Exception):
-    """There is no suite or model of that name."""
-
-
-def _parse_box(name: str, options: Mapping[str, Any]) -> list[ConfigProblem]:
-    return _find_coerced(options, _load(load_source, name).parse_options(options))
-
-
-def _parse(name: str, options: Mapping[str, Any]) -> list[ConfigProblem]:
-    return _find_coerced(options, _load(load_model, name).parse(options))
 
 
 def _find_coerced(given: Any, parsed: Any, path: tuple[str, ...] = ()) -> list[ConfigProblem]:
@@ -160,13 +155,6 @@ def _is_quoted_number(given: Any) -> bool:
         return isinstance(given, str) and math.isfinite(float(given))
     except ValueError:
         return False
-
-
-def _load(load: Callable[[str], Any], name: str) -> Any:
-    try:
-        return load(name)
-    except ConfigError as error:
-        raise _Unknown from error
 
 
 def _place(path: tuple[str, ...], problems: list[ConfigProblem]) -> list[ConfigProblem]:
