@@ -2,7 +2,9 @@
 
 Chunks are handed to HDF5 as they are to lie in the file: uncompressed ones straight from the
 arrays, which is as fast as one contiguous dataset, and those of gzip compressed here, on as many
-threads as may be used.  The file holds no times, and what pads the last chunk of a dataset is 0.
+threads as may be used.  Those of lzf are compressed by HDF5 and bypass its cache: HDF5 keeps a
+cached chunk that found no space on the disk, and crashes over it when the process ends.  The file
+holds no times, and what pads the last chunk of a dataset is 0.
 """
 
 from __future__ import annotations
@@ -180,6 +182,8 @@ def create_dataset(
         if compression.kind != "none":
             options["compression"] = compression.kind
             options["shuffle"] = compression.shuffle
+        if compression.kind == "lzf":
+            options["rdcc_nbytes"] = 1  # less than a chunk: see the module's docstring
         if compression.kind == "gzip":
             options["compression_opts"] = compression.level
     dataset = file.create_dataset(column.path, shape, dtype, track_times=False, **options)
@@ -274,4 +278,3 @@ def _write_through_hdf5(dataset: h5py.Dataset, array: NDArray[Any], axis: int) -
     for start in range(0, array.shape[axis], each):
         rows = (*before, slice(start, start + each))
         dataset[rows] = array[rows]
-        dataset.flush()  # a full disk is an error here; HDF5 crashes where it finds it on closing
