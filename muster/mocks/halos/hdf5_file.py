@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,10 @@ import numpy as np
 from muster.mocks.errors import CatalogNotFound, ValidationError
 from muster.mocks.halos.catalog import HaloMetadata
 from muster.mocks.halos.columns import Columns
+from muster.mocks.halos.damage import check_values, damage_at
 from muster.mocks.halos.slabs import check_selection, wrap_positions
-from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from muster.mocks.halos.catalog import HaloCatalog
     from muster.mocks.halos.hdf5_options import Hdf5Inputs
     from muster.mocks.halos.source import SlabAxis
@@ -27,6 +24,8 @@ WINDOW_ROWS = 1 << 20
 MOST_HALOS = 200_000_000
 _MOST_CHUNK_BYTES = 1 << 30
 _REDSHIFT_TOLERANCE = 1e-3
+_DAMAGED = (KeyError, RuntimeError, TypeError, ValueError)
+"""What h5py raises, beside OSError, for a file that is damaged or of another kind."""
 
 
 def read_hdf5_halos(
@@ -59,7 +58,10 @@ def read_hdf5_halos(
     if not path.exists():
         raise CatalogNotFound("no such file of haloes", where=path)
     columns = Columns(slab=slab, slab_axis=slab_axis, n_halos=n_halos)
-    with _damage_at(path), h5py.File(path, "r", locking="best-effort") as file:
+    with (
+        damage_at(path, "HDF5 file of haloes", _DAMAGED),
+        h5py.File(path, "r", locking="best-effort") as file,
+    ):
         unit_mpch = {"Mpc/h": 1.0, "kpc/h": 1e-3, "Mpc": inputs.cosmology.h}[
             inputs.layout.length_unit
         ]
@@ -203,15 +205,15 @@ def _read_window(
     masses = datasets["masses"][window].astype(np.float64)
     unit = inputs.layout.mass_unit
     if unit == "log10(Msun/h)":
-        _check_values((masses >= 0) & (masses < 20), "masses", "log10 of 1 to 1e20 Msun/h", path)
+        check_values((masses >= 0) & (masses < 20), "masses", "log10 of 1 to 1e20 Msun/h", path)
         masses = 10**masses
     elif unit == "Msun":
         masses *= inputs.cosmology.h
-    _check_values((masses >= 0) & (masses < 1e20), "masses", "0 to 1e20 Msun/h", path)
+    check_values((masses >= 0) & (masses < 1e20), "masses", "0 to 1e20 Msun/h", path)
     kept = (masses > 0) & (masses >= min_mass_msunh)
     if "ids" in datasets:
         ids = datasets["ids"][window][kept]
-        _check_values(ids <= np.iinfo(np.int64).max, "ids", "below 2**63", path)
+        check_values(ids <= np.iinfo(np.int64).max, "ids", "below 2**63", path)
     else:
         ids = np.arange(window.start, window.stop)[kept]
     positions = datasets["positions"][window][kept]
@@ -220,34 +222,8 @@ def _read_window(
     if unit_mpch != 1.0:
         positions, radii = positions * unit_mpch, radii * unit_mpch
     inside = (positions >= -1e-5 * box_size) & (positions <= box_size * (1 + 1e-5))
-    _check_values(inside, "positions", f"0 to {box_size} Mpc/h", path)
-    _check_values(np.abs(velocities) < 3e5, "velocities", "slower than light", path)
-    _check_values((radii >= 0) & (radii < box_size / 2), "radii", f"0 to {box_size / 2}", path)
+    check_values(inside, "positions", f"0 to {box_size} Mpc/h", path)
+    check_values(np.abs(velocities) < 3e5, "velocities", "slower than light", path)
+    check_values((radii >= 0) & (radii < box_size / 2), "radii", f"0 to {box_size / 2}", path)
     wrapped = wrap_positions(positions, box_size)
     return wrapped, masses[kept], ids.astype(np.int64), velocities, radii
-
-
-def _check_values(good: Any, name: str, expected: str, path: Path) -> None:
-    bad = int(np.count_nonzero(~good))
-    if bad:
-        raise ValidationError(
-            f"{name} hold {bad} values that no halo has", where=path, expected=expected
-        )
-
-
-@contextlib.contextmanager
-def _damage_at(path: Path) -> Iterator[None]:
-    """Raise what a damaged file makes h5py raise as a ValidationError."""
-    try:
-        yield
-    except ValidationError:
-        raise
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise explain_os_error(error, path) from error
-        raise ValidationError(
-            "not a readable HDF5 file of haloes",
-            where=path,
-            got=f"{type(error).__name__}: {error}"[:300],
-            do="fetch it again from where it came from",
-        ) from error

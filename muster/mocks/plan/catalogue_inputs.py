@@ -7,9 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from muster.mocks.campaign.code_version import read_code_version
-from muster.mocks.errors import CatalogNotFound, ModelNotInstalled
+from muster.mocks.errors import CatalogNotFound
 from muster.mocks.galaxies.model import load_model
 from muster.mocks.halos.source import load_source
+from muster.mocks.installed import require_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,10 +70,7 @@ class CatalogueInputs:
         science = campaign.science
         self.source = load_source(science.simulation_suite)
         self.model = load_model(science.galaxy_model)
-        for part in (self.source, self.model):
-            lacking = part.check_installed()
-            if lacking is not None:
-                raise ModelNotInstalled(lacking, where=f"science of {campaign.label}")
+        require_installed(self.source, self.model, where=f"science of {campaign.label}")
         versions = self.model.versions()
         if "device" in versions:  # that of the job, and not of the machine that plans it
             versions["device"] = device
