@@ -62,14 +62,30 @@ async def check_detachable(db: Database, groups: Sequence[Group]) -> None:
     for group in groups:
         for step, batch_id in group.batches.items():
             batch = await asyncio.to_thread(batches.read_spec, db, batch_id)
-            if not BACKENDS[batch.backend].outlives_supervisor:
-                raise ConfigError(
-                    "what runs on this machine cannot be left alone",
-                    where=f"{step} of {group.name}",
-                    got=f"pool {batch.pool}",
-                    expected="a pool on a cluster",
-                    do="leave --no-wait out, or name a --site whose pools are on Slurm",
-                )
+            check_pool_detachable(f"{step} of {group.name}", batch.pool, batch.backend)
+
+
+def check_pool_detachable(where: str, pool: str, backend: str) -> None:
+    """Refuse a pool whose jobs do not outlive the process that submits them.
+
+    Parameters
+    ----------
+    where : str
+        What is placed there, for the message.
+
+    Raises
+    ------
+    ConfigError
+        When it is on this machine.
+    """
+    if not BACKENDS[backend].outlives_supervisor:
+        raise ConfigError(
+            "what runs on this machine cannot be left alone",
+            where=where,
+            got=f"pool {pool}",
+            expected="a pool on a cluster",
+            do="leave --no-wait out, or name a --site whose pools are on Slurm",
+        )
 
 
 async def submit_detached(

@@ -275,7 +275,9 @@ class Supervisor:
         await self._store(batches.record_ends, found.ends)
         names = {a.id: e.name for e in record.elements for a in e.attempts}
         for end in found.ends:
-            log_end(f"{record.batch.step} {names[end.attempt_id]}", end)
+            # What was asked to end needs no line an element: whoever asked is told the number.
+            asked = submission.cancelled and end.outcome is Outcome.CANCELLED
+            log_end(f"{record.batch.step} {names[end.attempt_id]}", end, asked=asked)
         return found.any
 
     async def _cancel_open(self, record: BatchRecord) -> BatchRecord:
@@ -286,7 +288,7 @@ class Supervisor:
         for submission in record.submissions:
             wave = wave_of(record, submission)
             await self.backend.cancel(wave, submission.reference)
-            log.info("cancelled %s", submission.key)
+            log.debug("cancelled %s", submission.key)
         return record
 
     # -- what comes next ---------------------------------------------------------------------
