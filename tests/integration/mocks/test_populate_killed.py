@@ -181,15 +181,11 @@ def finish(killed: Killed, undisturbed: dict[str, str]) -> None:
     killed.desk.assert_quiet()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("seed", "reconciled"),
     [
-        pytest.param(
-            seed,
-            reconciled,
-            id=f"{seed}-{'reconciled' if reconciled else 'at-once'}",
-            marks=[] if (seed, reconciled) == (1, False) else pytest.mark.thorough,
-        )
+        pytest.param(seed, reconciled, id=f"{seed}-{'reconciled' if reconciled else 'at-once'}")
         for seed in range(1, 5)
         for reconciled in (True, False)
     ],
