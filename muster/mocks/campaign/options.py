@@ -6,6 +6,7 @@ Neither the suite's nor the model's packages need be installed for that.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,10 +16,14 @@ from muster.mocks.galaxies.model import MODEL_REGISTRY, load_model, split_model_
 from muster.mocks.halos.source import SOURCE_REGISTRY, LimitsRedshifts, load_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from muster.entry_points import Registry
     from muster.frozen import Frozen
+
+
+_KINDS = re.compile(r"should be (?:a valid |a whole |a )?(integer|number|boolean|true)\b")
+"""What is said of a text where a number or a flag is wanted."""
 
 
 class Named(Protocol):
@@ -97,9 +102,14 @@ def _find_wrong(
     try:
         found = _find_coerced(options, parse(options))
     except ConfigError as error:
-        own = [p for p in error.problems if isinstance(p, ConfigProblem)]
+        own = _config_problems(error)
         found = own or [ConfigProblem((), "wrong", str(error))]
+        found += _find_coerced_beside(options, parse, {problem.path for problem in found})
     return _place(("science", key), found)
+
+
+def _config_problems(error: ConfigError) -> list[ConfigProblem]:
+    return [problem for problem in error.problems if isinstance(problem, ConfigProblem)]
 
 
 def find_redshift_problems(suite: str, redshifts: Sequence[float]) -> list[ConfigProblem]:
@@ -141,13 +151,62 @@ def _find_coerced(given: Any, parsed: Any, path: tuple[str, ...] = ()) -> list[C
             for problem in _find_coerced(item, value, (*path, str(position)))
         ]
     if isinstance(parsed, bool):
-        wanted = None if isinstance(given, bool) else "should be true or false"
-    elif isinstance(parsed, int | float):
-        is_number = not isinstance(given, bool) and not _is_quoted_number(given)
-        wanted = None if is_number else "should be a number"
+        return _find_other(given, path, flag=True)
+    return _find_other(given, path, flag=False) if isinstance(parsed, int | float) else []
+
+
+def _find_other(given: Any, path: tuple[str, ...], *, flag: bool) -> list[ConfigProblem]:
+    """Say that a value is none of the flags, or numbers, that are taken at its place."""
+    if flag:
+        right, wanted = isinstance(given, bool), "should be true or false"
     else:
-        wanted = None
-    return [] if wanted is None else [ConfigProblem(path, "wrong", wanted, repr(given))]
+        right = not isinstance(given, bool) and not _is_quoted_number(given)
+        wanted = "should be a number"
+    return [] if right else [ConfigProblem(path, "wrong", wanted, repr(given))]
+
+
+def _find_coerced_beside(
+    options: Mapping[str, Any],
+    parse: Callable[[Mapping[str, Any]], Frozen],
+    told: Collection[tuple[str, ...]],
+) -> list[ConfigProblem]:
+    """List what :func:`_find_coerced` does, of options that are wrong elsewhere.
+
+    Nothing was made of them that would show what is wanted at a place.  A text in the place of each
+    value shows it: a number and a flag are asked for in their own words.
+    """
+    try:
+        parse(_put_texts(options))
+    except ConfigError as error:
+        asked = [problem for problem in _config_problems(error) if problem.path not in told]
+    else:
+        return []
+    return [
+        other
+        for problem in asked
+        if (kind := _KINDS.match(problem.message)) is not None
+        for other in _find_other(
+            _value_at(options, problem.path), problem.path, flag=kind[1] in ("true", "boolean")
+        )
+    ]
+
+
+def _put_texts(given: Any) -> Any:
+    if isinstance(given, dict):
+        return {key: _put_texts(value) for key, value in given.items()}
+    return [_put_texts(item) for item in given] if isinstance(given, list) else "no number"
+
+
+def _value_at(options: Any, path: Sequence[str]) -> Any:
+    """Return the value at a path, or what the path ends in before."""
+    for part in path:
+        if isinstance(options, dict) and part in options:
+            options = options[part]
+        elif isinstance(options, list) and part.isdigit() and int(part) < len(options):
+            options = options[int(part)]
+        else:
+            break
+    return options
 
 
 def _is_quoted_number(given: Any) -> bool:

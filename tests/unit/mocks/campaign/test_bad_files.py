@@ -341,6 +341,31 @@ def test_all_errors_are_told_at_once_in_the_order_of_their_lines(tmp_path: Path)
     ]
 
 
+def test_quoted_numbers_are_told_beside_other_errors_of_their_block(tmp_path: Path) -> None:
+    changes = [
+        ("box_size_mpch: 50", 'box_size_mpch: "50", boks: 3, cosmology: {h: "0.7"}, seed: true'),
+        (
+            "  galaxy_model",
+            '  parameters:\n    alpha: "1"\n    log_m_min: 12\n    sigma: 1\n  galaxy_model',
+        ),
+        ("batch_size: 4", 'batch_size: "4"\n  pack: 0\n  ordre: any'),
+    ]
+    texts = find_problems(write_campaign(tmp_path, *changes))
+    keys = [re.sub(r"^line \d+: ([^:]*): .*", r"\1", text) for text in texts]
+    assert keys == [
+        "science.box.boks",
+        "science.box.box_size_mpch",
+        "science.box.cosmology.h",
+        "science.box.seed",
+        "science.parameters.alpha",
+        "science.parameters.sigma",
+        "execution.batch_size",
+        "execution.pack",
+        "execution.ordre",
+    ]
+    assert [text for text in texts if text.endswith("should be a number; got: '0.7'")]
+
+
 def test_what_a_yaml_file_may_not_be_is_told_before_anything_is_made_of_it(tmp_path: Path) -> None:
     path = tmp_path / "campaign.yaml"
     bomb = "a: &a [x, x]\n" + "".join(
