@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, MusterError, Transient
 from muster.mocks.campaign.archive_report import ArchiveReport
-from muster.mocks.campaign.facts import CATALOGS, require_local
+from muster.mocks.campaign.facts import CATALOGS, require_campaign
 from muster.mocks.campaign.ledger import hold_alone
 from muster.mocks.campaign.stage import (
     CHECKSUMS,
@@ -29,7 +29,7 @@ from muster.mocks.campaign.stage import (
     read_recorded,
 )
 from muster.mocks.campaign.stage_report import ProblemKind, StageProblem, StageProgress
-from muster.mocks.campaign.staged_tree import list_staged
+from muster.mocks.campaign.staged_tree import list_staged, place_outside
 from muster.mocks.campaign.tar_file import (
     INDEX_SUFFIX,
     Content,
@@ -86,14 +86,10 @@ def archive_campaign(
     Transient
         When another process is archiving it, or the destination does not answer.
     """
-    root = require_local(folder)
-    if not (root / CATALOGS).is_dir():
-        raise MissingInput("not a campaign's folder", where=root, expected=f"{CATALOGS}/ in it")
+    root = require_campaign(folder)
     if workers < 1 or (per_tar is not None and per_tar < 1):
         raise InvalidInput("workers and realizations a tar are at least 1", got=(workers, per_tar))
-    there = storage.join(destination, f"{root.name}_archive")
-    if storage.name_below(f"{there}/x", str(root)) is not None:
-        raise InvalidInput("the destination lies in the campaign's folder", where=root, got=there)
+    there = place_outside(root, destination, f"{root.name}_archive")
     with _held(root) as scratch:
         list_staged(there)  # which removes what was left half-written
         archiving = _Archiving(root, there, scratch, read_recorded(root), progress)

@@ -237,6 +237,27 @@ def require_local(folder: str) -> Path:
     return path
 
 
+def require_campaign(folder: str) -> Path:
+    """Return the path of a campaign's folder, which must be there, on this machine.
+
+    Raises
+    ------
+    InvalidInput
+        When it is an object store's.
+    MissingInput
+        When it is no campaign's.
+    """
+    root = require_local(folder)
+    if not (root / CATALOGS).is_dir():
+        raise MissingInput(
+            "not a campaign's folder",
+            where=root,
+            expected=f"{CATALOGS}/ in it",
+            do="name the campaign's folder, or its file",
+        )
+    return root
+
+
 def name_in_campaign(uri: str, folder: str) -> str:
     """Return the name of a catalogue relative to its campaign's folder.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, MusterError, Transient
-from muster.mocks.campaign.facts import CATALOGS, check_name, is_hidden, require_local
+from muster.mocks.campaign.facts import CATALOGS, check_name, is_hidden, require_campaign
 from muster.mocks.campaign.ledger import Intended, Ledger, StagedFile
 from muster.mocks.campaign.manifest import MANIFEST, read_manifest
 from muster.mocks.campaign.stage_report import (
@@ -27,7 +27,7 @@ from muster.mocks.campaign.stage_report import (
     StageProgress,
     StageReport,
 )
-from muster.mocks.campaign.staged_tree import StagedTree, list_staged
+from muster.mocks.campaign.staged_tree import StagedTree, list_staged, place_outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,14 +85,10 @@ def stage_campaign(
     Transient
         When another process is staging it.
     """
-    root = require_local(folder)
-    if not (root / CATALOGS).is_dir():
-        raise MissingInput("not a campaign's folder", where=root, expected=f"{CATALOGS}/ in it")
+    root = require_campaign(folder)
     if workers < 1:
         raise InvalidInput("no workers", got=workers, expected="at least 1")
-    there = storage.join(destination, root.name)
-    if storage.name_below(f"{there}/x", str(root)) is not None:
-        raise InvalidInput("the destination lies in the campaign's folder", where=root, got=there)
+    there = place_outside(root, destination, root.name)
     with Ledger(root, there) as ledger:
         files, problems = list_working_files(root)
         tree = list_staged(there)
