@@ -31,8 +31,8 @@ class ValidationReport:
     problems : tuple of str
         Everything that is wrong, a line each; none where the campaign is valid.
     notes : tuple of str
-        Packages that are not installed here (the nodes may have them), a base_path that is on no
-        file system of this machine, and ranks without work.
+        Packages that are not installed here (the nodes may have them), numbers that include or
+        exclude nothing, a base_path that is on no file system of this machine, ranks without work.
     """
 
     where: str
@@ -75,6 +75,7 @@ def validate_campaign(path: Path, site: Site) -> ValidationReport:
     parts = (load_source(science.simulation_suite), load_model(science.galaxy_model))
     notes = [
         *(part.check_installed() for part in parts),
+        *(f"science.realizations.{note}" for note in science.realizations.notes),
         describe_absence(campaign),
         describe_idle_ranks(campaign, placed),
     ]
