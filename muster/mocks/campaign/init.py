@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
-from muster.errors import ConfigError, InvalidInput, MissingInput
+from muster.errors import ConfigError, InvalidInput, MissingInput, shorten
 from muster.mocks.campaign.code_version import (
     CODE_FOLDER,
     check_clean,
@@ -180,12 +180,7 @@ def describe_changes(old: Any, new: Any, key: str = "") -> list[str]:
             dotted = f"{key}.{name}" if key else str(name)
             changes += describe_changes(old.get(name), new.get(name), dotted)
         return changes
-    return [] if old == new else [f"{key}: {_shorten(old)} → {_shorten(new)}"]
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return [] if old == new else [f"{key}: {shorten(repr(old), 60)} → {shorten(repr(new), 60)}"]
 
 
 def _create(

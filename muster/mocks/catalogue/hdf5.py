@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from muster.errors import InvalidInput, MissingInput, MusterError
+from muster.errors import InvalidInput, MissingInput, MusterError, shorten
 from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ def explain_hdf5_error(error: Exception, where: object) -> MusterError:
     number = getattr(error, "errno", None) or (int(told[1]) if told else 0)
     if number:
         return explain_os_error(OSError(number, os.strerror(number)), where)
-    return InvalidInput("not a file that HDF5 can read", where=where, got=shorten(text))
+    return InvalidInput("not a file that HDF5 can read", where=where, got=fold_hdf5_text(text))
 
 
-def shorten(text: str) -> str:
+def fold_hdf5_text(text: str) -> str:
     """Return what h5py says in a short line, without addresses, times and sizes in C."""
     plain = re.sub(
         r"(?:time|filename|buf|file descriptor) = [^,)]*,? ?", "", " ".join(text.split())
     )
-    return plain if len(plain) <= _LONGEST_TEXT else f"{plain[:_LONGEST_TEXT]}…"
+    return shorten(plain, _LONGEST_TEXT)
 
 
 @contextlib.contextmanager
