@@ -34,7 +34,7 @@ from muster.model.step import StepContext
 from muster.storage import os_errors_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -160,13 +160,23 @@ def write_manifest(
     }
 
 
-def publish_manifest(folder: str, **inputs: Any) -> dict[str, Any]:
+def publish_manifest(
+    folder: str, *, check: Callable[[], None] | None = None, **inputs: Any
+) -> dict[str, Any]:
     """Write manifest and record into a campaign's folder, each file whole or not at all.
 
-    What the step of a run does there; the inputs are those of :func:`write_manifest`.
+    Parameters
+    ----------
+    check : callable, optional
+        Called before each file gets its name; what it raises keeps it from that.
+    **inputs
+        Those of :func:`write_manifest`.
     """
-    uris = {"manifest": MANIFEST, "table": TABLE, "jobs": JOBS, "database": DATABASE}
-    staged = {name: storage.stage(storage.join(folder, path)) for name, path in uris.items()}
+    paths = {"manifest": MANIFEST, "table": TABLE, "jobs": JOBS, "database": DATABASE}
+    uris = {name: storage.join(folder, path) for name, path in paths.items()}
+    for uri in uris.values():
+        storage.sweep(uri, folder)
+    staged = {name: storage.stage(uri, owner=folder) for name, uri in uris.items()}
     try:
         done = write_manifest(
             folder=folder,
@@ -177,7 +187,7 @@ def publish_manifest(folder: str, **inputs: Any) -> dict[str, Any]:
             **inputs,
         )
         for one in staged.values():
-            one.publish()
+            one.publish(check)
     finally:
         for one in staged.values():
             one.discard()
