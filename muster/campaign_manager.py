@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.errors import InvalidInput, MissingInput
-from muster.jobs.planning.cost import describe_cost, estimate_cost
+from muster.jobs.planning.cost import tell_cost
 from muster.jobs.planning.workflow import load_workflow
 from muster.jobs.runs.local_run import LocalRun
 from muster.laptop.find_airflow import find_airflow
@@ -32,12 +32,12 @@ from muster.mocks.find import (
     find_record_of,
 )
 from muster.mocks.params import MockParams
+from muster.mocks.plan.catalogue_inputs import estimate_inputs
 from muster.mocks.progress import ProgressReport, read_progress
 from muster.mocks.unfinished import check_not_in_hand, end_left_behind
 from muster.mocks.validation import ValidationReport, validate_campaign
 from muster.site import read_site
 from muster.store.campaign_state import CampaignElement, find_whole
-from muster.store.history import read_took
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -162,8 +162,14 @@ def estimate_campaign(
         galaxies_per_mpch3=galaxies_per_mpch3,
         past_bytes=[product.bytes for product in past.values()],
     )
+    alike = estimate_inputs(campaign)
     elements = [
-        Element(index=i, name=c.name, resources=placed.resources_with(override_of(campaign, c)))
+        Element(
+            index=i,
+            name=c.name,
+            inputs={} if i else alike,
+            resources=placed.resources_with(override_of(campaign, c)),
+        )
         for i, c in enumerate(select(campaign, selection))
     ]
     freezer = Freezer(site, f"{WORKFLOW}.estimate", site.work_uri, {})
@@ -177,7 +183,7 @@ def estimate_campaign(
         gpus=placed.resources.gpus,
         memory_mib=placed.resources.memory_mib,
         time_limit_s=placed.resources.time_limit_s,
-        cost=describe_cost(estimate_cost([batch], read_took(db, [STEP]))),
+        cost="\n".join(tell_cost(db, [batch], load_workflow(WORKFLOW))),
         ranks=placed.target.ranks,
         notes=() if idle is None else (idle,),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from muster.model.resources import Caps, Resources
 from muster.store.records import AttemptState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from muster.store.database import Database
@@ -43,12 +44,17 @@ _PLACED = """
 _TOOK = """
     SELECT newest.step, (a.resources ->> 'cpus')::int, (a.resources ->> 'gpus')::int,
            array_agg(a.seconds ORDER BY a.id), newest.ranks
-    FROM unnest(%(steps)s::text[]) AS wanted (step)
+    FROM unnest(%(steps)s::text[], %(inputs)s::jsonb[]) AS wanted (step, inputs)
     CROSS JOIN LATERAL (
-        SELECT batch.id, batch.step,
-               coalesce((batch.spec -> batch.backend ->> 'ntasks')::int, 1) AS ranks
-        FROM batch WHERE batch.step = wanted.step
-        ORDER BY generation_started_at DESC LIMIT %(newest)s
+        SELECT recent.id, recent.step,
+               coalesce((recent.spec -> recent.backend ->> 'ntasks')::int, 1) AS ranks
+        FROM (
+            SELECT id, step, backend, spec FROM batch WHERE batch.step = wanted.step
+            ORDER BY generation_started_at DESC LIMIT %(recent)s
+        ) AS recent
+        WHERE wanted.inputs = '{}'
+           OR (recent.spec #> '{elements,0,inputs}')::jsonb @> wanted.inputs
+        LIMIT %(newest)s
     ) AS newest
     JOIN submission s ON s.batch_id = newest.id
     JOIN attempt a ON a.submission_id = s.id
@@ -58,6 +64,9 @@ _TOOK = """
 
 NEWEST_BATCHES = 100
 """Batches of a step that say how long it takes."""
+
+RECENT_BATCHES = 1000
+"""Batches of a step among which those of one kind are looked for."""
 
 
 @dataclass(frozen=True)
@@ -200,10 +209,21 @@ class Took:
     ranks: int = 1
 
 
-def read_took(db: Database, steps: Sequence[str]) -> list[Took]:
-    """Read how long steps took in their newest batches, over all runs of the store."""
+def read_took(
+    db: Database, steps: Sequence[str], alike: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Took]:
+    """Read how long steps took in their newest batches, over all runs of the store.
+
+    Parameters
+    ----------
+    alike : mapping, optional
+        Step → inputs that the first element of a batch must have had, for the batch to count.
+    """
+    names = sorted(set(steps))
+    inputs = [json.dumps((alike or {}).get(name, {})) for name in names]
+    limits = {"newest": NEWEST_BATCHES, "recent": RECENT_BATCHES}
     with db.transaction() as cursor:
-        cursor.execute(_TOOK, {"steps": sorted(set(steps)), "newest": NEWEST_BATCHES})
+        cursor.execute(_TOOK, {"steps": names, "inputs": inputs, **limits})
         return [
             Took(step, cpus, gpus or 0, tuple(seconds), ranks)
             for step, cpus, gpus, seconds, ranks in cursor.fetchall()

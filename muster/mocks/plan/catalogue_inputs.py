@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 from typing import TYPE_CHECKING, Any
 
+from muster.errors import MusterError
+from muster.hashing import hash_json
 from muster.mocks.campaign.code_version import read_code_version
+from muster.mocks.campaign.selection import Selection, select
 from muster.mocks.errors import CatalogNotFound
 from muster.mocks.galaxies.model import load_model
 from muster.mocks.halos.source import load_source
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from muster.mocks.campaign.config import Campaign
     from muster.mocks.coordinates import Coordinate
     from muster.mocks.halos.source import InputState
+
+log = logging.getLogger(__name__)
 
 ALGORITHM = 1
 """To be raised when the same inputs give another catalogue than before."""
@@ -40,6 +44,29 @@ def plan_one(
     if state.state != "present":
         raise CatalogNotFound(state.reason or "its input is not there", where=coordinate.name)
     return maker.make(coordinate, state)
+
+
+def estimate_inputs(campaign: Campaign) -> dict[str, Any]:
+    """Return as much of what mocks.populate is given as tells how long a catalogue takes.
+
+    Nothing needs be installed, and haloes that are not on this machine are left out.
+    """
+    science = campaign.science
+    source = load_source(science.simulation_suite)
+    first = select(campaign, Selection(first=1))
+    haloes: dict[str, Any] = {}
+    try:
+        found = source.find_inputs(source.parse_options(science.box), first)
+        haloes = next((dict(state.inputs) for state in found.values() if state.inputs), {})
+    except MusterError as error:
+        log.debug("no haloes to estimate by: %s", error)
+    return {
+        "source": science.simulation_suite,
+        "haloes": haloes,
+        "model": science.galaxy_model,
+        "min_mass_msunh": science.min_mass_msunh,
+        "n_gen": None,
+    }
 
 
 class CatalogueInputs:
@@ -123,4 +150,4 @@ class CatalogueInputs:
             "redshift": coordinate.redshift,
             "redshift_index": self.campaign.redshift_index(coordinate.redshift),
         }
-        return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+        return hash_json(made_from)

@@ -10,8 +10,14 @@ from muster.campaign_manager import CampaignManager
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.mocks.campaign.config import read_campaign
 from muster.mocks.campaign.register import register_campaign
+from muster.mocks.campaign.selection import select
 from muster.mocks.params import MockParams
-from muster.store import runs
+from muster.mocks.plan.catalogue_inputs import plan_one
+from muster.model.outcome import Outcome
+from muster.model.resources import Resources
+from muster.store import batches, claims, runs
+from muster.store.records import AttemptEnd
+from tests.batches import make_batch, store_batch
 from tests.mock_campaigns import write_campaign
 from tests.stored_campaign import make_site
 
@@ -55,6 +61,34 @@ def test_what_there_is_not_is_refused_by_the_other_methods(
     with pytest.raises(ConfigError, match="frist"):
         manager.submit_campaign(file, frist=1)
     assert not (tmp_path / "campaigns").exists()
+
+
+def test_hours_are_told_by_attempts_of_the_same_model_and_box(
+    db: Database, manager: CampaignManager, tmp_path: Path
+) -> None:
+    pytest.importorskip("h5py", reason="h5py is not installed: make mocks")
+    file = write_campaign(tmp_path, realizations=60, timeout_hours=1)
+    campaign = read_campaign(file)
+    inputs = plan_one(campaign, select(campaign)[0])
+    batch = make_batch(tmp_path, [inputs], step="mocks.populate", resources=Resources(cpus=4))
+    store_batch(db, batch)
+    claim = claims.take_claim(db, batch.id)
+    (element,) = batches.read_batch(db, claim).elements
+    wave, _ = batches.intend_submission(db, claim, {element.id: (1, batch.resources, "/log")})
+    batches.record_submitted(db, claim, wave, "ref")
+    (attempt,) = batches.read_batch(db, claim).elements[0].attempts
+    batches.record_running(db, claim, {attempt.id: "node"})
+    batches.record_ends(db, claim, [AttemptEnd(attempt.id, Outcome.SUCCEEDED, seconds=30.0)])
+
+    assert "about 4 CPU-hours" in manager.estimate_resources(file).cost
+    for changed in (
+        {"model": "diffsky"},
+        {"box": {"box_size_mpch": 50, "lowest_mass_msunh": 1e12}},
+        {"min_mass_msunh": 2e12},
+    ):
+        other = write_campaign(tmp_path, version="2", **changed)
+        cost = manager.estimate_resources(other).cost
+        assert "no attempts of mocks.populate yet with model" in cost
 
 
 def test_a_retry_without_failures_starts_no_run_and_a_submit_none_beside_another(
