@@ -20,7 +20,18 @@ COMPUTE = (
 )  # fmt: skip
 
 FLOORS = (
-    {"", "config", "entry_points", "errors", "frozen", "imports", "locations", "log", "storage"},
+    {
+        "",
+        "config",
+        "entry_points",
+        "errors",
+        "frozen",
+        "hashing",
+        "imports",
+        "locations",
+        "log",
+        "storage",
+    },
     {"model", "raster"},
     {"site", "store"},
     {"backends"},

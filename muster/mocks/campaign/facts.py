@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
 from muster.frozen import Frozen
-from muster.storage import local_path, os_errors_at
+from muster.storage import os_errors_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -169,16 +169,8 @@ def list_catalogues(
     root = require_local(folder)
 
     def hash_one(name: str) -> CatalogueFact:
-        uri = storage.join(folder, name)
-        realization = _REALIZATION.fullmatch(name.split("/")[1])
-        redshift = _REDSHIFT.search(name.removesuffix(SUFFIX))
-        return CatalogueFact(
-            realization=int(realization[1]) if realization else None,
-            redshift=float(redshift[1]) if redshift else None,
-            uri=uri,
-            sha256=storage.sha256(str(root / name)),
-            bytes=found[name],
-        )
+        sha256 = storage.sha256(str(root / name))
+        return make_fact(name, folder, sha256=sha256, size=found[name])
 
     facts = []
     with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -187,6 +179,19 @@ def list_catalogues(
             if progress is not None:
                 progress(len(facts) / len(found), f"{len(facts)} of {len(found)} hashed")
     return facts
+
+
+def make_fact(name: str, folder: str, *, sha256: str, size: int) -> CatalogueFact:
+    """Make the fact of a catalogue from its name, which tells its coordinate."""
+    realization = _REALIZATION.fullmatch(name.split("/")[1])
+    redshift = _REDSHIFT.search(name.removesuffix(SUFFIX))
+    return CatalogueFact(
+        realization=int(realization[1]) if realization else None,
+        redshift=float(redshift[1]) if redshift else None,
+        uri=storage.join(folder, name),
+        sha256=sha256,
+        bytes=size,
+    )
 
 
 def find_catalogue_files(folder: str) -> dict[str, int]:
@@ -227,14 +232,8 @@ def require_local(folder: str) -> Path:
     InvalidInput
         When it is an object store's.
     """
-    path = local_path(folder)
-    if path is None:
-        raise InvalidInput(
-            "a campaign's folder must be on this machine",
-            got=folder,
-            expected="a path or a file:// URI",
-        )
-    return path
+    what = "a campaign's folder must be on this machine"
+    return storage.require_local(folder, what, do="mount it, or copy it here")
 
 
 def require_campaign(folder: str) -> Path:

@@ -7,12 +7,11 @@ no compute library; the modules that they read with do.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from muster.entry_points import Registry
+from muster.hashing import hash_compact_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -166,5 +165,4 @@ def load_source(name: str) -> HaloSource:
 
 def fingerprint_inputs(parts: Mapping[str, Any]) -> str:
     """Return the SHA-256 of what identifies an input, as 64 hexadecimal digits."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_compact_json(parts)
