@@ -112,25 +112,4 @@ def _read_entries(group: str) -> list[EntryPoint]:
     """Read the entry points of a group, of each distribution once; none is imported."""
     import importlib.metadata  # a third of a process's start, for packages of others alone
 
-    try:
-        return list(importlib.metadata.entry_points(group=group))
-    except (TypeError, ValueError):  # one file that cannot be read: the others count
-        return _read_readable(group)
-
-
-def _read_readable(group: str) -> list[EntryPoint]:
-    import importlib.metadata
-
-    found: dict[str, list[EntryPoint]] = {}
-    for distribution in importlib.metadata.distributions():
-        if distribution.name in found:
-            continue
-        found[distribution.name] = []
-        try:
-            found[distribution.name] += distribution.entry_points.select(group=group)
-        except (TypeError, ValueError) as error:
-            log.warning(
-                "entry_points.txt of %s %s cannot be read, and adds nothing: %s",
-                distribution.name, distribution.version, error,
-            )  # fmt: skip
-    return [entry for entries in found.values() for entry in entries]
+    return list(importlib.metadata.entry_points(group=group))

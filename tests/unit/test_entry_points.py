@@ -129,12 +129,3 @@ def test_no_package_takes_the_name_of_our_own(site_packages: Path) -> None:
     install(site_packages, "bright", MODEL_REGISTRY.group, "hod = bright_parts:PART")
     assert load_model("hod").name == "hod"
     assert MODEL_REGISTRY.names().count("hod") == 1
-
-
-def test_a_file_of_entry_points_that_cannot_be_read_ends_no_other(
-    site_packages: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    install(site_packages, "dim", "muster.steps", "a line without its sign")
-    install(site_packages, "bright", SOURCE_REGISTRY.group, "bright = bright_parts:PART")
-    assert load_source("bright").name == "bright"
-    assert "entry_points.txt of dim 1.2 cannot be read" in caplog.text
