@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ENDED_WITHIN_S = 300.0
+"""How long the cluster of a run that was left behind may take to end its jobs."""
+
 LEFT_BEHIND = "the process that followed it has ended"
 
 
@@ -46,6 +49,11 @@ async def end_left_behind(db: Database, found: FoundCampaign) -> None:
     """End the runs of a campaign that nothing goes on with any more; log it in a line each.
 
     What had ended by itself is recorded as it ended, and what still runs is cancelled.
+
+    Raises
+    ------
+    Transient
+        When the jobs of one do not end, as where its cluster does not answer.
     """
     if found.record is None:
         return
@@ -56,13 +64,26 @@ async def end_left_behind(db: Database, found: FoundCampaign) -> None:
     for run in left:
         if run.is_attended(SILENT_FOR_S):
             continue
-        await end_batches(db, run.id, "reconcile")
+        await _end_batches(db, run.id)
         if run.detached:  # its jobs were meant to end alone, and did
             verdict = await asyncio.to_thread(give_verdict, db, run.id)
             log.warning("run %s, which was left alone, is over: %s", run.id, verdict.summary)
         else:
             await asyncio.to_thread(runs.end_run, db, run.id, RunState.CANCELLED, LEFT_BEHIND)
             log.warning("run %s is ended: %s", run.id, LEFT_BEHIND)
+
+
+async def _end_batches(db: Database, run_id: str) -> None:
+    try:
+        async with asyncio.timeout(ENDED_WITHIN_S):
+            await end_batches(db, run_id, "reconcile")
+    except TimeoutError as error:
+        raise Transient(
+            "a run that was left behind does not end",
+            where=run_id,
+            got=f"no answer of its cluster in {ENDED_WITHIN_S:.0f} s",
+            do=f"try again when the cluster answers, or look with 'muster status {run_id}'",
+        ) from error
 
 
 async def _look_at_jobs(db: Database, left_alone: Iterable[UnfinishedRun]) -> None:
