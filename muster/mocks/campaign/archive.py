@@ -21,6 +21,7 @@ from muster.errors import InvalidInput, MissingInput, MusterError, Transient
 from muster.mocks.campaign.archive_report import ArchiveReport
 from muster.mocks.campaign.facts import CATALOGS, require_campaign
 from muster.mocks.campaign.ledger import hold_alone
+from muster.mocks.campaign.places import part_elsewhere, record_archive
 from muster.mocks.campaign.stage import (
     CHECKSUMS,
     WorkingFile,
@@ -96,6 +97,7 @@ def archive_campaign(
         archiving.read_indexes()
         archiving.write_tars(per_tar, workers)
         archiving.write_checksums()
+        record_archive(root, there, archiving.indexes.values())
         if remove:
             archiving.remove_archived()
         return archiving.report()
@@ -138,6 +140,7 @@ class _Archiving:
     files: int = 0
     bytes: int = 0
     already: int = 0
+    elsewhere: int = 0
     removed: int = 0
     removed_bytes: int = 0
     _done: tuple[int, int] = (0, 0)
@@ -167,9 +170,15 @@ class _Archiving:
         files, problems = list_working_files(self.root)
         self.problems += problems
         here = {file.name for file in files}
-        for name in self.recorded:
-            if name not in here and name not in self.members:
-                self._fail(name, "missing", "in the manifest, and not in the campaign's folder")
+        absent = {
+            name: sha256
+            for name, sha256 in self.recorded.items()
+            if name not in here and name not in self.members
+        }
+        elsewhere, missing = part_elsewhere(self.root, absent)
+        self.elsewhere = len(elsewhere)
+        for name in missing:
+            self._fail(name, "missing", "in the manifest, and neither in the folder nor staged")
         pending: dict[str, list[WorkingFile]] = defaultdict(list)
         for file in files:
             if self._is_archived(file):
@@ -227,6 +236,7 @@ class _Archiving:
             files=self.files,
             bytes=self.bytes,
             already=self.already,
+            elsewhere=self.elsewhere,
             removed=self.removed,
             removed_bytes=self.removed_bytes,
             problems=tuple(sorted(self.problems, key=lambda p: (p.name, p.kind))),

@@ -1,7 +1,8 @@
 """The manifest of a campaign, and its record in files: checksums, jobs, and a small database.
 
 ``sha256sum --check metadata/manifest.sha256``, run in the campaign's folder, verifies every
-catalogue without Muster.  All are written anew from the same facts in a canonical order, so that
+catalogue without Muster.  One whose working copy was removed stays listed, with the place where it
+was staged or archived.  All are written anew from the same facts in a canonical order, so that
 equal facts give equal bytes.
 """
 
@@ -13,7 +14,7 @@ import logging
 import re
 import sqlite3
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
@@ -27,9 +28,12 @@ from muster.mocks.campaign.facts import (
     check_name,
     find_absent,
     list_catalogues,
+    make_fact,
     name_in_campaign,
     read_facts,
+    require_local,
 )
+from muster.mocks.campaign.places import Copy, Place, find_copies
 from muster.model.step import StepContext
 from muster.storage import os_errors_at
 
@@ -56,7 +60,9 @@ _FAILURES_OUTSIDE = {
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
-_ARTIFACT_COLUMNS = ("name", "realization", "redshift", "bytes", "sha256", "fingerprint", "uri")
+_ARTIFACT_COLUMNS = (
+    "name", "realization", "redshift", "bytes", "sha256", "fingerprint", "uri", "place",
+)  # fmt: skip
 _JOB_COLUMNS = tuple(JobFact.model_fields)
 
 _SCHEMA = """
@@ -64,7 +70,7 @@ PRAGMA user_version = 1;
 CREATE TABLE campaign (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE artifacts (
     name TEXT PRIMARY KEY, realization INTEGER, redshift REAL, bytes INTEGER NOT NULL,
-    sha256 TEXT NOT NULL, fingerprint TEXT, uri TEXT NOT NULL);
+    sha256 TEXT NOT NULL, fingerprint TEXT, uri TEXT NOT NULL, place TEXT NOT NULL);
 CREATE INDEX artifacts_coordinate ON artifacts (realization, redshift);
 CREATE TABLE jobs (
     step TEXT NOT NULL, name TEXT NOT NULL, run TEXT, realization INTEGER, redshift REAL,
@@ -77,16 +83,27 @@ CREATE INDEX jobs_coordinate ON jobs (realization, redshift);
 
 @dataclass(frozen=True)
 class Listed:
-    """A catalogue of the manifest: its name relative to the campaign's folder, and its fact."""
+    """A catalogue of the manifest: its name relative to the campaign's folder, and its fact.
+
+    ``copy`` is where it lies now, where that is not the campaign's folder.
+    """
 
     name: str
     fact: CatalogueFact
+    copy: Copy | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it lies now."""
+        return "here" if self.copy is None else self.copy.place
 
     @property
     def row(self) -> tuple[Any, ...]:
         """What tables hold of it, by :data:`_ARTIFACT_COLUMNS`."""
         f = self.fact
-        return (self.name, f.realization, f.redshift, f.bytes, f.sha256, f.fingerprint, f.uri)
+        uri = f.uri if self.copy is None else self.copy.uri
+        said = (self.name, f.realization, f.redshift, f.bytes, f.sha256, f.fingerprint)
+        return (*said, uri, self.place)
 
 
 def write_manifest(
@@ -121,8 +138,9 @@ def write_manifest(
     Returns
     -------
     dict
-        ``catalogues`` and ``bytes`` listed, ``jobs`` by state, ``absent`` (how many catalogues of
-        the facts have no file and are left out, the first by name in ``absent_names``),
+        ``catalogues`` and ``bytes`` listed, ``places`` (how many of them lie here, staged alone,
+        or archived alone), ``jobs`` by state, ``absent`` (how many catalogues of the facts lie
+        nowhere and are left out, the first by name in ``absent_names``),
         ``missing`` (how many fewer than expected are listed).
 
     Raises
@@ -136,12 +154,9 @@ def write_manifest(
     if facts is not None:
         known = read_facts(facts)
     else:
-        known = CampaignFacts(
-            catalogues=tuple(
-                list_catalogues(folder, threads=context.threads, progress=context.progress)
-            )
-        )
-    listed, absent = leave_out_absent(sort_catalogues(known.catalogues, folder), folder)
+        found = list_catalogues(folder, threads=context.threads, progress=context.progress)
+        known = CampaignFacts(catalogues=(*found, *_list_elsewhere(found, folder)))
+    listed, absent = locate(sort_catalogues(known.catalogues, folder), folder)
     sorted_jobs = sort_jobs(known.jobs)
     with os_errors_at(manifest):
         manifest.write_text(render_manifest(listed), encoding="utf-8")
@@ -152,6 +167,7 @@ def write_manifest(
     return {
         "catalogues": len(listed),
         "bytes": sum(catalogue.fact.bytes for catalogue in listed),
+        "places": dict(sorted(Counter(catalogue.place for catalogue in listed).items())),
         "jobs": dict(sorted(counts.items())),
         "absent": len(absent),
         "absent_names": absent[:MOST_NAMED],
@@ -216,18 +232,51 @@ def sort_catalogues(facts: Iterable[CatalogueFact], folder: str) -> list[Listed]
     return [Listed(name, by_name[name]) for name in sorted(by_name)]
 
 
-def leave_out_absent(catalogues: Sequence[Listed], folder: str) -> tuple[list[Listed], list[str]]:
-    """Part the catalogues that have a file from the names of those that have none."""
-    absent = find_absent(folder, [catalogue.name for catalogue in catalogues])
-    if not absent:
+def locate(catalogues: Sequence[Listed], folder: str) -> tuple[list[Listed], list[str]]:
+    """Say of catalogues where they lie now; return them, and the names of those that lie nowhere.
+
+    A copy that was staged or archived counts where it is the very file that the record states.
+    """
+    gone = frozenset(find_absent(folder, [catalogue.name for catalogue in catalogues]))
+    if not gone:
         return list(catalogues), []
+    copies = find_copies(require_local(folder))
+    found, absent = [], []
+    for listed in catalogues:
+        if listed.name not in gone:
+            found.append(listed)
+        elif (copy := _find_copy(listed, copies)) is not None:
+            found.append(replace(listed, copy=copy))
+        else:
+            absent.append(listed.name)
+    if absent:
+        _log_absent(absent, folder)
+    return found, absent
+
+
+def _find_copy(listed: Listed, copies: Mapping[str, Sequence[Copy]]) -> Copy | None:
+    wanted = (listed.fact.sha256, listed.fact.bytes)
+    of_name = copies.get(listed.name, ())
+    return next((copy for copy in of_name if (copy.sha256, copy.bytes) == wanted), None)
+
+
+def _list_elsewhere(here: Iterable[CatalogueFact], folder: str) -> list[CatalogueFact]:
+    """State the catalogues that were staged or archived, and are not in the folder any more."""
+    names = {name_in_campaign(fact.uri, folder) for fact in here}
+    copies = find_copies(require_local(folder))
+    return [
+        make_fact(name, folder, sha256=found[-1].sha256, size=found[-1].bytes)
+        for name, found in sorted(copies.items())
+        if name not in names
+    ]
+
+
+def _log_absent(absent: Sequence[str], folder: str) -> None:
     named = ", ".join(absent[:MOST_NAMED]) + (", …" if len(absent) > MOST_NAMED else "")
     log.warning(
-        "%s: %d catalogues are recorded, and have no file; they are left out: %s",
-        folder, len(absent), named,
+        "%s: %d catalogues are recorded, and lie neither here nor staged nor archived; they are"
+        " left out: %s", folder, len(absent), named,
     )  # fmt: skip
-    gone = frozenset(absent)
-    return [catalogue for catalogue in catalogues if catalogue.name not in gone], absent
 
 
 def sort_jobs(facts: Iterable[JobFact]) -> list[JobFact]:
@@ -284,7 +333,7 @@ def _job_row(job: JobFact) -> tuple[Any, ...]:
 def _catalogue_schema() -> Any:
     import pyarrow as pa
 
-    types = (pa.string(), pa.int32(), pa.float64(), pa.int64(), *[pa.string()] * 3)
+    types = (pa.string(), pa.int32(), pa.float64(), pa.int64(), *[pa.string()] * 4)
     return pa.schema(list(zip(_ARTIFACT_COLUMNS, types, strict=True)))
 
 

@@ -21,6 +21,7 @@ from muster.errors import InvalidInput, MissingInput, MusterError, Transient
 from muster.mocks.campaign.facts import CATALOGS, check_name, is_hidden, require_campaign
 from muster.mocks.campaign.ledger import Intended, Ledger, StagedFile
 from muster.mocks.campaign.manifest import MANIFEST, read_manifest
+from muster.mocks.campaign.places import part_elsewhere
 from muster.mocks.campaign.stage_report import (
     ProblemKind,
     StageProblem,
@@ -107,6 +108,7 @@ def stage_campaign(
             entered=staging.entered,
             already=staging.already,
             bytes=staging.bytes,
+            elsewhere=len(staging.elsewhere),
             problems=tuple(sorted((*problems, *staging.problems), key=lambda p: p.name)),
             stopped=stopped,
         )
@@ -171,6 +173,7 @@ class _Staging:
     verify: bool
     recorded: dict[str, str]
     tree: StagedTree
+    elsewhere: list[str] = field(default_factory=list)
     copied: int = 0
     entered: int = 0
     already: int = 0
@@ -182,11 +185,14 @@ class _Staging:
     def find_missing(self, files: list[WorkingFile]) -> list[StageProblem]:
         """Find what is recorded or was staged, is not in the campaign's folder, and not there."""
         here = {file.name for file in files}
-        problems = [
-            StageProblem(name, "missing", "in the manifest, and not in the campaign's folder")
-            for name in self.recorded
+        absent = {
+            name: sha256
+            for name, sha256 in self.recorded.items()
             if name not in here and name not in self.ledger.files
-        ]
+        }
+        self.elsewhere, missing = part_elsewhere(self.root, absent)
+        message = "in the manifest, and neither in the campaign's folder nor archived"
+        problems = [StageProblem(name, "missing", message) for name in missing]
         gone = [name for name in self.ledger.files if name not in self.tree.sizes]
         if gone:
             log.warning(
