@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.mocks.campaign.placement import STEP
 from muster.mocks.campaign.selection import select
+from muster.mocks.unfinished import read_unfinished
 from muster.store.campaign_state import (
     FailureClass,
     read_campaign_status,
@@ -14,7 +15,6 @@ from muster.store.campaign_state import (
 )
 from muster.store.campaigns import read_campaign_runs
 from muster.store.records import RunState
-from muster.store.unfinished import read_unfinished
 
 if TYPE_CHECKING:
     from muster.mocks.campaign.config import Campaign

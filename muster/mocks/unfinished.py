@@ -1,7 +1,8 @@
 """Runs of a campaign that are not over: those that a process goes on with, and those left behind.
 
 A command that is killed leaves its run open, and its elements count as queued or running.  The next
-submit ends such a run first; what a living run has before it is not planned a second time.
+submit ends such a run first, unless its jobs go on on a cluster; what a living run has before it is
+not planned a second time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from muster.backends import Backends
+from muster.backends.registry import BACKENDS
 from muster.errors import InvalidInput, MusterError, Transient
 from muster.jobs.runs.cancel_run import cancel_run, end_batches
 from muster.jobs.runs.detached import look_at_detached
@@ -20,9 +22,9 @@ from muster.mocks.campaign.placement import STEP
 from muster.mocks.campaign.selection import select
 from muster.mocks.coordinates import Coordinate
 from muster.mocks.params import MockParams
-from muster.store import runs
+from muster.store import runs, unfinished
 from muster.store.records import RunState
-from muster.store.unfinished import read_ahead, read_unfinished
+from muster.store.unfinished import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,16 +41,23 @@ ENDED_WITHIN_S = 300.0
 LEFT_BEHIND = "the process that followed it has ended"
 
 
+def read_unfinished(db: Database, campaign_id: int) -> list[UnfinishedRun]:
+    """List the runs of a campaign that are not over, newest first."""
+    here = [name for name, backend in BACKENDS.items() if not backend.outlives_supervisor]
+    return unfinished.read_unfinished(db, campaign_id, here)
+
+
 def list_left_behind(db: Database, found: FoundCampaign) -> list[str]:
     """List the runs of a campaign that are not over and that nothing goes on with."""
-    unfinished = [] if found.record is None else read_unfinished(db, found.record.id)
-    return [run.id for run in unfinished if not run.is_attended(SILENT_FOR_S)]
+    going = [] if found.record is None else read_unfinished(db, found.record.id)
+    return [run.id for run in going if not run.is_attended(SILENT_FOR_S)]
 
 
 async def end_left_behind(db: Database, found: FoundCampaign) -> None:
     """End the runs of a campaign that nothing goes on with any more; log it in a line each.
 
-    What had ended by itself is recorded as it ended, and what still runs is cancelled.
+    What had ended by itself is recorded as it ended, and what still runs on this machine is
+    cancelled.  Jobs on a cluster go on: their run waits for who follows it.
 
     Raises
     ------
@@ -123,7 +132,7 @@ def check_not_in_hand(
             continue
         label = found.campaign.label
         by = f"'muster campaign monitor {label}'"
-        if run.detached:
+        if run.is_left_alone:
             by = f"'muster wait {run.id}'"
         raise InvalidInput(
             "a run of the campaign is going that makes the same catalogues",

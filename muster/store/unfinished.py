@@ -11,6 +11,8 @@ from muster import storage
 from muster.store.records import RunState
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from muster.store.database import Database
 
 _UNFINISHED = """
@@ -20,7 +22,8 @@ _UNFINISHED = """
            extract(epoch FROM now() - c.heartbeat_at)::float8,
            coalesce(c.detached, false),
            EXISTS (SELECT 1 FROM batch b JOIN submission s ON s.batch_id = b.id
-                   WHERE b.run_id = r.id AND b.detached AND s.state <> 'ended')
+                   WHERE b.run_id = r.id AND s.state <> 'ended'
+                     AND (b.detached OR r.state = 'planned' AND b.backend <> ALL (%s)))
     FROM run r CROSS JOIN LATERAL (
         SELECT (array_agg(claimed_by ORDER BY claimed_at DESC)
                 FILTER (WHERE claimed_by IS NOT NULL))[1] AS claimed_by,
@@ -57,7 +60,8 @@ class UnfinishedRun:
     detached : bool
         Whether jobs of it were submitted to be left alone.
     has_jobs : bool
-        Whether any of those has not ended, as far as the record shows.
+        Whether any of those, or of other jobs on a cluster, has not ended, as far as the record
+        shows.
     """
 
     id: str
@@ -77,12 +81,19 @@ class UnfinishedRun:
             Seconds without a sign from which on the run is taken as left behind, where this host
             cannot tell whether its process runs.
         """
+        if self.has_jobs:
+            return True
         follows = self._is_followed()
         if not self.detached:
             return follows is not False and self.silent_s < silent_for_s
         age_s = self.heartbeat_age_s
         heard = follows is not False and age_s is not None and age_s < silent_for_s
-        return self.has_jobs or heard or (follows is True and not self._is_own())
+        return heard or (follows is True and not self._is_own())
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether no process follows it: it was meant so, or its process was killed."""
+        return self.detached or self._is_followed() is False
 
     def _is_followed(self) -> bool | None:
         """Look for the process that follows a run of the command line; None where none can tell.
@@ -98,10 +109,18 @@ class UnfinishedRun:
         return (self.claimed_by or "").endswith(f":{os.getpid()}")
 
 
-def read_unfinished(db: Database, campaign_id: int) -> list[UnfinishedRun]:
-    """List the runs of a campaign that are not over, newest first."""
+def read_unfinished(
+    db: Database, campaign_id: int, ending_with_process: Collection[str]
+) -> list[UnfinishedRun]:
+    """List the runs of a campaign that are not over, newest first.
+
+    Parameters
+    ----------
+    ending_with_process : collection of str
+        Backends whose jobs end with the process that submitted them.
+    """
     with db.transaction() as cursor:
-        cursor.execute(_UNFINISHED, (campaign_id,))
+        cursor.execute(_UNFINISHED, (list(ending_with_process), campaign_id))
         return [
             UnfinishedRun(id_, RunState(state), *rest) for id_, state, *rest in cursor.fetchall()
         ]

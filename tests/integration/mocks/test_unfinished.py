@@ -22,11 +22,11 @@ from muster.mocks.unfinished import (
     check_not_in_hand,
     end_left_behind,
     list_left_behind,
+    read_unfinished,
 )
 from muster.model.resources import Resources
 from muster.store import batches, claims, runs
 from muster.store.records import RunState
-from muster.store.unfinished import read_unfinished
 from tests.mock_campaigns import write_campaign
 from tests.stored_campaign import make_site, plan_coordinate, plan_run
 
@@ -136,6 +136,26 @@ def test_jobs_that_were_left_alone_go_on_without_a_process(
     with db.transaction() as cursor:
         cursor.execute("UPDATE submission SET state = 'ended'")
     assert not attended(db, found), "all of them have ended, and no process follows the run"
+
+
+def test_jobs_on_a_cluster_outlive_the_command_that_was_killed(
+    db: Database, tmp_path: Path, found: FoundCampaign, sleeper: subprocess.Popen[bytes]
+) -> None:
+    batch_id = make_planned(db, tmp_path, found, RUN, f"{HERE}:{sleeper.pid}")
+    claim = claims.take_claim(db, batch_id)
+    element = batches.read_batch(db, claim).elements[0]
+    submission, _ = batches.intend_submission(db, claim, {element.id: (1, Resources(), "/log")})
+    batches.record_submitted(db, claim, submission, "17")
+    sleeper.kill()
+    sleeper.wait()
+    with db.transaction() as cursor:
+        cursor.execute("UPDATE batch SET claimed_by = %s", (f"{HERE}:{sleeper.pid}",))
+    assert list_left_behind(db, found) == []
+    with pytest.raises(InvalidInput, match=f"muster wait {RUN[:20]}"):
+        check_not_in_hand(db, found, [(0, 1.1)])
+    with db.transaction() as cursor:
+        cursor.execute("UPDATE batch SET backend = 'local'")
+    assert list_left_behind(db, found) == [RUN], "on this machine its jobs ended with it"
 
 
 def test_a_run_that_is_not_planned_yet_has_all_before_it_that_it_selects(
