@@ -53,10 +53,18 @@ def generate_galaxies(
     histories = parameters.pop("histories", False)
     if not isinstance(name, str):
         raise ConfigError(
-            "no galaxy model", got=repr(name), expected=", ".join(MODEL_REGISTRY.names())
+            "no galaxy model",
+            got=repr(name),
+            expected=", ".join(MODEL_REGISTRY.names()),
+            do="choose one of these",
         )
     if not isinstance(histories, bool):
-        raise ConfigError("histories: no truth value", got=repr(histories), expected="true, false")
+        raise ConfigError(
+            "histories: no truth value",
+            got=repr(histories),
+            expected="true, false",
+            do="give true or false",
+        )
     model = load_model(name)
     seed = secrets.randbits(31) if random_seed is None else random_seed
     galaxies = generate_box(

@@ -114,7 +114,12 @@ def read_facts(uri: str) -> CampaignFacts:
         When it is too large, or not what it should be.
     """
     if storage.stat(uri).bytes > MOST_BYTES:
-        raise InvalidInput("too large for a file of facts", where=uri, expected=f"≤ {MOST_BYTES} B")
+        raise InvalidInput(
+            "too large for a file of facts",
+            where=uri,
+            expected=f"≤ {MOST_BYTES} B",
+            do="give facts of one campaign alone",
+        )
     content = storage.read_bytes(uri)
     try:
         if uri.endswith(".parquet"):
@@ -124,7 +129,10 @@ def read_facts(uri: str) -> CampaignFacts:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InvalidInput(
-            "not a file of facts", where=f"{uri}: {where or 'top level'}", got=first["msg"]
+            "not a file of facts",
+            where=f"{uri}: {where or 'top level'}",
+            got=first["msg"],
+            do="write the facts again with this version of Muster",
         ) from None
 
 
@@ -135,11 +143,18 @@ def _read_rows(content: bytes, uri: str) -> list[dict[str, Any]]:
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         if file.metadata.num_rows > MOST_ROWS:
-            raise InvalidInput("too many rows", where=uri, got=file.metadata.num_rows)
+            raise InvalidInput(
+                "too many rows",
+                where=uri,
+                got=file.metadata.num_rows,
+                do="give facts of one campaign alone",
+            )
         names = set(file.schema_arrow.names) & set(CatalogueFact.model_fields)
         rows: list[dict[str, Any]] = file.read(columns=sorted(names)).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise InvalidInput("not a Parquet file", where=uri, got=error) from error
+        raise InvalidInput(
+            "not a Parquet file", where=uri, got=error, do="write the facts again"
+        ) from error
     return rows
 
 
@@ -269,7 +284,12 @@ def name_in_campaign(uri: str, folder: str) -> str:
     # By its text where that says it: following the links of 40,000 paths takes minutes.
     name = uri[len(start) :] if uri.startswith(start) else storage.name_below(uri, folder)
     if name is None:
-        raise InvalidInput("lies outside the campaign's folder", where=folder, got=uri)
+        raise InvalidInput(
+            "lies outside the campaign's folder",
+            where=folder,
+            got=uri,
+            do="give the folder that the catalogues lie in",
+        )
     check_name(name, where=folder)
     return name
 
@@ -278,7 +298,12 @@ def check_name(name: str, *, where: object) -> None:
     """Refuse a name that leads out of its folder, or that a line of a manifest cannot hold."""
     parts = name.split("/")
     if not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
-        raise InvalidInput("not a name of a file below a folder", where=where, got=repr(name))
+        raise InvalidInput(
+            "not a name of a file below a folder",
+            where=where,
+            got=repr(name),
+            do="rename the file, or move it out of the folder",
+        )
 
 
 def find_absent(folder: str, names: Sequence[str]) -> list[str]:

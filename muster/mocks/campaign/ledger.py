@@ -216,7 +216,12 @@ def read_whole_lines(path: Path) -> bytes:
     """
     with os_errors_at(path):
         if path.stat().st_size > MOST_BYTES:
-            raise InvalidInput("too large for a ledger", where=path, expected=f"≤ {MOST_BYTES} B")
+            raise InvalidInput(
+                "too large for a ledger",
+                where=path,
+                expected=f"≤ {MOST_BYTES} B",
+                do="move the ledger away: what was staged is found and entered again",
+            )
         content = path.read_bytes()
     return content[: content.rfind(b"\n") + 1]
 

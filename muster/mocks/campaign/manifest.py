@@ -8,17 +8,14 @@ equal facts give equal bytes.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import re
-import sqlite3
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
-from muster.errors import InvalidInput, MusterError, Transient
+from muster.errors import InvalidInput
 from muster.mocks.campaign.facts import (
     MOST_BYTES,
     MOST_ROWS,
@@ -34,6 +31,7 @@ from muster.mocks.campaign.facts import (
     require_local,
 )
 from muster.mocks.campaign.places import Copy, Place, find_copies
+from muster.mocks.campaign.record_database import write_database
 from muster.model.step import StepContext
 from muster.storage import os_errors_at
 
@@ -52,33 +50,12 @@ DATABASE = "metadata/campaign.db"
 MOST_NAMED = 20
 """How many absent catalogues are named."""
 
-_FAILURES_OUTSIDE = {
-    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
-}  # fmt: skip
-"""Of the disk, the memory and other processes; the low byte of SQLite's codes."""
-
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 _ARTIFACT_COLUMNS = (
     "name", "realization", "redshift", "bytes", "sha256", "fingerprint", "uri", "place",
 )  # fmt: skip
 _JOB_COLUMNS = tuple(JobFact.model_fields)
-
-_SCHEMA = """
-PRAGMA user_version = 1;
-CREATE TABLE campaign (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE artifacts (
-    name TEXT PRIMARY KEY, realization INTEGER, redshift REAL, bytes INTEGER NOT NULL,
-    sha256 TEXT NOT NULL, fingerprint TEXT, uri TEXT NOT NULL, place TEXT NOT NULL);
-CREATE INDEX artifacts_coordinate ON artifacts (realization, redshift);
-CREATE TABLE jobs (
-    step TEXT NOT NULL, name TEXT NOT NULL, run TEXT, realization INTEGER, redshift REAL,
-    state TEXT NOT NULL, outcome TEXT, seconds REAL, max_rss_mib REAL, host TEXT,
-    attempts INTEGER NOT NULL, message TEXT);
-CREATE INDEX jobs_state ON jobs (state);
-CREATE INDEX jobs_coordinate ON jobs (realization, redshift);
-"""
 
 
 @dataclass(frozen=True)
@@ -162,7 +139,12 @@ def write_manifest(
         manifest.write_text(render_manifest(listed), encoding="utf-8")
     _write_parquet(table, _ARTIFACT_COLUMNS, _catalogue_schema(), (c.row for c in listed))
     _write_parquet(jobs, _JOB_COLUMNS, _job_schema(), map(_job_row, sorted_jobs))
-    _write_database(database, {**known.campaign, **(campaign or {})}, listed, sorted_jobs)
+    write_database(
+        database,
+        {**known.campaign, **(campaign or {})},
+        artifacts=(_ARTIFACT_COLUMNS, (c.row for c in listed)),
+        jobs=(_JOB_COLUMNS, map(_job_row, sorted_jobs)),
+    )
     counts = Counter(job.state for job in sorted_jobs)
     return {
         "catalogues": len(listed),
@@ -228,6 +210,7 @@ def sort_catalogues(facts: Iterable[CatalogueFact], folder: str) -> list[Listed]
                 where=name,
                 got=f"{fact.sha256[:12]}, {fact.bytes} B",
                 expected=f"{known.sha256[:12]}, {known.bytes} B",
+                do="keep the fact that sha256sum confirms",
             )
     return [Listed(name, by_name[name]) for name in sorted(by_name)]
 
@@ -308,22 +291,39 @@ def parse_manifest(text: str, where: object) -> dict[str, str]:
         match = _LINE.fullmatch(line)
         at = f"{where}, line {number}"
         if match is None or number > MOST_ROWS:
-            raise InvalidInput("not a line of a manifest", where=at, got=repr(line[:100]))
+            raise InvalidInput(
+                "not a line of a manifest",
+                where=at,
+                got=repr(line[:100]),
+                do="remove the manifest: the next run writes it again",
+            )
         sha256, name = match.groups()
         check_name(name, where=at)
         if found.setdefault(name, sha256) != sha256:
-            raise InvalidInput("a file has two checksums", where=at, got=name)
+            raise InvalidInput(
+                "a file has two checksums",
+                where=at,
+                got=name,
+                do="remove the manifest: the next run writes it again",
+            )
     return found
 
 
 def read_manifest(uri: str) -> dict[str, str]:
     """Read a manifest: name → SHA-256; see :func:`parse_manifest`."""
     if storage.stat(uri).bytes > MOST_BYTES:
-        raise InvalidInput("too large for a manifest", where=uri, expected=f"≤ {MOST_BYTES} B")
+        raise InvalidInput(
+            "too large for a manifest",
+            where=uri,
+            expected=f"≤ {MOST_BYTES} B",
+            do="remove it: the next run writes it again",
+        )
     try:
         return parse_manifest(storage.read_text(uri), uri)
     except UnicodeDecodeError as error:
-        raise InvalidInput("not a manifest", where=uri, got=error) from error
+        raise InvalidInput(
+            "not a manifest", where=uri, got=error, do="remove it: the next run writes it again"
+        ) from error
 
 
 def _job_row(job: JobFact) -> tuple[Any, ...]:
@@ -358,44 +358,3 @@ def _write_parquet(
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     with os_errors_at(path):
         pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
-
-
-def _write_database(
-    path: Path, campaign: Mapping[str, Any], listed: Sequence[Listed], jobs: Sequence[JobFact]
-) -> None:
-    """Write the database; the file is published when it is whole, so that it needs no journal."""
-    try:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
-            connection.executescript(_SCHEMA)
-            with connection:
-                connection.executemany(
-                    "INSERT INTO campaign VALUES (?, ?)",
-                    sorted((key, _render_value(value)) for key, value in campaign.items()),
-                )
-                _insert(connection, "artifacts", _ARTIFACT_COLUMNS, (c.row for c in listed))
-                _insert(connection, "jobs", _JOB_COLUMNS, map(_job_row, jobs))
-    except sqlite3.Error as error:
-        raise explain_sqlite_error(error, path) from error
-
-
-def explain_sqlite_error(error: sqlite3.Error, where: object) -> MusterError:
-    """Turn an error of SQLite into ours: Transient for a disk that is full or fails."""
-    # What the sqlite3 module itself refuses has no code.
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    kind = Transient if code in _FAILURES_OUTSIDE else InvalidInput
-    return kind("the database could not be written", where=where, got=error)
-
-
-def _insert(
-    connection: sqlite3.Connection,
-    table: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-) -> None:
-    marks = ", ".join("?" * len(columns))
-    connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
-
-
-def _render_value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -93,6 +93,7 @@ def job_type_of(campaign: Campaign, site: Site) -> tuple[JobType, Pool]:
             f"site {site.name} has no such job type",
             got=name,
             expected=", ".join(sorted(site.job_types)) or "none: the site declares none",
+            do="pick one of these, or declare it in the site file under [job_types]",
         )
     kind = site.job_types[name]
     return kind, site.pools[kind.pool]

@@ -88,7 +88,9 @@ def stage_campaign(
     """
     root = require_campaign(folder)
     if workers < 1:
-        raise InvalidInput("no workers", got=workers, expected="at least 1")
+        raise InvalidInput(
+            "no workers", got=workers, expected="at least 1", do="give a number of 1 or more"
+        )
     there = place_outside(root, destination, root.name)
     with Ledger(root, there) as ledger:
         files, problems = list_working_files(root)
@@ -299,6 +301,7 @@ class _Staging:
                     where=file.name,
                     got=found,
                     expected=staged.sha256,
+                    do="restore the file from its permanent place",
                 )
             self._enter(file, storage.Published(staged.sha256, staged.bytes))
         size = self.tree.sizes.get(file.name)
@@ -335,14 +338,22 @@ class _Staging:
         here = storage.sha256(source)
         if expected is not None and here != expected:
             raise storage.ContentMismatch(
-                "the file is not what its record states", where=source, got=here, expected=expected
+                "the file is not what its record states",
+                where=source,
+                got=here,
+                expected=expected,
+                do="restore the file, or remove it and run 'muster campaign submit --verify'",
             )
         lies_there = _read_sha256(uri)
         if lies_there == here:
             return storage.Published(here, file.bytes), False
         if is_immutable(file.name) or not self.ledger.is_ours(file.name, lies_there):
             raise storage.Occupied(
-                "another file lies there", where=uri, got=lies_there, expected=here
+                "another file lies there",
+                where=uri,
+                got=lies_there,
+                expected=here,
+                do="move it away, or choose another destination",
             )
         self.ledger.enter(Intended(name=file.name, sha256=here))
         return storage.deposit(uri, self.root / file.name, sha256=here, replace=True), True

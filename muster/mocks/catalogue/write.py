@@ -130,6 +130,7 @@ def check_statistics(statistics: Mapping[str, NDArray[Any]]) -> None:
             "statistics are too large",
             got=f"{total} bytes",
             expected=f"at most {MOST_STATISTICS_BYTES}",
+            do="give fewer bins",
         )
     for name, values in statistics.items():
         if not _NAME.fullmatch(name) or values.dtype.kind not in "iufb" or values.ndim > 3:
@@ -137,6 +138,7 @@ def check_statistics(statistics: Mapping[str, NDArray[Any]]) -> None:
                 "statistics are not plain arrays of numbers",
                 where=name,
                 got=f"{values.dtype}, {values.ndim} dimensions",
+                do="give arrays of numbers with plain names",
             )
 
 

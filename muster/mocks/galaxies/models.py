@@ -183,6 +183,7 @@ class RgrspitModel:
                 where=where,
                 got=params.version,
                 expected=self.version,
+                do="state the version once",
             )
         return params
 

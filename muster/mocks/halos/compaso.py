@@ -171,7 +171,9 @@ def _find_files(inputs: CompasoInputs, number: int) -> tuple[Path, Path | None]:
 def _check_file(path: Path, columns: tuple[str, ...], listed: dict[str, int]) -> dict[str, Any]:
     """Check a file's size, its blocks, and shapes and checksums of columns; return its header."""
     if not path.exists():
-        raise CatalogNotFound("a superslab is not there", where=path)
+        raise CatalogNotFound(
+            "a superslab is not there", where=path, do="bring all superslabs of the redshift there"
+        )
     with os_errors_at(path):
         expected_bytes, found_bytes = listed.get(path.name), path.stat().st_size
         if expected_bytes is not None and found_bytes != expected_bytes:
@@ -204,9 +206,16 @@ def _check_shapes(shapes: dict[str, tuple[tuple[int, ...], str]], path: Path) ->
                 where=path,
                 got=shape,
                 expected=expected,
+                do="copy the file again from where it is whole",
             )
     if halos > _MOST_HALOS:
-        raise ValidationError("too many haloes", where=path, got=halos, expected=_MOST_HALOS)
+        raise ValidationError(
+            "too many haloes",
+            where=path,
+            got=halos,
+            expected=_MOST_HALOS,
+            do="raise min_mass_msunh, or cut the box into slabs",
+        )
 
 
 def _check_header(header: dict[str, Any], inputs: CompasoInputs, path: Path) -> Header:
@@ -243,7 +252,11 @@ def _check_header(header: dict[str, Any], inputs: CompasoInputs, path: Path) -> 
     if wrong:
         name, got, expected = wrong[0]
         raise ValidationError(
-            f"the header states another {name}", where=path, got=got, expected=expected
+            f"the header states another {name}",
+            where=path,
+            got=got,
+            expected=expected,
+            do="correct the folder, or science.box",
         )
     return found
 
@@ -264,6 +277,7 @@ def _number(
             f"the header's {key} is no number that it can be",
             where=path,
             got=repr(header.get(key))[:80],
+            do="copy the file again from where it is whole",
         )
     return float(value)
 
@@ -277,6 +291,7 @@ def _check_equal(header: Header, first: Header, path: Path) -> None:
                 where=path,
                 got=got,
                 expected=expected,
+                do="keep the superslabs of each box in a folder of their own",
             )
 
 

@@ -72,7 +72,11 @@ def damage_at(path: Path, kind: str, raised: tuple[type[Exception], ...]) -> Ite
     except MusterError:
         raise
     except FileNotFoundError as error:
-        raise CatalogNotFound("no such file of haloes", where=error.filename or path) from error
+        raise CatalogNotFound(
+            "no such file of haloes",
+            where=error.filename or path,
+            do="bring it there, or correct science.box",
+        ) from error
     except kinds as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise explain_os_error(error, path) from error

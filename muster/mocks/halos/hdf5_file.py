@@ -56,7 +56,9 @@ def read_hdf5_halos(
     check_selection(min_mass_msunh, slab, n_halos)
     path = Path(inputs.path)
     if not path.exists():
-        raise CatalogNotFound("no such file of haloes", where=path)
+        raise CatalogNotFound(
+            "no such file of haloes", where=path, do="bring it there, or correct science.box"
+        )
     columns = Columns(slab=slab, slab_axis=slab_axis, n_halos=n_halos)
     with (
         damage_at(path, "HDF5 file of haloes", _DAMAGED),
@@ -108,6 +110,7 @@ def _read_box_size(file: h5py.File, inputs: Hdf5Inputs, unit_mpch: float, path: 
             where=path,
             got=f"{found} Mpc/h",
             expected=f"{asked} Mpc/h" if asked is not None else "0 to 1e5 Mpc/h",
+            do="correct box_size_mpch, or the file",
         )
     return found
 
@@ -118,7 +121,11 @@ def _read_redshift(file: h5py.File, inputs: Hdf5Inputs, path: Path) -> float:
     asked = inputs.redshift
     if stated is None:
         if asked is None:
-            raise ValidationError(f"the file has no attribute {name} of the redshift", where=path)
+            raise ValidationError(
+                f"the file has no attribute {name} of the redshift",
+                where=path,
+                do="add the attribute, or name another in science.box",
+            )
         return asked
     if stated < -1e-6 or (asked is not None and abs(stated - asked) > _REDSHIFT_TOLERANCE):
         raise ValidationError(
@@ -126,6 +133,7 @@ def _read_redshift(file: h5py.File, inputs: Hdf5Inputs, path: Path) -> float:
             where=path,
             got=stated,
             expected=asked if asked is not None else "≥ 0",
+            do="correct the path of this redshift, or the file",
         )
     return max(0.0, stated)
 
@@ -135,7 +143,9 @@ def _read_number(file: h5py.File, name: str, path: Path) -> float | None:
         return None
     value = np.asarray(file.attrs[name])
     if value.size != 1 or value.dtype.kind not in "iuf" or not math.isfinite(value.item()):
-        raise ValidationError(f"the attribute {name} is no number", where=path)
+        raise ValidationError(
+            f"the attribute {name} is no number", where=path, do="correct the attribute"
+        )
     return float(value.item())
 
 
@@ -156,9 +166,12 @@ def _find_datasets(file: h5py.File, inputs: Hdf5Inputs, path: Path) -> dict[str,
                 where=path,
                 got=f"{dataset.dtype} {dataset.shape}",
                 expected=f"{'integers' if column == 'ids' else 'numbers'} {expected}",
+                do="write the dataset in that kind, or name another in science.box",
             )
     if rows > MOST_HALOS:
-        raise ValidationError("too many haloes", where=path, got=rows, expected=MOST_HALOS)
+        raise ValidationError(
+            "too many haloes", where=path, got=rows, expected=MOST_HALOS, do="cut the file by mass"
+        )
     return found
 
 
@@ -172,7 +185,11 @@ def _find_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
             raise _elsewhere(name, path)
         group = group.get(part)
     if not isinstance(group, h5py.Dataset):
-        raise ValidationError(f"the file has no dataset {name}", where=path)
+        raise ValidationError(
+            f"the file has no dataset {name}",
+            where=path,
+            do="name the datasets in science.box, or add it",
+        )
     if group.is_virtual or group.external:
         raise _elsewhere(name, path)
     chunk_bytes = math.prod(group.chunks or (0,)) * group.dtype.itemsize
@@ -182,13 +199,17 @@ def _find_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
             where=path,
             got=f"{chunk_bytes} bytes",
             expected=f"at most {_MOST_CHUNK_BYTES}",
+            do="write the file with smaller chunks (h5repack)",
         )
     return group
 
 
 def _elsewhere(name: str, path: Path) -> ValidationError:
     return ValidationError(
-        f"dataset {name} takes data from another file", where=path, expected="all in the file"
+        f"dataset {name} takes data from another file",
+        where=path,
+        expected="all in the file",
+        do="copy the data into the file (h5repack)",
     )
 
 

@@ -42,7 +42,11 @@ def plan_one(
     maker = CatalogueInputs(campaign, "cpu", code=read_code_version().text, n_gen=n_gen)
     state = maker.find([coordinate])[coordinate]
     if state.state != "present":
-        raise CatalogNotFound(state.reason or "its input is not there", where=coordinate.name)
+        raise CatalogNotFound(
+            state.reason or "its input is not there",
+            where=coordinate.name,
+            do="bring it there, and run again",
+        )
     return maker.make(coordinate, state)
 
 

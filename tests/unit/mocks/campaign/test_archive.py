@@ -17,8 +17,9 @@ import pytest
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, Transient
-from muster.mocks.campaign.archive import archive_campaign, label_of
+from muster.mocks.campaign.archive import archive_campaign
 from muster.mocks.campaign.tar_file import INDEX_SUFFIX, read_index, read_tar
+from muster.mocks.campaign.tar_names import label_of
 from tests.s3_server import empty_bucket
 from tests.unit.mocks.campaign.staged_campaign import (
     check_all_are_listed,

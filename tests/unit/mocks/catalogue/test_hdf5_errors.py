@@ -66,7 +66,8 @@ def test_a_file_that_finds_no_space_fails_for_a_time_leaves_nothing_and_crashes_
         (
             RuntimeError("Unable to read (time = Mon\n, filename = 'a', buf = 0x5f, size = 4)"),
             InvalidInput,
-            "not a file that HDF5 can read; where: box; got: Unable to read (size = 4)",
+            "not a file that HDF5 can read; where: box; got: Unable to read (size = 4); "
+            "do: copy the file again from where it is whole",
         ),
     ],
 )
