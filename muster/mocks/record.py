@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from muster.mocks.campaign.manifest import publish_manifest
+from muster import storage
+from muster.mocks.campaign.manifest import DATABASE, JOBS, MANIFEST, TABLE, publish_manifest
 from muster.mocks.campaign.placement import STEP
 from muster.mocks.plan.prepare import CATALOGUE
 from muster.model.outcome import Outcome
@@ -16,6 +17,7 @@ from muster.store.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from muster.model.step import StepContext
     from muster.store.campaign_state import CampaignElement, WholeProduct
@@ -26,7 +28,15 @@ LOCK_WAIT_S = 600.0
 
 
 def record_campaign(
-    *, folder: str, campaign: Mapping[str, Any], expected: int, context: StepContext
+    *,
+    folder: str,
+    campaign: Mapping[str, Any],
+    expected: int,
+    context: StepContext,
+    manifest: Path | None = None,
+    table: Path | None = None,
+    jobs: Path | None = None,
+    database: Path | None = None,
 ) -> dict[str, Any]:
     """Write the manifest of a campaign's catalogues, its jobs and its small database.
 
@@ -36,7 +46,8 @@ def record_campaign(
 
     Parameters and returned facts are those of
     :func:`muster.mocks.campaign.manifest.write_manifest`; the facts come from the store, which
-    the job is told of.
+    the job is told of.  Batches that were frozen before have the files as outputs, too, and get
+    copies of them.
 
     Raises
     ------
@@ -49,7 +60,7 @@ def record_campaign(
     facts = context.scratch / "facts.json"
     with hold_record_lock(db, find_campaign(db, folder).id, LOCK_WAIT_S) as lock:
         facts.write_text(json.dumps(read_facts(db, folder)), encoding="utf-8")
-        return publish_manifest(
+        done = publish_manifest(
             folder,
             check=lock.check,
             campaign=campaign,
@@ -57,6 +68,11 @@ def record_campaign(
             facts=str(facts),
             context=context,
         )
+        outputs = {MANIFEST: manifest, TABLE: table, JOBS: jobs, DATABASE: database}
+        for name, output in outputs.items():
+            if output is not None:
+                storage.fetch(storage.join(folder, name), output)
+    return done
 
 
 def read_facts(db: Database, folder: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # What a batch was frozen with is long: it is looked into once a batch, not once an attempt.
 _TRIED = """
     WITH placed AS MATERIALIZED (
-        SELECT id, backend, pool, (spec -> backend ->> 'ntasks')::int AS ranks,
-               (spec -> backend ->> 'nodes')::int AS nodes
+        SELECT id, backend, pool, (batch.spec -> batch.backend ->> 'ntasks')::int AS ranks,
+               (batch.spec -> batch.backend ->> 'nodes')::int AS nodes
         FROM batch WHERE run_id = %(run)s
     )
     SELECT e.step, e.group_name, e.name, a.number, a.generation, a.state, a.outcome, a.resources,

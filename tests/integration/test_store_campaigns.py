@@ -322,12 +322,10 @@ def test_of_two_runs_that_record_a_campaign_at_once_the_newest_state_stays(
             second_is_done.wait(1)
         return {**facts, "catalogues": []}  # no test has made their files
 
-    def record(name: str) -> dict[str, object]:
+    def record(name: str, **outputs: Path) -> dict[str, object]:
         (tmp_path / name).mkdir()
-        context = StepContext(scratch=tmp_path / name)
-        return dict(
-            record_campaign(folder=campaign.folder, campaign={}, expected=8, context=context)
-        )
+        asked = {"folder": campaign.folder, "campaign": {}, "expected": 8, **outputs}
+        return dict(record_campaign(**asked, context=StepContext(scratch=tmp_path / name)))
 
     monkeypatch.setattr("muster.mocks.record.read_facts", read_slowly)
     with ThreadPoolExecutor() as pool:
@@ -335,7 +333,7 @@ def test_of_two_runs_that_record_a_campaign_at_once_the_newest_state_stays(
         first_has_read.wait(10)
         again(db, tmp_path, campaign, "second", (3, 0.2))
         end_elements(db, "second", {(3, 0.2): "succeeded"})
-        second = record("second")
+        second = record("second", jobs=tmp_path / "jobs.parquet")  # an output of earlier plans
         second_is_done.set()
     states = [run["jobs"] for run in (first.result(), second)]
     assert [found["completed"] for found in states] == [2, 3]
@@ -343,6 +341,8 @@ def test_of_two_runs_that_record_a_campaign_at_once_the_newest_state_stays(
         counts = database.execute("SELECT state, count(*) FROM jobs GROUP BY state")
         assert dict(counts.fetchall()) == second["jobs"]
     database.close()
+    recorded = (folder / "metadata" / "jobs.parquet").read_bytes()
+    assert (tmp_path / "jobs.parquet").read_bytes() == recorded
 
 
 # -- runs of a campaign -------------------------------------------------------------------------
