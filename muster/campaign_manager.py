@@ -10,28 +10,37 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muster.errors import InvalidInput
-from muster.jobs.planning.cost import describe_cost, estimate_cost
+from muster.errors import InvalidInput, MissingInput
+from muster.jobs.planning.cost import tell_cost
 from muster.jobs.planning.workflow import load_workflow
-from muster.jobs.runs.cancel_run import cancel_run
 from muster.jobs.runs.local_run import LocalRun
 from muster.laptop.find_airflow import find_airflow
 from muster.mocks.campaign.config import read_campaign
 from muster.mocks.campaign.estimate_size import SizeEstimate, estimate_size
-from muster.mocks.campaign.placement import STEP, make_placement, place_campaign
-from muster.mocks.campaign.problems import CampaignFileError
+from muster.mocks.campaign.placement import (
+    STEP,
+    describe_idle_ranks,
+    make_placement,
+    place_campaign,
+)
+from muster.mocks.campaign.selection import select
 from muster.mocks.failed import find_failed
-from muster.mocks.find import FoundCampaign, campaign_file_of, find_campaign_by
-from muster.mocks.galaxies.model import load_model
-from muster.mocks.halos.source import load_source
-from muster.mocks.progress import GOING, ProgressReport, read_progress
+from muster.mocks.find import (
+    FoundCampaign,
+    campaign_file_of,
+    find_campaign_by,
+    find_record_of,
+)
+from muster.mocks.params import MockParams
+from muster.mocks.plan.catalogue_inputs import estimate_inputs
+from muster.mocks.progress import ProgressReport, read_progress
+from muster.mocks.unfinished import check_not_in_hand, end_left_behind
+from muster.mocks.validation import ValidationReport, validate_campaign
 from muster.site import read_site
 from muster.store.campaign_state import CampaignElement, find_whole
-from muster.store.campaigns import read_campaign_runs
-from muster.store.history import read_took
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from muster.laptop.airflow_api import AirflowApi
     from muster.mocks.campaign.config import Campaign
@@ -42,37 +51,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WORKFLOW = "mock_campaign"
-
-
-@dataclass(frozen=True)
-class ValidationReport:
-    """What is wrong with a campaign file, and what is not installed here.
-
-    Attributes
-    ----------
-    where : str
-        The file.
-    campaign : str or None
-        VERSION_NAME, where the file is right.
-    problems : tuple of str
-        Everything that is wrong, a line each; none where the campaign is valid.
-    notes : tuple of str
-        Packages that are not installed here; the nodes may have them.
-    """
-
-    where: str
-    campaign: str | None
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def valid(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what ``--json`` prints."""
-        return {**asdict(self), "valid": self.valid}
 
 
 @dataclass(frozen=True)
@@ -88,9 +66,13 @@ class ResourceEstimate:
     pool : str
         Where mocks.populate runs.
     cpus, gpus, memory_mib, time_limit_s
-        What an element asks for.
+        What an element asks for: CPUs for each rank, GPUs and memory for each node.
     cost : str
         CPU-hours and GPU-hours, at most and by past attempts.
+    ranks : int
+        How many ranks an element has.
+    notes : tuple of str
+        Ranks without work.
     """
 
     campaign: str
@@ -101,6 +83,8 @@ class ResourceEstimate:
     memory_mib: int | None
     time_limit_s: int | None
     cost: str
+    ranks: int = 1
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
@@ -150,25 +134,6 @@ class Submitted:
     by: str
 
 
-def validate_campaign(path: Path, site: Site) -> ValidationReport:
-    """Check a campaign file against the schema, its suite, its model and a site.
-
-    Raises
-    ------
-    MissingInput
-        When there is no such file.
-    """
-    try:
-        campaign = read_campaign(path)
-        place_campaign(campaign, site)
-    except CampaignFileError as error:
-        return ValidationReport(str(path), None, tuple(error.lines))
-    science = campaign.science
-    parts = (load_source(science.simulation_suite), load_model(science.galaxy_model))
-    notes = [lacking for part in parts if (lacking := part.check_installed()) is not None]
-    return ValidationReport(str(path), campaign.label, (), tuple(notes))
-
-
 def estimate_campaign(
     db: Database,
     found: FoundCampaign,
@@ -186,7 +151,6 @@ def estimate_campaign(
     """
     from muster.jobs.planning.freeze import Freezer
     from muster.mocks.campaign.placement import override_of
-    from muster.mocks.campaign.selection import select
     from muster.model.batch import Element
 
     campaign = found.campaign
@@ -198,12 +162,19 @@ def estimate_campaign(
         galaxies_per_mpch3=galaxies_per_mpch3,
         past_bytes=[product.bytes for product in past.values()],
     )
+    alike = estimate_inputs(campaign)
     elements = [
-        Element(index=i, name=c.name, resources=placed.resources_with(override_of(campaign, c)))
+        Element(
+            index=i,
+            name=c.name,
+            inputs={} if i else alike,
+            resources=placed.resources_with(override_of(campaign, c)),
+        )
         for i, c in enumerate(select(campaign, selection))
     ]
     freezer = Freezer(site, f"{WORKFLOW}.estimate", site.work_uri, {})
     batch = freezer.freeze(STEP, "estimate", elements, planned=make_placement(campaign))
+    idle = describe_idle_ranks(campaign, placed)
     return ResourceEstimate(
         campaign=campaign.label,
         size=size,
@@ -212,7 +183,9 @@ def estimate_campaign(
         gpus=placed.resources.gpus,
         memory_mib=placed.resources.memory_mib,
         time_limit_s=placed.resources.time_limit_s,
-        cost=describe_cost(estimate_cost([batch], read_took(db, [STEP]))),
+        cost="\n".join(tell_cost(db, [batch], load_workflow(WORKFLOW))),
+        ranks=placed.target.ranks,
+        notes=() if idle is None else (idle,),
     )
 
 
@@ -242,28 +215,12 @@ def trigger_run(api: AirflowApi, campaign: Campaign, params: Mapping[str, Any]) 
     return Submitted(campaign.label, f"{WORKFLOW}.{run_id}", "airflow")
 
 
-async def cancel_campaign(db: Database, found: FoundCampaign) -> list[str]:
-    """Cancel every run of a campaign that is not over; say it in a line a batch.
-
-    Raises
-    ------
-    InvalidInput
-        When none is going.
-    """
-    record = found.require_record()
-    runs = await asyncio.to_thread(read_campaign_runs, db, record.id)
-    going = [run for run in runs if run.state in GOING]
-    if not going:
-        raise InvalidInput("no run of the campaign is going", got=found.campaign.label)
-    lines: list[str] = []
-    for run in going:
-        lines += await cancel_run(db, run.id)
-    return lines
-
-
 @dataclass
 class CampaignManager:
     """Runs campaigns from Python: validate, estimate, submit, follow, try again.
+
+    Where an Airflow answers runs are triggered there, and a call returns at once; else they are
+    followed by this process to their end.  How they ended :meth:`monitor_progress` tells.
 
     Parameters
     ----------
@@ -282,27 +239,41 @@ class CampaignManager:
     def submit_campaign(self, config_path: str | Path, **chosen: Any) -> str:
         """Start a run of a campaign, and return the campaign's id: VERSION_NAME.
 
-        Where Airflow answers it is triggered and this returns at once; else it is followed here to
-        its end.
+        Runs of it that were left behind by their process are ended first.
 
         Parameters
         ----------
         config_path : str or Path
             Campaign file.
         chosen
-            Further params of the run, see :class:`muster.mocks.params.MockParams`.
+            Further params of the run, as ``slice=3``: all of
+            :class:`muster.mocks.params.MockParams` but ``definition``.
 
         Raises
         ------
+        MissingInput
+            When there is no such file.
         CampaignFileError
-            Lists everything that is wrong with the file.
+            Lists everything that is wrong with the file, or that the site cannot give.
+        ConfigError
+            When a param is unknown or wrong, or the code has changes that no commit has.
+        InvalidInput
+            When a run that is going has some of the same catalogues before it, or the campaign was
+            initialized with another configuration.
+        Transient
+            When the store or Airflow does not answer.
         """
         campaign = read_campaign(Path(config_path))
+        found = find_record_of(self.db, campaign)
         place_campaign(campaign, self.site)
         params = run_params(campaign, **chosen)
-        if self.airflow is not None:
-            return trigger_run(self.airflow, campaign, params).campaign
-        self._run(params)
+        typed = load_workflow(WORKFLOW).parse_params(params)
+        assert isinstance(typed, MockParams)
+        if not typed.dry_run:
+            _finish_apart(end_left_behind(self.db, found))
+            wanted = select(campaign, typed.selection)
+            check_not_in_hand(self.db, found, [(c.realization, c.redshift) for c in wanted])
+        self._start(campaign, params)
         return campaign.label
 
     def monitor_progress(self, campaign_id: str) -> ProgressReport:
@@ -317,59 +288,84 @@ class CampaignManager:
         ------
         MissingInput
             When there is no such campaign.
+        InvalidInput
+            When several have the name, or the file is wrong.
         """
         return read_progress(self.db, find_campaign_by(self.db, campaign_id))
 
     def retry_failed_jobs(self, campaign_id: str, max_attempts: int = 3) -> RetryReport:
-        """Try again what failed or was cancelled, as :meth:`submit_campaign` starts a run.
+        """Try again what failed or was cancelled in a campaign, and nothing else.
+
+        Runs of it that were left behind by their process are ended first.
 
         Parameters
         ----------
+        campaign_id : str
+            VERSION_NAME, name, folder or file.
         max_attempts : int
             Elements with so many attempts in their newest run are left alone.
 
+        Returns
+        -------
+        RetryReport
+            Without a run where nothing is to be tried again.
+
         Raises
         ------
         MissingInput
-            When there is no such campaign, or nothing failed.
+            When there is no such campaign, or it was never initialized.
+        InvalidInput
+            When a run that is going has some of the same catalogues before it.
+        Transient
+            When the store or Airflow does not answer.
         """
         found = find_campaign_by(self.db, campaign_id)
-        may, exhausted = find_failed(self.db, found.require_record().id, max_attempts)
-        if not may:
-            return RetryReport(found.campaign.label, (), tuple(exhausted))
-        params = run_params(found.campaign, failed_only=True, max_attempts=max_attempts)
-        if self.airflow is not None:
-            run = trigger_run(self.airflow, found.campaign, params).run
-        else:
-            run = self._run(params)
-        return RetryReport(found.campaign.label, tuple(may), tuple(exhausted), run)
+        campaign, record = found.campaign, found.require_record()
+        _finish_apart(end_left_behind(self.db, found))
+        may, exhausted = find_failed(self.db, record.id, max_attempts)
+        run = None
+        if may:
+            check_not_in_hand(self.db, found, [(e.realization, e.redshift) for e in may])
+            params = run_params(campaign, failed_only=True, max_attempts=max_attempts)
+            run = self._start(campaign, params)
+        return RetryReport(campaign.label, tuple(may), tuple(exhausted), run)
 
     def validate_configuration(self, config_path: str | Path) -> ValidationReport:
-        """Check a campaign file; whatever is wrong is in the report.
-
-        Raises
-        ------
-        MissingInput
-            When there is no such file.
-        """
-        return validate_campaign(Path(config_path), self.site)
+        """Check a campaign file; whatever is wrong, with the file itself too, is in the report."""
+        try:
+            return validate_campaign(Path(config_path), self.site)
+        except (MissingInput, InvalidInput) as error:
+            return ValidationReport(str(config_path), None, (str(error),))
 
     def estimate_resources(self, config_path: str | Path) -> ResourceEstimate:
         """Estimate what a campaign takes.
 
+        Parameters
+        ----------
+        config_path : str or Path
+            Campaign file, or folder, VERSION_NAME or name of a campaign.
+
         Raises
         ------
+        MissingInput
+            When there is no such campaign.
         CampaignFileError
-            Lists everything that is wrong with the file.
+            Lists everything that is wrong with the file, or that the site cannot give.
         """
         found = find_campaign_by(self.db, str(config_path))
         return estimate_campaign(self.db, found, self.site)
 
-    def _run(self, params: Mapping[str, Any]) -> str:
-        workflow = load_workflow(WORKFLOW)
+    def _start(self, campaign: Campaign, params: Mapping[str, Any]) -> str:
+        """Start a run where it is to be followed, and return its id."""
+        if self.airflow is not None:
+            return trigger_run(self.airflow, campaign, params).run
         run_id = f"{WORKFLOW}.cli__{datetime.now(UTC).isoformat()}"
-        run = LocalRun(self.db, self.site, workflow, run_id, lambda *_: None)
-        # In a thread of its own: a notebook's cell has a running loop already.
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, run.run(params)).result()
+        run = LocalRun(self.db, self.site, load_workflow(WORKFLOW), run_id, lambda *_: None)
+        _finish_apart(run.run(params))
         return run_id
+
+
+def _finish_apart(work: Coroutine[Any, Any, Any]) -> None:
+    """Finish something in a thread of its own: a notebook's cell has a running loop already."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()

@@ -111,3 +111,8 @@ def one_line(text: str) -> str:
     Control characters go: neither a terminal nor Postgres should see a NUL.
     """
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def shorten(text: str, longest: int) -> str:
+    """Cut a text that a message quotes to so many characters, the last of them … where it was."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -21,7 +21,7 @@ from muster.model.kubernetes_target import DEFAULT_KUBERNETES
 from muster.model.notifier import Notifier
 from muster.model.resources import Resources
 from muster.model.slurm_target import DEFAULT_CLUSTER, Cluster, ClusterTable, is_folder
-from muster.model.step import STEPS, find_step
+from muster.model.step import STEP_REGISTRY
 from muster.pools import KubernetesPool, KubernetesSection, Pool, SlurmPool
 from muster.storage import explain_os_error, local_path
 
@@ -125,8 +125,9 @@ class Site(Frozen):
     @model_validator(mode="after")
     def _check(self) -> Site:
         for step, placement in self.placement.items():
-            if find_step(step) is None:
-                raise ValueError(f"unknown step {step!r} in placement; there are {sorted(STEPS)}")
+            if step not in STEP_REGISTRY:
+                known = sorted(STEP_REGISTRY.names())
+                raise ValueError(f"unknown step {step!r} in placement; there are {known}")
             self._check_pool(step, placement)
         for name, job_type in self.job_types.items():
             self._check_pool(f"job type {name!r}", job_type)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from muster.errors import InvalidInput
 from muster.model.logs import log_of
-from muster.storage import local_path
+from muster.storage import require_local
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,12 +37,5 @@ def local_work_path(uri: str) -> Path:
     InvalidInput
         When it is elsewhere.
     """
-    path = local_path(uri)
-    if path is None:
-        raise InvalidInput(
-            "this backend needs a work directory on this machine",
-            got=uri,
-            expected="a path or a file:// URI",
-            do="set work in the site file",
-        )
-    return path
+    what = "this backend needs a work directory on this machine"
+    return require_local(uri, what, do="set work in the site file")

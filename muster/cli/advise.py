@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from muster.cli.options import json_option, print_json
 from muster.cli.session import open_database
 from muster.errors import MissingInput
 
@@ -31,7 +31,7 @@ _COLUMNS = ("asked", "p50", "p95", "most", "advice")
     help="Factor on what was used.",
 )
 @click.option("--toml", "as_toml", is_flag=True, help="Lines for a site file's [placement].")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option
 def advise(run: str, step: str | None, margin: float, *, as_toml: bool, as_json: bool) -> None:
     """Advise what the steps of a run should ask for next time, and say what was asked in vain.
 
@@ -54,7 +54,7 @@ def advise(run: str, step: str | None, margin: float, *, as_toml: bool, as_json:
         click.echo("the run is still going: only attempts that are over count", err=True)
     if as_json:
         steps = [_to_dict(a) for a in advice]
-        click.echo(json.dumps({"run": found.id, "margin": margin, "steps": steps}, indent=1))
+        print_json({"run": found.id, "margin": margin, "steps": steps})
     elif as_toml:
         click.echo(render_placement(advice))
     else:

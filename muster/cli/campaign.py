@@ -8,24 +8,19 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from muster.cli import LazyGroup
+from muster.cli.options import json_option, print_json, site_option, with_options
 from muster.cli.session import open_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from muster.mocks.campaign.selection import Selection
 
-Command = TypeVar("Command", bound="Callable[..., Any]")
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-site_option = click.option("--site", "site_name", help="Site file, by name or path.")
-
-_SELECTION = (
+selection_options = with_options(
     click.option("--slice", "slice_index", type=click.IntRange(min=0), help="The n-th slice."),
     click.option("--realizations", help="Only these realizations: 0-99,120."),
     click.option(
@@ -46,13 +41,6 @@ _SELECTION = (
 )
 
 
-def selection_options(command: Command) -> Command:
-    """Give a command the options that choose a part of a campaign."""
-    for option in reversed(_SELECTION):
-        command = option(command)
-    return command
-
-
 def make_selection(chosen: dict[str, Any]) -> Selection:
     """Return the part of a campaign that :func:`selection_options` chose."""
     from muster.mocks.campaign.selection import Selection, parse_realizations
@@ -65,11 +53,6 @@ def make_selection(chosen: dict[str, Any]) -> Selection:
         order=chosen["order"],
         first=chosen["first"],
     )
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON document."""
-    click.echo(json.dumps(value, indent=1, default=str))
 
 
 @click.group(
@@ -98,7 +81,7 @@ def campaign() -> None:
 @json_option
 def validate(file: Path, site_name: str | None, *, as_json: bool) -> int:
     """Check a campaign FILE: every error at once, with its key and line."""
-    from muster.campaign_manager import validate_campaign
+    from muster.mocks.validation import validate_campaign
     from muster.site import read_site
 
     found = validate_campaign(file, read_site(site_name))
@@ -194,8 +177,13 @@ def estimate(
     limit = "no time limit" if found.time_limit_s is None else format_seconds(found.time_limit_s)
     gpus = f", {found.gpus} GPUs" if found.gpus else ""
     memory = format_mib(found.memory_mib)
-    click.echo(f"each in pool {found.pool}: {found.cpus} CPUs{gpus}, memory {memory}, {limit}")
+    ranks = f"{found.ranks} ranks of " if found.ranks > 1 else ""
+    click.echo(
+        f"each in pool {found.pool}: {ranks}{found.cpus} CPUs{gpus}, memory {memory}, {limit}"
+    )
     click.echo(found.cost)
+    for note in found.notes:
+        click.echo(f"note: {note}")
 
 
 def _count(number: int, one: str, more: str = "") -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from muster.cli.campaign import json_option, print_json
 from muster.cli.following import showing_progress
+from muster.cli.options import json_option, print_answer
 from muster.cli.session import open_database
 
 if TYPE_CHECKING:
@@ -128,9 +128,5 @@ def _showing(what: str) -> Iterator[Callable[[StageProgress], None]]:
 
 
 def _tell(answer: object, lines: list[str], *, complete: bool, as_json: bool) -> int:
-    if as_json:
-        print_json(answer)
-    else:
-        for line in lines:
-            click.echo(line)
+    print_answer(answer, lines, as_json=as_json)
     return os.EX_OK if complete else 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muster.cli.campaign import json_option, print_json, selection_options, site_option
+from muster.cli.campaign import make_selection, selection_options
 from muster.cli.following import run_until_told
+from muster.cli.options import json_option, print_json, site_option
 from muster.cli.session import open_database
 from muster.errors import ConfigError
 
@@ -45,12 +47,18 @@ def submit(named: str, **options: Any) -> int:
     """Make the catalogues of a CAMPAIGN that are not there yet.
 
     Where an Airflow answers the run is triggered there; else it is followed here.  What is there
-    and whole is never made again.
+    and whole is never made again.  A run whose process was killed is ended first.
     """
+    from muster.mocks.campaign.selection import select
     from muster.mocks.find import find_campaign_by
+    from muster.mocks.unfinished import check_not_in_hand, end_left_behind
 
     db = open_database()
     found = find_campaign_by(db, named)
+    if not options["dry_run"]:
+        wanted = select(found.campaign, replace(make_selection(options), first=None))
+        run_until_told(end_left_behind(db, found))
+        check_not_in_hand(db, found, [(c.realization, c.redshift) for c in wanted])
     chosen = {
         "slice": options["slice_index"],
         "realizations": options["realizations"],
@@ -81,11 +89,16 @@ def retry(named: str, *, submits: bool, max_attempts: int | None, **options: Any
     from muster.campaign_manager import RetryReport
     from muster.mocks.failed import find_failed
     from muster.mocks.find import find_campaign_by
+    from muster.mocks.unfinished import check_not_in_hand, end_left_behind, list_left_behind
 
     db = open_database()
     found = find_campaign_by(db, named)
-    may, exhausted = find_failed(db, found.require_record().id, max_attempts)
+    record = found.require_record()
+    if submits:
+        run_until_told(end_left_behind(db, found))
+    may, exhausted = find_failed(db, record.id, max_attempts)
     if submits and may:
+        check_not_in_hand(db, found, [(e.realization, e.redshift) for e in may])
         chosen = {"failed_only": True, "max_attempts": max_attempts}
         return _start(found, chosen, {**options, "dry_run": False})
     report = RetryReport(found.campaign.label, tuple(may), tuple(exhausted))
@@ -96,6 +109,8 @@ def retry(named: str, *, submits: bool, max_attempts: int | None, **options: Any
         click.echo(f"{element.name}  {element.outcome:<16} {element.message or ''}".rstrip())
     for element in report.exhausted:
         click.echo(f"{element.name}  {element.outcome:<16} tried {element.attempts} times")
+    for run in list_left_behind(db, found):
+        click.echo(f"run {run} was left behind: --submit ends it, and tries its unfinished again")
     click.echo(f"{len(may)} would be tried again" if may else "nothing is to be tried again")
     return os.EX_OK
 
@@ -104,8 +119,8 @@ def retry(named: str, *, submits: bool, max_attempts: int | None, **options: Any
 @click.argument("named", metavar="CAMPAIGN")
 def cancel(named: str) -> int:
     """Cancel every run of a CAMPAIGN that is going: end what runs, start nothing more."""
-    from muster.campaign_manager import cancel_campaign
     from muster.mocks.find import find_campaign_by
+    from muster.mocks.unfinished import cancel_campaign
 
     db = open_database()
     for line in run_until_told(cancel_campaign(db, find_campaign_by(db, named))):
@@ -136,6 +151,8 @@ def _run_here(campaign: Campaign, chosen: Mapping[str, Any], options: Mapping[st
     from muster.mocks.campaign.selection import select
     from muster.mocks.params import MockParams
 
+    if options["no_wait"]:
+        _check_detachable(campaign, options)
     said = {key: value for key, value in chosen.items() if value not in (None, False)}
     params = MockParams.model_validate({"definition": campaign.config.to_data(), **said})
     elements = len(select(campaign, params.selection))
@@ -143,6 +160,21 @@ def _run_here(campaign: Campaign, chosen: Mapping[str, Any], options: Mapping[st
         elements = min(elements, params.first)
     run_options = {"backend": None, "overwrite": False, **options}
     return make_run(load_workflow("mock_campaign"), params, run_options, elements)
+
+
+def _check_detachable(campaign: Campaign, options: Mapping[str, Any]) -> None:
+    """Refuse --no-wait before a run is opened, where a step is placed on this machine."""
+    from muster.cli.workflow_run import choose_site
+    from muster.jobs.planning.workflow import load_workflow
+    from muster.jobs.runs.detached import check_pool_detachable
+    from muster.mocks.campaign.placement import STEP, job_type_of, place_campaign
+
+    workflow = load_workflow("mock_campaign")
+    site = choose_site(options["site_name"], None, workflow)
+    place_campaign(campaign, site)
+    for step in workflow.computing:
+        placed, pool = job_type_of(campaign, site) if step == STEP else site.placed(step)
+        check_pool_detachable(step, placed.pool, pool.backend)
 
 
 def _print_triggered(submitted: Submitted, address: str, *, as_json: bool) -> int:

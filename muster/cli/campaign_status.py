@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muster.cli.campaign import json_option, print_json
+from muster.cli.options import json_option, print_json
 from muster.cli.session import open_database
 from muster.errors import MissingInput
 

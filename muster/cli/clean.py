@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import click
 
+from muster.cli.options import json_option, print_answer, site_option
+
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@click.option("--site", "site_name", help="Site file, by name or path.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@site_option
+@json_option
 def clean(site_name: str | None, *, dry_run: bool, as_json: bool) -> int:
     """Remove from the work directory what nobody needs any more.
 
@@ -25,9 +26,6 @@ def clean(site_name: str | None, *, dry_run: bool, as_json: bool) -> int:
 
     site = read_site(site_name)
     done = clean_work(open_database(), site, dry_run=dry_run)
-    if as_json:
-        click.echo(json.dumps({"dry_run": dry_run, **done.to_dict()}, indent=1))
-    else:
-        for line in done.describe(dry_run=dry_run):
-            click.echo(line)
+    answer = {"dry_run": dry_run, **done.to_dict()}
+    print_answer(answer, done.describe(dry_run=dry_run), as_json=as_json)
     return 1 if done.problems else os.EX_OK

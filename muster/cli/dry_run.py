@@ -54,7 +54,7 @@ def print_dry_run(db: Database, site: Site, workflow: Workflow, params: Mapping[
         click.echo(f"\n# == {group_name} {batch.step}: {names}, pool {batch.pool}")
         click.echo(load_named(BACKENDS[batch.backend].render)(batch), nl=False)
     click.echo("")
-    for line in tell_cost(db, [batch for _, batch in frozen.batches]):
+    for line in tell_cost(db, [batch for _, batch in frozen.batches], workflow):
         click.echo(f"# {line}")
 
 

@@ -48,8 +48,6 @@ def telling_progress(db: Database, run_id: str, total: int) -> Iterator[Told]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    if console.is_terminal:
-        logging.getLogger("muster").setLevel(logging.WARNING)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -62,6 +60,8 @@ def telling_progress(db: Database, run_id: str, total: int) -> Iterator[Told]:
 
         def tell(group: str, step: str, state: str) -> None:
             nonlocal ended
+            if console.is_terminal:  # from the first batch on: which run it is has been logged
+                logging.getLogger("muster").setLevel(logging.WARNING)
             if state == "running":
                 progress.update(bar, description=f"{group} {step}")
             else:

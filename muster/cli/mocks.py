@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muster.cli.following import showing_progress
+from muster.cli.options import json_option, print_answer, print_json
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
     from muster.mocks.campaign.config import Campaign
 
 _path = click.Path(path_type=Path)
-_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 
 
 @click.group()
@@ -39,7 +38,7 @@ def mocks() -> None:
     help="Least halo mass in Msun/h; the campaign's by default.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@_json_option
+@json_option
 def generate(
     file: Path,
     realization: int | None,
@@ -77,7 +76,7 @@ def generate(
     finally:
         staged.discard()
     if as_json:
-        click.echo(json.dumps({"output": str(output), **facts}, indent=1))
+        print_json({"output": str(output), **facts})
     else:
         click.echo(f"{output}: {facts['galaxies']:,} galaxies in {facts['halos']:,} haloes")
     return os.EX_OK
@@ -97,30 +96,26 @@ def _with_mass(campaign: Campaign, min_mass_msunh: float | None) -> Campaign:
 @click.argument("b", type=_path)
 @click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="Relative tolerance.")
 @click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="Absolute tolerance.")
-@_json_option
+@json_option
 def compare(a: Path, b: Path, rtol: float, atol: float, *, as_json: bool) -> int:
     """Tell the difference of two catalogues: arrays and attributes; exit with 1 on one."""
     from muster.mocks.catalogue.compare import compare_catalogues
 
     found = compare_catalogues(a, b, rtol=rtol, atol=atol)
-    if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=1))
-    else:
-        for line in found.describe():
-            click.echo(line)
+    print_answer(found.to_dict(), found.describe(), as_json=as_json)
     return os.EX_OK if found.is_equal else 1
 
 
 @mocks.command()
 @click.argument("catalogue", type=_path)
-@_json_option
+@json_option
 def validate(catalogue: Path, *, as_json: bool) -> int:
     """Check a catalogue's file by what it says of itself; exit with 1 where it is wrong."""
     from muster.mocks.catalogue_check import check_catalogue
 
     problems = check_catalogue(catalogue)
     if as_json:
-        click.echo(json.dumps([vars(problem) for problem in problems], indent=1, default=str))
+        print_json([vars(problem) for problem in problems])
     else:
         for problem in problems:
             click.echo(problem.describe())

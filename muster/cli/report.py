@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from muster.cli.options import json_option, print_json
 from muster.cli.session import open_database
 from muster.storage import local_path
 
@@ -14,7 +14,7 @@ from muster.storage import local_path
 @click.command()
 @click.argument("run")
 @click.option("--output", help="File to write a copy to, instead of the report in its place.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option
 def report(run: str, output: str | None, *, as_json: bool) -> None:
     """Make the report of a run again, and print where it is.
 
@@ -32,7 +32,7 @@ def report(run: str, output: str | None, *, as_json: bool) -> None:
     going = found.state in GOING
     if as_json:
         told = {"run": found.id, "state": found.state, "going": going, "report": uri}
-        click.echo(json.dumps(told, indent=1))
+        print_json(told)
         return
     if going:
         click.echo("the run is still going: the report says how it stands now", err=True)

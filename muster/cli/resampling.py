@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from muster.cli import LazyGroup
 from muster.cli.following import showing_progress
+from muster.cli.options import json_option, print_json, site_option, with_options
 from muster.cli.workflow_run import (
     choose_site,
     make_run,
@@ -23,7 +23,7 @@ from muster.cli.workflow_run import (
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from muster.model.plan import Plan
     from muster.resampling.config.params import ResamplingParams
@@ -33,9 +33,7 @@ log = logging.getLogger(__name__)
 _LONG_S = 60.0
 """A time from which on nobody asks for seconds."""
 
-Command = TypeVar("Command", bound="Callable[..., Any]")
-
-_PARAMS = (
+_params_options = with_options(
     click.option(
         "--params",
         "params_path",
@@ -50,14 +48,6 @@ _PARAMS = (
 _dataset_option = click.option(
     "--dataset", "named", multiple=True, help="Only this of the file's datasets; may be repeated."
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-_site_option = click.option("--site", "site_name", help="Site file, by name or path.")
-
-
-def _params_options(command: Command) -> Command:
-    for option in reversed(_PARAMS):
-        command = option(command)
-    return command
 
 
 @click.group(
@@ -90,9 +80,9 @@ def run(**options: Any) -> int:
 @resampling.command()
 @_params_options
 @_dataset_option
-@_site_option
+@site_option
 @click.option("--overwrite", is_flag=True, help="As if what is up to date were to be computed.")
-@_json_option
+@json_option
 def plan(**options: Any) -> int:
     """Say what a run would do: decision, windows, memory and time of each dataset.
 
@@ -102,7 +92,7 @@ def plan(**options: Any) -> int:
     made = _inspect(params, options)
     rows = [_tell_element(made, name) for name in _names(made)]
     if options["as_json"]:
-        click.echo(json.dumps({"datasets": rows, "facts": made.facts}, indent=1))
+        print_json({"datasets": rows, "facts": made.facts})
     else:
         click.echo("\n".join(render_plan(rows)))
     return os.EX_OK if _may_succeed(made) else 1
@@ -110,10 +100,10 @@ def plan(**options: Any) -> int:
 
 @resampling.command()
 @_params_options
-@_site_option
+@site_option
 @click.option("--output", help="Parquet file to write, in the place of the file's merge.")
 @click.option("--table", help="Table in Postgres to write, in the place of the file's merge.")
-@_json_option
+@json_option
 def merge(**options: Any) -> None:
     """Merge the datasets that are there into one table, without a run."""
     from muster.cli.resampling_merge import merge_here
@@ -125,7 +115,7 @@ def merge(**options: Any) -> None:
     facts = merge_here(_inspect(params, options), params.memory)
     places = {"output": params.merge_uri(), "table": params.merge_table()}
     if options["as_json"]:
-        click.echo(json.dumps({**places, "facts": facts}, indent=1, default=str))
+        print_json({**places, "facts": facts})
         return
     told = ", ".join(f"{name} {value}" for name, value in facts.items() if value not in (None, ""))
     click.echo(told or "merged")

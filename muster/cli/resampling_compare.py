@@ -9,6 +9,7 @@ import click
 
 from muster.cli.columns import align, number, percent, render_place, value_rows
 from muster.cli.compare import compare_and_draw, name_picture, print_comparison
+from muster.cli.options import json_option
 
 if TYPE_CHECKING:
     from muster.raster.compare.rasters import RasterComparison, RasterFacts
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     help="The picture, a PNG.  By default B-minus-A.png here, by the files' names; none with "
     "--json.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option
 def compare(a: str, b: str, *, band_a: int, band_b: int, output: str | None, as_json: bool) -> None:
     """Tell and show how raster B differs from raster A, on the same grid.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from muster.cli.options import json_option, print_json
 from muster.cli.session import open_database
 from muster.resampling.config.methods import SINKS
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--store", type=click.Choice(SINKS), help="Where to read from.")
 @click.option("--output", help="A file to write: .tif, .csv (a line a cell with a value) or .npy.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option
 def read(
     key: str | None,
     window_px: tuple[int, int, int, int] | None,
@@ -67,7 +67,7 @@ def read(
     found = extract_layer(layer, db, window, store=store, output=output)
     read_from = store or layer_stores(layer)[0]
     if as_json:
-        click.echo(json.dumps(_to_json(layer, window, found, read_from, output), indent=1))
+        print_json(_to_json(layer, window, found, read_from, output))
         return
     for line in _render(layer, grid, window, found, read_from):
         click.echo(line)
@@ -91,7 +91,7 @@ def _list(*, as_json: bool) -> None:
         for found in list_datasets(open_database())
     ]
     if as_json:
-        click.echo(json.dumps({"datasets": rows}, indent=1, default=str))
+        print_json({"datasets": rows})
         return
     longest = max((len(row["key"]) for row in rows), default=0)
     for row in rows:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from muster.cli.following import print_submitted, report_run, run_until_told, telling_progress
+from muster.cli.options import closing_json_option
 from muster.cli.session import open_database
 from muster.errors import InvalidInput
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="The closing report as JSON.")
+@closing_json_option
 def wait(run: str, *, as_json: bool) -> int:
     """Follow a RUN that was submitted with --no-wait to its end.
 
@@ -42,7 +43,7 @@ def wait(run: str, *, as_json: bool) -> int:
 @click.command()
 @click.argument("run")
 @click.option("--no-wait", is_flag=True, help="Submit what is missing and return.")
-@click.option("--json", "as_json", is_flag=True, help="The closing report as JSON.")
+@closing_json_option
 def retry(run: str, *, no_wait: bool, as_json: bool) -> int:
     """Try again what has not succeeded in a RUN of the command line; what has is left as it is."""
     from muster.backends import Backends
@@ -93,7 +94,7 @@ def cancel(run: str) -> int:
 
     db = open_database()
     found = runs.find_run(db, run)
-    for line in run_until_told(cancel_run(db, found.id)):
+    for line in run_until_told(cancel_run(db, found.id)).describe():
         click.echo(line)
     return os.EX_OK
 

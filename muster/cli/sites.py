@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from muster.cli.options import json_option, print_json
 from muster.site import read_site, render_pools
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("site", required=False)
 def pools(site: str | None) -> None:
     """Print the site's pools as 'airflow pools import' reads them."""
-    click.echo(json.dumps(render_pools(read_site(site)), indent=1))
+    print_json(render_pools(read_site(site)))
 
 
 @click.command()
@@ -32,7 +32,7 @@ def pools(site: str | None) -> None:
     metavar="SECONDS",
     help="How long a job may wait before it is cancelled, and its reason told.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option
 def doctor(site: str | None, *, patience: float, as_json: bool) -> int:
     """Try a SITE: the store, the work directory, each cluster, and a small job in every pool."""
     from muster.cli.following import run_until_told
@@ -52,5 +52,5 @@ def doctor(site: str | None, *, patience: float, as_json: bool) -> int:
     good = all(check.good for check in checks)
     if as_json:
         report = {"site": found.name, "good": good, "checks": [asdict(c) for c in checks]}
-        click.echo(json.dumps(report, indent=1))
+        print_json(report)
     return os.EX_OK if good else 1

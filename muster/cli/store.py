@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from muster.cli.options import json_option, print_json
 from muster.cli.session import open_database, store_url
 from muster.errors import MissingInput
 
 if TYPE_CHECKING:
     from muster.store.database import Database
-
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 
 
 @click.command()
@@ -44,7 +42,7 @@ def status(run: str | None, *, as_json: bool) -> None:
     if run is None:
         rows = runs.list_runs(db)
         if as_json:
-            _print_json([asdict(row) for row in rows])
+            print_json([asdict(row) for row in rows])
             return
         for row in rows:
             click.echo(f"{row.created_at:%Y-%m-%d %H:%M:%SZ}  {row.state:<10} {row.id}")
@@ -59,7 +57,7 @@ def status(run: str | None, *, as_json: bool) -> None:
     now = datetime.now(UTC)
     progress = summarize_run(elements, now, planned=found.state is RunState.PLANNED)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "run": asdict(found),
                 "progress": asdict(progress),
@@ -168,7 +166,7 @@ def logs(run: str, element: str, step: str | None, attempt: int | None, *, as_js
             click.echo(f"== {step_name} attempt {number}: {outcome} ({uri})")
             click.echo(text, nl=not text.endswith("\n"))
     if as_json:
-        _print_json(texts)
+        print_json(texts)
 
 
 @click.command()
@@ -191,11 +189,7 @@ def reconcile(silent_for_s: float, *, as_json: bool) -> None:
             {"batch": end.batch_id, "elements": [asdict(e) for e in end.elements]}
             for end in ended.batches
         ]
-        _print_json({"batches": batches, "runs": ended.runs})
+        print_json({"batches": batches, "runs": ended.runs})
         return
     for line in ended.describe():
         click.echo(line)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1, default=str))

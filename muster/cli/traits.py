@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from muster.cli.infer import infer
+from muster.cli.options import json_option
 from muster.cli.pairs import split_pair
 from muster.config import parse_config
 
@@ -194,7 +195,7 @@ def train(named: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None
     help="The picture, a PNG.  By default B-minus-A.png here, by the files' names; none with "
     "--json.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option
 def compare(a: str, b: str, *, output: str | None, as_json: bool) -> None:
     """Tell and show how product B differs from product A."""
     from muster.cli.compare import compare_and_tell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,26 +10,24 @@ import click
 
 from muster.backends.registry import BACKENDS
 from muster.cli.following import print_submitted, report_run, run_until_told, telling_progress
+from muster.cli.options import closing_json_option, site_option, with_options
 from muster.cli.session import open_database
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from muster.jobs.planning.params import IntervalParams
     from muster.jobs.planning.workflow import Workflow
     from muster.site import Site
 
-log = logging.getLogger(__name__)
-
-Command = TypeVar("Command", bound="Callable[..., Any]")
 Params = TypeVar("Params", bound="IntervalParams")
 
-_OPTIONS = (
+run_options = with_options(
     click.option(
         "--max-parallel", type=click.IntRange(min=1), help="How many elements run at once."
     ),
-    click.option("--site", "site_name", help="Site file, by name or path."),
+    site_option,
     click.option(
         "--backend",
         type=click.Choice(list(BACKENDS)),
@@ -43,7 +40,7 @@ _OPTIONS = (
     ),
     click.option("--dry-run", is_flag=True, help="Print what would be submitted, and its cost."),
     click.option("--overwrite", is_flag=True, help="Compute what is up to date as well."),
-    click.option("--json", "as_json", is_flag=True, help="The closing report as JSON."),
+    closing_json_option,
 )
 
 year_option = click.option(
@@ -52,13 +49,6 @@ year_option = click.option(
 month_option = click.option(
     "--month", type=click.IntRange(1, 12), help="Of that year: fills {month}, too."
 )
-
-
-def run_options(command: Command) -> Command:
-    """Give a command the options that every run of a workflow has."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def with_interval(params: Params, year: int | None, month: int | None = None) -> Params:
@@ -100,7 +90,6 @@ def make_run(
 
         print_dry_run(db, site, workflow, data)
         return os.EX_OK
-    log.info("run %s", run_id)  # so that what was interrupted can be found again
     if options["no_wait"]:
         run = LocalRun(db, site, workflow, run_id, lambda *_: None)
         done = run_until_told(run.submit(data, interval))

@@ -90,13 +90,14 @@ def find_catalog(catalog_path: str | Path, *, cleaned: bool = True) -> tuple[str
     if path.is_dir():
         return "abacus_box", _find_abacus(path, cleaned=cleaned)
     if not path.exists():
-        raise CatalogNotFound("no halo catalogue", where=path)
+        raise CatalogNotFound("no halo catalogue", where=path, do="correct the path")
     if path.suffix in HDF5_SUFFIXES:
         return "hdf5", {"path": str(path)}
     raise ValidationError(
         "no halo catalogue that is known by its path",
         where=path,
         expected=f"a folder zN.NNN of AbacusSummit, or a file {', '.join(HDF5_SUFFIXES)}",
+        do="give a path of one of these kinds, or read it with its halo source",
     )
 
 
@@ -105,7 +106,10 @@ def _find_abacus(path: Path, *, cleaned: bool) -> dict[str, Any]:
     found = folder / "halo_info"
     if not found.is_dir():
         raise ValidationError(
-            "the folder is no halo catalogue", where=path, expected="halo_info in it"
+            "the folder is no halo catalogue",
+            where=path,
+            expected="halo_info in it",
+            do="correct the path",
         )
     redshift = _REDSHIFT.fullmatch(folder.name)
     if redshift is None or folder.parent.name != "halos":
@@ -113,13 +117,14 @@ def _find_abacus(path: Path, *, cleaned: bool) -> dict[str, Any]:
             "the folder is no halo catalogue of AbacusSummit",
             where=path,
             expected="SIMULATION/halos/zN.NNN",
+            do="keep the folders of AbacusSummit above it",
         )
     source = load_source("abacus_box")
     options = source.parse_options({"root": str(folder.parents[1]), "cleaned": cleaned})
     coordinate = Coordinate(0, float(redshift[1]))
     state = source.find_inputs(options, [coordinate])[coordinate]
     if state.state != "present":
-        raise CatalogNotFound(str(state.reason), where=folder)
+        raise CatalogNotFound(str(state.reason), where=folder, do="bring the missing file there")
     # Any cosmology will do, as none was asked for.
     return {**state.inputs, "cosmology": None, "realization": None}
 
@@ -128,7 +133,7 @@ def _parse_synthetic(text: str) -> dict[str, Any]:
     pairs = parse_qsl(text.removeprefix(SYNTHETIC_PREFIX), keep_blank_values=True)
     options: dict[str, Any] = dict(pairs)
     if len(options) < len(pairs):
-        raise ConfigError("an option is given twice", where=text)
+        raise ConfigError("an option is given twice", where=text, do="give it once")
     inputs: dict[str, Any] = {"options": options}
     inputs |= {key: options.pop(key) for key in ("realization", "redshift") if key in options}
     return inputs

@@ -92,6 +92,11 @@ def find_campaign_by(db: Database, text: str) -> FoundCampaign:
     if campaign is None:
         record = find_campaign(db, text)
         return FoundCampaign(parse_campaign(record.config, record.folder), record)
+    return find_record_of(db, campaign)
+
+
+def find_record_of(db: Database, campaign: Campaign) -> FoundCampaign:
+    """Find the record of a campaign, where the store has one."""
     try:
         return FoundCampaign(campaign, find_campaign(db, campaign.folder_uri))
     except MissingInput:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.errors import ConfigError
 from muster.mocks.galaxies.boxes import generate_box
-from muster.mocks.galaxies.model import load_model, model_names
+from muster.mocks.galaxies.model import MODEL_REGISTRY, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ def generate_galaxies(
     halo_catalog : HaloCatalog
         As :func:`muster.mocks.data_loader.load_and_filter_halos` returns it.
     galaxy_model_params : mapping
-        ``model``, a name of :func:`muster.mocks.galaxies.model.model_names`, and the model's own
+        ``model``, a name of :data:`muster.mocks.galaxies.model.MODEL_REGISTRY`, and the model's own
         parameters; ``histories`` (default False) asks for formation histories.
     random_seed : int, optional
         In [0, 2⁶²).  None draws one, which the attribute ``seed`` of the result tells.
@@ -52,9 +52,19 @@ def generate_galaxies(
     name = parameters.pop("model", None)
     histories = parameters.pop("histories", False)
     if not isinstance(name, str):
-        raise ConfigError("no galaxy model", got=repr(name), expected=", ".join(model_names()))
+        raise ConfigError(
+            "no galaxy model",
+            got=repr(name),
+            expected=", ".join(MODEL_REGISTRY.names()),
+            do="choose one of these",
+        )
     if not isinstance(histories, bool):
-        raise ConfigError("histories: no truth value", got=repr(histories), expected="true, false")
+        raise ConfigError(
+            "histories: no truth value",
+            got=repr(histories),
+            expected="true, false",
+            do="give true or false",
+        )
     model = load_model(name)
     seed = secrets.randbits(31) if random_seed is None else random_seed
     galaxies = generate_box(

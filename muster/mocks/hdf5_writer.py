@@ -63,7 +63,11 @@ def write_parallel_hdf5(
     stated = halo_data.metadata.box_size_mpch
     if not math.isclose(box_size, stated, rel_tol=1e-6):
         raise ValidationError(
-            "not the box of the haloes", where="box_size", got=box_size, expected=stated
+            "not the box of the haloes",
+            where="box_size",
+            got=box_size,
+            expected=stated,
+            do="give the box size of the haloes, or leave it out",
         )
     path = Path(output_path)
     has_histories = all(
@@ -99,9 +103,13 @@ def validate_catalog_path(catalog_path: str | Path) -> bool:
     """
     path = Path(catalog_path)
     if not path.is_dir():
-        raise CatalogNotFound("no such halo catalogue", where=path, expected="a folder")
+        raise CatalogNotFound(
+            "no such halo catalogue", where=path, expected="a folder", do="correct the path"
+        )
     if not os.access(path, os.R_OK | os.X_OK):
-        raise CatalogNotFound("halo catalogue cannot be read", where=path)
+        raise CatalogNotFound(
+            "halo catalogue cannot be read", where=path, do="correct its permissions"
+        )
     return True
 
 
@@ -139,8 +147,14 @@ def generate_output_filename(
                 where=name,
                 got=repr(word),
                 expected="letters, digits, _ . + -",
+                do="leave other characters out",
             )
     if n_gen is not None and n_gen < 0:
-        raise ConfigError("number of haloes is negative", where="n_gen", got=n_gen)
+        raise ConfigError(
+            "number of haloes is negative",
+            where="n_gen",
+            got=n_gen,
+            do="give 0 or more, or leave it out",
+        )
     test = "" if n_gen is None else f"_test{n_gen}"
     return f"mock_{'_'.join(words.values())}{test}.hdf5"

@@ -53,7 +53,12 @@ def count_launched() -> int:
         stated = os.environ.get(name)
         if stated is not None:
             if not (stated.isascii() and stated.isdigit() and int(stated) > 0):
-                raise MPIError("no number of ranks", where=name, got=repr(stated))
+                raise MPIError(
+                    "no number of ranks",
+                    where=name,
+                    got=repr(stated),
+                    do="unset the variable, or start by srun or mpirun",
+                )
             return int(stated)
     return 1
 
@@ -117,6 +122,7 @@ def _start_mpi(launched: int) -> Any:
             where=MPI.Get_library_version().strip().splitlines()[0],
             got=f"{comm.size} ranks",
             expected=f"{launched} ranks",
+            do="build mpi4py with the launcher's MPI, or set the pool's launcher",
         )
     return comm
 

@@ -127,6 +127,7 @@ class MockParams(IntervalParams):
                 "the interval is no slice",
                 got=f"{start:%Y-%m-%dT%H:%M:%SZ}",
                 expected="a day from 2000-01-01 on: that one is slice 0",
+                do="start the backfill on 2000-01-01, a day a slice",
             )
         return (start - SLICE_0).days
 

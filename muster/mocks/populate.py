@@ -22,10 +22,11 @@ from muster.mocks.catalogue.problems import INVALID_SUFFIX
 from muster.mocks.catalogue.validate import Expected, set_aside
 from muster.mocks.catalogue_check import check_catalogue
 from muster.mocks.coordinates import Coordinate
-from muster.mocks.errors import InvalidCatalogue, ModelNotInstalled
+from muster.mocks.errors import InvalidCatalogue
 from muster.mocks.galaxies.boxes import generate_box
 from muster.mocks.galaxies.model import load_model
 from muster.mocks.halos.source import load_source
+from muster.mocks.installed import require_installed
 from muster.mocks.mpi_setup import initialize_mpi_jax
 from muster.mocks.qa.statistics import NEEDED, compute_statistics
 from muster.model.step import StepContext
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from muster.mocks.catalogue.validate import Problem
-    from muster.mocks.galaxies.model import GalaxyModel
-    from muster.mocks.halos.source import HaloSource
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ def populate_mock(
     """
     coordinate = Coordinate(realization, redshift)
     halo_source, galaxy_model = load_source(source), load_model(model)
-    _check_installed(halo_source, galaxy_model)
+    require_installed(halo_source, galaxy_model)
     params = galaxy_model.parse(parameters)
     on_ranks = context.ranks > 1
     mpi = initialize_mpi_jax(with_mpi=on_ranks, with_jax=on_ranks and galaxy_model.compiles)
@@ -206,13 +205,6 @@ class _Phases:
         begun = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - begun, 3)
-
-
-def _check_installed(source: HaloSource, model: GalaxyModel) -> None:
-    for part in (source, model):
-        lacking = part.check_installed()
-        if lacking is not None:
-            raise ModelNotInstalled(lacking, where=part.name)
 
 
 def _refuse(

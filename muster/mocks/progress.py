@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from muster.mocks.campaign.placement import STEP
 from muster.mocks.campaign.selection import select
+from muster.mocks.unfinished import read_unfinished
 from muster.store.campaign_state import (
     FailureClass,
-    find_attended,
     read_campaign_status,
     read_failures,
 )
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GOING = (RunState.OPEN, RunState.PLANNED)
 SILENT_FOR_S = 180.0
-"""A run without a sign for so long is one that nobody goes on with."""
+"""A run without a sign for so long is one that nobody goes on with, as far as it looks."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class RunLine:
     id, state, message
         As in the store.
     attended : bool
-        Whether it is not over and somebody goes on with it, as far as the record shows: for
-        :data:`SILENT_FOR_S` there is a heartbeat or an event, or its jobs were left alone.
+        Whether it is not over and goes on, as far as this host can tell: its process runs here, or
+        there is a heartbeat or an event for :data:`SILENT_FOR_S`, or its jobs were left alone.
     """
 
     id: str
@@ -48,7 +48,9 @@ class RunLine:
         """Say it in one line."""
         line = f"run {self.id}: {self.state}" + (f": {self.message}" if self.message else "")
         if self.state in GOING and not self.attended:
-            line += " (nobody goes on with it: 'muster reconcile' ends it)"
+            line += (
+                " (nothing goes on with it: the next submit or 'muster campaign cancel' ends it)"
+            )
         return line
 
 
@@ -116,7 +118,8 @@ def read_progress(db: Database, found: FoundCampaign) -> ProgressReport:
             campaign.label, total, {"pending": total}, None, campaign.execution.quorum
         )
     status = read_campaign_status(db, found.record.id, step=STEP)
-    attended = find_attended(db, found.record.id, SILENT_FOR_S)
+    unfinished = read_unfinished(db, found.record.id)
+    attended = {run.id for run in unfinished if run.is_attended(SILENT_FOR_S)}
     counts = dict(status.counts)
     counts["pending"] += max(0, total - status.total)
     return ProgressReport(

@@ -17,4 +17,14 @@ WORKFLOW = Workflow(
     prepare="muster.mocks.plan.prepare:prepare_run",
     report="muster.mocks.report:make_report",
     conclude="muster.mocks.conclude:conclude_run",
+    told_apart_by={
+        "mocks.populate": (
+            "model",
+            "source",
+            "min_mass_msunh",
+            "n_gen",
+            "haloes.box_size_mpch",
+            "haloes.options.box_size_mpch",
+        )
+    },
 )

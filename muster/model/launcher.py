@@ -72,6 +72,16 @@ class RankWords(Frozen):
                 said.pop(name, None)  # batches frozen before the field keep their bytes
         return said
 
+    @property
+    def ranks(self) -> int:
+        """How many ranks an element has, each with the CPUs that it asks for."""
+        return self.ntasks or 1
+
+    @property
+    def nodes_held(self) -> int:
+        """How many nodes an element holds, each with the GPUs and memory that it asks for."""
+        return 1
+
     def launcher_or(self, default: tuple[str, ...]) -> tuple[str, ...] | None:
         """Return the launcher that is said, or the default; None where one rank needs none."""
         return None if self.ntasks in (None, 1) else self.launcher or default

@@ -225,6 +225,11 @@ class SlurmWords(RankWords):
     pack: Annotated[int, Field(ge=1)] = 1
     options: Annotated[dict[str, Option], AfterValidator(_further)] = {}
 
+    @property
+    def nodes_held(self) -> int:
+        """How many nodes an element holds: the pool's, else one, though Slurm may take more."""
+        return self.nodes or 1
+
 
 class SlurmTarget(SlurmWords):
     """A pool on a cluster: what its batches are frozen with.

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from muster.entry_points import Registry
 from muster.errors import ConfigError
-from muster.imports import load_named
 
 STEPS: dict[str, str] = {
     "site.probe": "muster.doctor.probe_step:probe_environment",
@@ -84,33 +84,19 @@ LONGEST_LEFT_S = 10 * 366 * 86_400.0
 """What a step may say is left of it; what is longer is no estimate, and no date could hold it."""
 
 
-def find_step(name: str) -> str | None:
-    """Return the "module:function" of a step, our own or an installed package's; None if unknown.
-
-    A package adds steps as entry points of the group ``muster.steps``.
-    """
-    if name in STEPS:
-        return STEPS[name]
-    import importlib.metadata  # a third of a process's start, for packages of others alone
-
-    for entry in importlib.metadata.entry_points(group="muster.steps", name=name):
-        return entry.value
-    return None
+STEP_REGISTRY: Registry[StepFunction] = Registry("muster.steps", "step", STEPS)
+"""Our own steps and those that packages add."""
 
 
 def load_step(name: str) -> StepFunction:
-    """Import the function of a step.
+    """Import the function of a step, our own or an installed package's.
 
     Raises
     ------
     ConfigError
-        When there is no step of that name.
+        When there is no step of that name, or it cannot be loaded.
     """
-    target = find_step(name)
-    if target is None:
-        raise ConfigError("unknown step", got=name, expected=", ".join(sorted(STEPS)))
-    function: StepFunction = load_named(target)
-    return function
+    return STEP_REGISTRY.load(name)
 
 
 def runs_on_ranks(function: StepFunction) -> bool:

@@ -149,7 +149,7 @@ def _sum_step(step: str, elements: Sequence[ElementStory]) -> StepSum:
         peak_mib=_most(tried, lambda a: a.max_rss_mib),
         time_limit_s=_most(tried, lambda a: a.resources.time_limit_s),
         memory_mib=_most(tried, lambda a: a.resources.memory_mib),
-        cpus=_most(tried, lambda a: a.resources.cpus),
+        cpus=_most(tried, lambda a: a.cpus),
         pools=_names(f"{a.pool} ({a.backend})" for a in tried),
         hosts=_names(a.host for a in tried if a.host),
         engines=_names(engine for a in tried for engine in list_engines(a.facts)),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from muster.storage.address import join, local_path, name_below, parse_address
+from muster.storage.address import join, local_path, name_below, parse_address, require_local
 from muster.storage.files import FileObject, explain_os_error, os_errors_at
 from muster.storage.place import (
     ContentMismatch,
@@ -73,6 +73,7 @@ __all__ = [
     "read_tail",
     "read_text",
     "recorded_sha256",
+    "require_local",
     "sha256",
     "stage",
     "stat",

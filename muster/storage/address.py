@@ -57,6 +57,27 @@ def local_path(uri: str) -> Path | None:
     return address.path if address.bucket is None else None
 
 
+def require_local(uri: str, what: str, *, do: str | None = None) -> Path:
+    """Return the local path of a plain path or file URI.
+
+    Parameters
+    ----------
+    what : str
+        What is told of another one: a campaign's folder must be on this machine.
+    do : str, optional
+        What the reader should do then.
+
+    Raises
+    ------
+    InvalidInput
+        When it is an object store's.
+    """
+    path = local_path(uri)
+    if path is None:
+        raise InvalidInput(what, got=uri, expected="a path or a file:// URI", do=do)
+    return path
+
+
 def name_below(uri: str, folder: str) -> str | None:
     """Return the name of what lies below a folder, however the two are spelt; None elsewhere.
 

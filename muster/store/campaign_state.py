@@ -310,24 +310,3 @@ def find_whole(
             (realization, redshift): WholeProduct(*rest)
             for realization, redshift, *rest in cursor.fetchall()
         }
-
-
-def find_attended(db: Database, campaign_id: int, silent_for_s: float) -> set[str]:
-    """List the runs of a campaign that are not over, and that somebody goes on with.
-
-    A run has a sign of that where it, a batch or an event of it is younger than ``silent_for_s``
-    seconds; jobs that were submitted to be left alone need none.
-    """
-    with db.transaction() as cursor:
-        cursor.execute(
-            "SELECT r.id FROM run r WHERE r.campaign_id = %(campaign)s"
-            " AND r.state IN ('open', 'planned') AND ("
-            "  greatest(r.created_at, r.planned_at,"
-            "   (SELECT max(heartbeat_at) FROM batch WHERE run_id = r.id),"
-            "   (SELECT max(at) FROM event WHERE run_id = r.id))"
-            "  > now() - make_interval(secs => %(silent)s)"
-            "  OR EXISTS (SELECT 1 FROM batch b JOIN submission s ON s.batch_id = b.id"
-            "   WHERE b.run_id = r.id AND b.detached AND s.state <> 'ended'))",
-            {"campaign": campaign_id, "silent": silent_for_s},
-        )
-        return {row[0] for row in cursor.fetchall()}

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from muster.errors import InvalidInput, MissingInput
+from muster.errors import InvalidInput, MissingInput, Transient
+from muster.store.locks import hold_lock
 from muster.store.runs import RUN_COLUMNS, make_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from muster.store.database import Database
+    from muster.store.locks import HeldLock
     from muster.store.records import Run
+
+log = logging.getLogger(__name__)
 
 _COLUMNS = "id, name, version, folder, config, config_sha256, provenance, descends_from, created_at"
 
@@ -190,6 +196,31 @@ def read_campaign_runs(db: Database, campaign_id: int) -> list[Run]:
             (campaign_id,),
         )
         return [make_run(row) for row in cursor.fetchall()]
+
+
+@contextmanager
+def hold_record_lock(db: Database, campaign_id: int, wait_s: float) -> Iterator[HeldLock]:
+    """Hold the lock on the files that are a campaign's record.
+
+    Raises
+    ------
+    Transient
+        When another run of the campaign still writes them after ``wait_s`` seconds.
+    """
+
+    def log_wait() -> None:
+        log.info("another run of the campaign writes its record: waiting up to %g s", wait_s)
+
+    def refuse() -> Transient:
+        return Transient(
+            "another run of the campaign writes its record",
+            got=f"no end of it in {wait_s:g} s",
+            do="try again when it has ended",
+        )
+
+    name = f"muster campaign record {campaign_id}"
+    with hold_lock(db, name, wait_s, log_wait=log_wait, refuse=refuse) as lock:
+        yield lock
 
 
 def name_folder(uri: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.store.claims import one_row
+from muster.store.locks import try_lock, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,15 +195,12 @@ def elected(db: Database, name: str) -> Iterator[bool]:
     An advisory lock elects; it goes with its connection, whatever becomes of the process.
     """
     with db.session() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (_lock_name(name),))
-        won = bool(one_row(cursor)[0])
+        won = try_lock(cursor, _lock_name(name))
         try:
             yield won
         finally:
             if won:
-                cursor.execute(
-                    "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (_lock_name(name),)
-                )
+                unlock(cursor, _lock_name(name))
 
 
 def _lock_name(cluster: str) -> str:

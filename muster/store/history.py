@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,21 +11,27 @@ from muster.model.resources import Caps, Resources
 from muster.store.records import AttemptState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from muster.store.database import Database
 
+# What a batch was frozen with is long: it is looked into once a batch, not once an attempt.
 _TRIED = """
+    WITH placed AS MATERIALIZED (
+        SELECT id, backend, pool, (batch.spec -> batch.backend ->> 'ntasks')::int AS ranks,
+               (batch.spec -> batch.backend ->> 'nodes')::int AS nodes
+        FROM batch WHERE run_id = %(run)s
+    )
     SELECT e.step, e.group_name, e.name, a.number, a.generation, a.state, a.outcome, a.resources,
            b.backend, b.pool, a.host, a.seconds, a.max_rss_mib, a.exit_code, a.signal,
            a.error_class, a.message, a.facts, a.log_uri, a.planned_at, a.submitted_at,
-           a.started_at, a.ended_at
+           a.started_at, a.ended_at, coalesce(b.ranks, 1), coalesce(b.nodes, 1)
     FROM attempt a
     JOIN element e ON e.id = a.element_id
     JOIN submission s ON s.id = a.submission_id
-    JOIN batch b ON b.id = s.batch_id
-    WHERE e.run_id = %s ORDER BY a.id
+    JOIN placed b ON b.id = s.batch_id
+    WHERE e.run_id = %(run)s ORDER BY a.id
 """
 
 _PLACED = """
@@ -36,20 +43,30 @@ _PLACED = """
 # store of many years, as each table below is reached by an index.
 _TOOK = """
     SELECT newest.step, (a.resources ->> 'cpus')::int, (a.resources ->> 'gpus')::int,
-           array_agg(a.seconds ORDER BY a.id)
-    FROM unnest(%(steps)s::text[]) AS wanted (step)
+           array_agg(a.seconds ORDER BY a.id), newest.ranks
+    FROM unnest(%(steps)s::text[], %(inputs)s::jsonb[]) AS wanted (step, inputs)
     CROSS JOIN LATERAL (
-        SELECT batch.id, batch.step FROM batch WHERE batch.step = wanted.step
-        ORDER BY generation_started_at DESC LIMIT %(newest)s
+        SELECT recent.id, recent.step,
+               coalesce((recent.spec -> recent.backend ->> 'ntasks')::int, 1) AS ranks
+        FROM (
+            SELECT id, step, backend, spec FROM batch WHERE batch.step = wanted.step
+            ORDER BY generation_started_at DESC LIMIT %(recent)s
+        ) AS recent
+        WHERE wanted.inputs = '{}'
+           OR (recent.spec #> '{elements,0,inputs}')::jsonb @> wanted.inputs
+        LIMIT %(newest)s
     ) AS newest
     JOIN submission s ON s.batch_id = newest.id
     JOIN attempt a ON a.submission_id = s.id
     WHERE a.outcome = 'succeeded' AND a.seconds IS NOT NULL
-    GROUP BY 1, 2, 3
+    GROUP BY 1, 2, 3, newest.ranks
 """
 
 NEWEST_BATCHES = 100
 """Batches of a step that say how long it takes."""
+
+RECENT_BATCHES = 1000
+"""Batches of a step among which those of one kind are looked for."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,8 @@ class TriedAttempt:
         Where its output went.
     planned_at, submitted_at, started_at, ended_at : datetime
         In UTC; all but the first may be None.
+    ranks, nodes : int
+        What held its resources: the CPUs are those of each rank, GPUs and memory of each node.
     """
 
     step: str
@@ -109,6 +128,8 @@ class TriedAttempt:
     submitted_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    ranks: int = 1
+    nodes: int = 1
 
     @property
     def waited_s(self) -> float | None:
@@ -119,14 +140,19 @@ class TriedAttempt:
 
     @property
     def cpu_hours(self) -> float | None:
-        """What it occupied: its wall time on as many CPUs as it asked for, in hours."""
-        return None if self.seconds is None else self.seconds * self.resources.cpus / 3600
+        """What it occupied: its wall time on as many CPUs as its ranks asked for, in hours."""
+        return None if self.seconds is None else self.seconds * self.cpus / 3600
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of all its ranks."""
+        return self.resources.cpus * self.ranks
 
 
 def read_tried(db: Database, run_id: str) -> list[TriedAttempt]:
     """Read every attempt of a run, of all its elements and generations, oldest first."""
     with db.transaction() as cursor:
-        cursor.execute(_TRIED, (run_id,))
+        cursor.execute(_TRIED, {"run": run_id})
         return [_tried(row) for row in cursor.fetchall()]
 
 
@@ -162,7 +188,7 @@ def read_placed(db: Database, run_id: str) -> list[PlacedStep]:
 
 @dataclass(frozen=True)
 class Took:
-    """How long succeeded attempts of a step took with the same CPUs and GPUs.
+    """How long succeeded attempts of a step took with the same CPUs, GPUs and ranks.
 
     Attributes
     ----------
@@ -172,21 +198,35 @@ class Took:
         What each of them had.
     seconds : tuple of float
         Their wall times, oldest first.
+    ranks : int
+        How many ranks each of them had, with so many CPUs each.
     """
 
     step: str
     cpus: int
     gpus: int
     seconds: tuple[float, ...]
+    ranks: int = 1
 
 
-def read_took(db: Database, steps: Sequence[str]) -> list[Took]:
-    """Read how long steps took in their newest batches, over all runs of the store."""
+def read_took(
+    db: Database, steps: Sequence[str], alike: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Took]:
+    """Read how long steps took in their newest batches, over all runs of the store.
+
+    Parameters
+    ----------
+    alike : mapping, optional
+        Step → inputs that the first element of a batch must have had, for the batch to count.
+    """
+    names = sorted(set(steps))
+    inputs = [json.dumps((alike or {}).get(name, {})) for name in names]
+    limits = {"newest": NEWEST_BATCHES, "recent": RECENT_BATCHES}
     with db.transaction() as cursor:
-        cursor.execute(_TOOK, {"steps": sorted(set(steps)), "newest": NEWEST_BATCHES})
+        cursor.execute(_TOOK, {"steps": names, "inputs": inputs, **limits})
         return [
-            Took(step, cpus, gpus or 0, tuple(seconds))
-            for step, cpus, gpus, seconds in cursor.fetchall()
+            Took(step, cpus, gpus or 0, tuple(seconds), ranks)
+            for step, cpus, gpus, seconds, ranks in cursor.fetchall()
         ]
 
 

@@ -7,22 +7,20 @@ connection, and with it the advisory lock, can no longer write beside its succes
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-import psycopg2
 from psycopg2 import sql
 from psycopg2.errors import DuplicateTable, LockNotAvailable
 
 from muster.errors import InvalidInput, SoftwareError, Superseded, Transient
 from muster.store.datasets import drop_load, load_lock_name, upsert_dataset, upsert_holding
+from muster.store.locks import NOTICE_DEATH, hold_lock
 from muster.store.row_tables import SCHEMA, drop_table, table_exists, table_identifier
 
 if TYPE_CHECKING:
@@ -36,17 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.25
 _SWITCH_WAIT = "60s"
 """How long a finished load waits for those who use what it replaces.  Whoever comes to read waits
 behind it, and not for as long as a statement may take."""
-
-# The server must notice that a machine is gone within a minute, not within the two hours that TCP
-# takes: until then that machine holds its locks.
-_NOTICE_DEATH = (
-    "SET {} tcp_keepalives_idle = 20; SET {} tcp_keepalives_interval = 10;"
-    " SET {} tcp_keepalives_count = 3; "
-)
 
 
 @dataclass(frozen=True)
@@ -78,16 +68,13 @@ class LoadRecord:
 def unhurried(db: Database) -> Iterator[Cursor]:
     """Yield a cursor in a transaction whose statements may take long, as loads and indexes do."""
     with db.transaction() as cursor:
-        cursor.execute(_NOTICE_DEATH.replace("{}", "LOCAL") + "SET LOCAL statement_timeout = 0")
+        cursor.execute(NOTICE_DEATH.replace("{}", "LOCAL") + "SET LOCAL statement_timeout = 0")
         yield cursor
 
 
 @contextmanager
 def load_lock(db: Database, dataset: str, store: str, wait_s: float) -> Iterator[bool]:
-    """Hold the lock on a dataset's load into a store, on a connection of its own.
-
-    That connection is in no transaction, so that no time limit on idle ones ends it, and the lock
-    goes with it, whatever becomes of the process.
+    """Hold the lock on a dataset's load into a store.
 
     Yields
     ------
@@ -99,32 +86,28 @@ def load_lock(db: Database, dataset: str, store: str, wait_s: float) -> Iterator
     Transient
         When he still has it after ``wait_s`` seconds.
     """
+
+    def find_holder() -> str:
+        with db.transaction() as cursor:
+            return _read_holder(cursor, dataset, store)
+
+    def log_wait() -> None:
+        log.info(
+            "%s of dataset %s: waiting up to %g s for %s, which loads it now",
+            store, dataset, wait_s, find_holder(),
+        )  # fmt: skip
+
+    def refuse() -> Transient:
+        return Transient(
+            "the dataset is being loaded by another process",
+            where=f"{store} of dataset {dataset}",
+            got=f"{find_holder()}, waited for {wait_s:g} s",
+            do="try again when it has ended: what it has loaded is kept",
+        )
+
     name = load_lock_name(dataset, store)
-    began = time.monotonic()
-    waited = False
-    with db.session() as cursor:
-        cursor.execute(_NOTICE_DEATH.replace("{}", "SESSION") + "SET idle_session_timeout = 0")
-        while not _try_lock(cursor, name):
-            holder = _read_holder(cursor, dataset, store)
-            if time.monotonic() - began >= wait_s:
-                raise Transient(
-                    "the dataset is being loaded by another process",
-                    where=f"{store} of dataset {dataset}",
-                    got=f"{holder}, waited for {wait_s:g} s",
-                    do="try again when it has ended: what it has loaded is kept",
-                )
-            if not waited:
-                log.info(
-                    "%s of dataset %s: waiting up to %g s for %s, which loads it now",
-                    store, dataset, wait_s, holder,
-                )  # fmt: skip
-            waited = True
-            time.sleep(min(_LOOK_EVERY_S, wait_s))
-        try:
-            yield waited
-        finally:
-            with contextlib.suppress(psycopg2.Error):  # a lost connection has lost its lock
-                cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
+    with hold_lock(db, name, wait_s, log_wait=log_wait, refuse=refuse) as lock:
+        yield lock.waited
 
 
 def is_loaded(cursor: Cursor, dataset: DatasetRow, store: str, place: str) -> bool:
@@ -320,11 +303,6 @@ def _describe(load: LoadRecord, place: str | None = None) -> str:
     if place is not None and load.staging is not None:
         return f"{SCHEMA}.{place}"
     return f"{load.store} of dataset {load.dataset}"
-
-
-def _try_lock(cursor: Cursor, name: str) -> bool:
-    cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))
-    return bool((cursor.fetchone() or (False,))[0])
 
 
 def _read_holder(cursor: Cursor, dataset: str, store: str) -> str:

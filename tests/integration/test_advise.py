@@ -13,9 +13,10 @@ from muster.jobs.planning.cost import estimate_cost
 from muster.model.outcome import Outcome
 from muster.model.plan import Decision, PlannedElement
 from muster.model.resources import Caps, Resources
+from muster.model.slurm_target import SlurmTarget
 from muster.site import read_site
 from muster.store import batches, claims, runs
-from muster.store.history import PlacedStep, Took, read_placed, read_took
+from muster.store.history import PlacedStep, Took, read_placed, read_took, read_tried
 from muster.store.records import AttemptEnd
 from tests.batches import make_batch
 
@@ -37,8 +38,17 @@ def opened(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dat
     return db
 
 
-def put(db: Database, folder: Path, count: int, name: str = "b", step: str = STEP) -> None:
-    batch = make_batch(folder, [{}] * count, step=step, name=name, resources=ASKED, caps=CAPS)
+def put(
+    db: Database,
+    folder: Path,
+    count: int,
+    name: str = "b",
+    step: str = STEP,
+    slurm: SlurmTarget | None = None,
+) -> None:
+    batch = make_batch(
+        folder, [{}] * count, step=step, name=name, resources=ASKED, caps=CAPS, slurm=slurm
+    )
     runs.create_batches(db, [(name, batch)])
 
 
@@ -192,7 +202,10 @@ def test_how_long_steps_took_is_read_over_runs_and_told_before_the_next(
     next_one = make_batch(tmp_path, [{}] * 30, step=STEP, resources=ASKED)
     cost = estimate_cost([next_one], read_took(opened, [STEP]))
     assert (cost.cpu_hours_at_most, cost.cpu_hours_expected) == (240.0, 4.0)
-    put(opened, tmp_path, 1, "newer")
+    put(opened, tmp_path, 1, "newer", slurm=SlurmTarget(ntasks=8, nodes=2))
     end(opened, [Outcome.SUCCEEDED], name="newer")
     monkeypatch.setattr("muster.store.history.NEWEST_BATCHES", 1)
-    assert read_took(opened, [STEP]) == [Took(STEP, 4, 0, (60.0,))]
+    assert read_took(opened, [STEP]) == [Took(STEP, 4, 0, (60.0,), ranks=8)]
+    *others, newest = read_tried(opened, RUN)
+    assert (newest.ranks, newest.nodes, newest.cpu_hours) == (8, 2, 4 * 8 / 60)
+    assert {(tried.ranks, tried.nodes) for tried in others} == {(1, 1)}

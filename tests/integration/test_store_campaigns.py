@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,9 +19,10 @@ from muster.jobs.planning.plan_run import open_run
 from muster.jobs.planning.workflow import Preparation, load_workflow
 from muster.jobs.retention.retention import clean_work
 from muster.jobs.runs.verdict import give_verdict
-from muster.mocks.record import read_facts
+from muster.mocks.record import read_facts, record_campaign
 from muster.model.coordinates import Coordinates
 from muster.model.plan import Decision
+from muster.model.step import StepContext
 from muster.store import batches, campaigns, claims, runs
 from muster.store.campaign_state import (
     STATES,
@@ -301,6 +304,45 @@ def test_a_run_with_nothing_to_do_keeps_what_is_known_of_the_attempts(
     assert (after[0, 0.1], after[0, 0.2]) == (before[0, 0.1], before[0, 0.2])
     assert after[1, 0.1]["outcome"] == "reused", "no attempt is known to have made it"
     assert after[1, 0.2] == before[1, 0.2], "of another coordinate nothing changes"
+
+
+def test_of_two_runs_that_record_a_campaign_at_once_the_newest_state_stays(
+    db: Database, campaign: CampaignRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first to read the store is held up until the second one has, or waits."""
+    monkeypatch.setenv("MUSTER_STORE_URL", db.url)
+    folder = Path(campaign.folder)
+    (folder / "catalogs").mkdir(parents=True)
+    first_has_read, second_is_done = Event(), Event()
+
+    def read_slowly(db: Database, folder: str) -> dict[str, object]:
+        facts = read_facts(db, folder)
+        if not first_has_read.is_set():
+            first_has_read.set()
+            second_is_done.wait(1)
+        return {**facts, "catalogues": []}  # no test has made their files
+
+    def record(name: str, **outputs: Path) -> dict[str, object]:
+        (tmp_path / name).mkdir()
+        asked = {"folder": campaign.folder, "campaign": {}, "expected": 8, **outputs}
+        return dict(record_campaign(**asked, context=StepContext(scratch=tmp_path / name)))
+
+    monkeypatch.setattr("muster.mocks.record.read_facts", read_slowly)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(record, "first")
+        first_has_read.wait(10)
+        again(db, tmp_path, campaign, "second", (3, 0.2))
+        end_elements(db, "second", {(3, 0.2): "succeeded"})
+        second = record("second", jobs=tmp_path / "jobs.parquet")  # an output of earlier plans
+        second_is_done.set()
+    states = [run["jobs"] for run in (first.result(), second)]
+    assert [found["completed"] for found in states] == [2, 3]
+    with sqlite3.connect(folder / "metadata" / "campaign.db") as database:
+        counts = database.execute("SELECT state, count(*) FROM jobs GROUP BY state")
+        assert dict(counts.fetchall()) == second["jobs"]
+    database.close()
+    recorded = (folder / "metadata" / "jobs.parquet").read_bytes()
+    assert (tmp_path / "jobs.parquet").read_bytes() == recorded
 
 
 # -- runs of a campaign -------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def test_the_deadline_ends_what_runs(db: Database, tmp_path: Path) -> None:
 
 
 def test_a_cancelled_batch_leaves_no_process_and_stays_cancelled(
-    db: Database, tmp_path: Path
+    db: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wish = [{"how": "sleep", "ledger": str(tmp_path / "ledger")}] * 3
     batch = store_batch(db, make_batch(tmp_path, wish, step="test.misbehave", slots=1))
@@ -195,6 +195,7 @@ def test_a_cancelled_batch_leaves_no_process_and_stays_cancelled(
     end = asyncio.run(scenario())
     assert {e.state for e in end.elements} == {"cancelled"}
     assert not processes_of(batch)
+    assert not [r for r in caplog.records if r.levelname == "WARNING"], "it was asked for"
     assert {e.state for e in supervise(db, batch.id).elements} == {"cancelled"}
 
 

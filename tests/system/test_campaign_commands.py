@@ -94,6 +94,10 @@ def test_validate_lists_every_error_with_key_and_line(desk: Desk) -> None:
         refused = desk.invoke("campaign", *command)
         assert refused.code == DATA
         assert all(key in refused.stderr for key in ("sede", "pack")), refused.stderr
+    file.write_text(text.replace(str(desk.folder / "campaigns"), f"{file}/campaigns"))
+    ran = desk.invoke("campaign", "validate", file.name)
+    assert ran.code == DATA
+    assert re.search(rf"line \d+: outputs.base_path: {file} is no folder; got", ran.stdout)
     assert desk.invoke("campaign", "list").stdout == "no campaigns yet\n"
 
 
@@ -145,6 +149,9 @@ def test_init_happens_once_and_a_change_is_a_new_version(desk: Desk) -> None:
     file.write_text(changed)
     refused = desk.invoke("campaign", "init", file.name, "--allow-dirty")
     assert "version" in error_of(refused, DATA)
+    refused = desk.invoke("campaign", "submit", file.name, "--here", "--allow-dirty")
+    assert "version" in error_of(refused, DATA)
+    assert " INFO run " not in refused.stderr, "no run was begun"
     file.write_text(changed.replace("version: '1'", "version: '2'"))
     new = desk.invoke(
         "campaign", "init", file.name, "--allow-dirty", "--descends-from", "1_small", "--json"
@@ -195,6 +202,9 @@ def test_an_option_that_there_is_not_is_refused(desk: Desk) -> None:
     assert desk.invoke("campaign", "submit", file.name, "--order", "sideways").code == USAGE
     refused = desk.invoke("campaign", "submit", file.name, "--here", "--realizations", "1-")
     assert "1-" in error_of(refused, DATA)
+    refused = desk.invoke("campaign", "submit", file.name, "--no-wait", "--allow-dirty")
+    assert "cannot be left alone; where: mocks.populate; got: pool local" in error_of(refused, DATA)
+    assert not (desk.folder / "campaigns").exists()
 
 
 def test_an_airflow_that_is_named_and_does_not_answer_is_no_reason_to_run_here(desk: Desk) -> None:

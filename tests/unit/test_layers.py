@@ -20,7 +20,18 @@ COMPUTE = (
 )  # fmt: skip
 
 FLOORS = (
-    {"", "config", "errors", "frozen", "imports", "locations", "log", "storage"},
+    {
+        "",
+        "config",
+        "entry_points",
+        "errors",
+        "frozen",
+        "hashing",
+        "imports",
+        "locations",
+        "log",
+        "storage",
+    },
     {"model", "raster"},
     {"pools", "site", "store"},
     {"backends"},

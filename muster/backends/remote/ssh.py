@@ -199,8 +199,9 @@ class SshCommands:
             errors = asyncio.ensure_future(process.stderr.read())
             number = None
             try:
-                process.stdin.write(script.encode("utf-8", "surrogateescape"))
-                process.stdin.write_eof()
+                with contextlib.suppress(BrokenPipeError):  # it has ended: what it said tells why
+                    process.stdin.write(script.encode("utf-8", "surrogateescape"))
+                    process.stdin.write_eof()
                 try:
                     await process.stdout.readuntil(f"{token} ".encode())
                     number = int(await process.stdout.readuntil(b"\n"))

@@ -240,13 +240,14 @@ def sum_waste(attempts: Iterable[TriedAttempt]) -> Waste:
         limit_h = (asked.time_limit_s or 0) / 3600
         memory_gib = (asked.memory_mib or 0) / 1024
         peak_gib = memory_gib if attempt.max_rss_mib is None else attempt.max_rss_mib / 1024
-        sums["cpu_hours"] += held_h * asked.cpus
-        sums["cpu_hours_lost"] += lost_h * asked.cpus
-        sums["cpu_hours_unused"] += max(0.0, limit_h - held_h) * asked.cpus
-        sums["memory_gib_h"] += held_h * memory_gib
-        sums["memory_gib_h_unused"] += held_h * max(0.0, memory_gib - peak_gib)
-        sums["gpu_hours"] += held_h * asked.gpus
-        sums["gpu_hours_lost"] += lost_h * asked.gpus
+        unused_gib = max(0.0, memory_gib - peak_gib)
+        sums["cpu_hours"] += held_h * attempt.cpus
+        sums["cpu_hours_lost"] += lost_h * attempt.cpus
+        sums["cpu_hours_unused"] += max(0.0, limit_h - held_h) * attempt.cpus
+        sums["memory_gib_h"] += held_h * memory_gib * attempt.nodes
+        sums["memory_gib_h_unused"] += unused_gib * held_h * attempt.nodes
+        sums["gpu_hours"] += held_h * asked.gpus * attempt.nodes
+        sums["gpu_hours_lost"] += lost_h * asked.gpus * attempt.nodes
     return Waste(**sums)
 
 

@@ -16,7 +16,7 @@ from muster.imports import load_named
 from muster.jobs.planning.cost import tell_cost
 from muster.jobs.planning.freeze import Freezer, plan_batches, safe_name
 from muster.jobs.planning.placement import resources_of
-from muster.jobs.planning.workflow import Preparation
+from muster.jobs.planning.workflow import Preparation, find_workflow
 from muster.model.batch import Element
 from muster.model.plan import Plan
 from muster.store import runs
@@ -173,7 +173,8 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
     again = run.facts.get("looked_at") not in (None, looked_at)
     frozen = plan_batches(site, run.id, run.work_uri, plan, run.params.get("resources") or {})
     _log_decisions(plan)
-    for line in tell_cost(db, [batch for _, batch in frozen.batches]):
+    told = tell_cost(db, [batch for _, batch in frozen.batches], find_workflow(run.workflow))
+    for line in told:
         log.info("%s", line)
     if frozen.batches:
         runs.create_batches(db, frozen.batches, again=again, coordinates=frozen.coordinates)

@@ -6,12 +6,11 @@ its end.  The DAG, the form on Airflow's page, the command line and the report f
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from muster.config import parse_config
-from muster.errors import ConfigError
+from muster.entry_points import Registry
 from muster.imports import load_named
 
 if TYPE_CHECKING:
@@ -88,6 +87,9 @@ class Workflow:
     prepare : str or None
         "module:function" of what is to be known before a run's inputs are inspected:
         ``function(db, site, params, work_uri) -> Preparation``, with the typed parameters.
+    told_apart_by : mapping of str to tuple of str
+        Step → its inputs, nested ones with dots, that tell kinds of its work apart: how long one
+        kind takes says nothing of another.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Workflow:
     judged: Literal["group", "element"] = "group"
     counted: tuple[str, ...] = ()
     prepare: str | None = None
+    told_apart_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def plural(self) -> str:
@@ -190,34 +193,21 @@ WORKFLOWS: dict[str, str] = {
 """Name → "module:attribute" of our own declarations, imported when they are needed."""
 
 
-def find_workflow(name: str) -> Workflow | None:
-    """Return a workflow, our own or an installed package's; None if there is none of that name.
+WORKFLOW_REGISTRY: Registry[Workflow] = Registry("muster.workflows", "workflow", WORKFLOWS)
+"""Our own workflows and those that packages add."""
 
-    A package adds workflows as entry points of the group ``muster.workflows``.
-    """
-    if name in WORKFLOWS:
-        found: Workflow = load_named(WORKFLOWS[name])
-        return found
-    for entry in importlib.metadata.entry_points(group="muster.workflows", name=name):
-        return entry.load()  # type: ignore[no-any-return]
-    return None
+
+def find_workflow(name: str) -> Workflow | None:
+    """Return a workflow; None where there is none or, with a warning, it cannot be loaded."""
+    return WORKFLOW_REGISTRY.find(name)
 
 
 def load_workflow(name: str) -> Workflow:
-    """Return a workflow.
+    """Return a workflow, our own or an installed package's.
 
     Raises
     ------
     ConfigError
-        When there is none of that name.
+        When there is none of that name, or it cannot be loaded.
     """
-    found = find_workflow(name)
-    if found is None:
-        raise ConfigError("unknown workflow", got=name, expected=", ".join(workflow_names()))
-    return found
-
-
-def workflow_names() -> list[str]:
-    """List all workflows that there are."""
-    others = importlib.metadata.entry_points(group="muster.workflows")
-    return [*WORKFLOWS, *(entry.name for entry in others if entry.name not in WORKFLOWS)]
+    return WORKFLOW_REGISTRY.load(name)

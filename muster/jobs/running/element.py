@@ -246,7 +246,7 @@ class ElementRunner:
             task,
             fence,
             launcher,
-            self.batch.target.ntasks or 1,
+            self.batch.target.ranks,
             scratch=scratch,
             environment=self.seat.environment(fence.resources.cpus) | self._variables(fence),
             output=self._output.descriptor,

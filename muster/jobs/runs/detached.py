@@ -62,21 +62,33 @@ async def check_detachable(db: Database, groups: Sequence[Group]) -> None:
     for group in groups:
         for step, batch_id in group.batches.items():
             batch = await asyncio.to_thread(batches.read_spec, db, batch_id)
-            kind = BACKENDS[batch.backend]
-            if not kind.keeps_order:
-                what = (
-                    f"{batch.backend} starts no job when others have ended: nothing on it can be "
-                    "left alone"
-                    if kind.outlives_supervisor
-                    else "what runs on this machine cannot be left alone"
-                )
-                raise ConfigError(
-                    what,
-                    where=f"{step} of {group.name}",
-                    got=f"pool {batch.pool}",
-                    expected="a pool on a Slurm cluster",
-                    do="leave --no-wait out, or name a --site whose pools are on Slurm",
-                )
+            check_pool_detachable(f"{step} of {group.name}", batch.pool, batch.backend)
+
+
+def check_pool_detachable(where: str, pool: str, backend: str) -> None:
+    """Refuse a pool whose jobs cannot be submitted at once and left alone.
+
+    Parameters
+    ----------
+    where : str
+        What is placed there, for the message.
+
+    Raises
+    ------
+    ConfigError
+        When it is on this machine, or keeps no order of jobs.
+    """
+    kind = BACKENDS[backend]
+    if not kind.keeps_order:
+        raise ConfigError(
+            f"{backend} starts no job when others have ended: nothing on it can be left alone"
+            if kind.outlives_supervisor
+            else "what runs on this machine cannot be left alone",
+            where=where,
+            got=f"pool {pool}",
+            expected="a pool on a Slurm cluster",
+            do="leave --no-wait out, or name a --site whose pools are on Slurm",
+        )
 
 
 async def submit_detached(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from muster.jobs.runs.follow_run import Told
     from muster.site import Site
     from muster.store.database import Database
+
+log = logging.getLogger(__name__)
 
 
 class LocalRun:
@@ -106,6 +109,7 @@ class LocalRun:
         inspection = await asyncio.to_thread(
             open_run, self.db, self.site, self.workflow, self.run_id, params, interval
         )
+        log.info("run %s", self.run_id)  # so that what was interrupted can be found again
         try:
             yield inspection
         except asyncio.CancelledError:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from muster.store.database import Database
-    from muster.store.records import ElementRecord
+    from muster.store.records import BatchRecord, ElementRecord
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,17 @@ def read_end(db: Database, batch_id: str) -> BatchEnd:
     """Read how a batch stands, for who did not supervise it."""
     end = end_of(batch_id, batches.read_elements(db, batch_id))
     return replace(end, heartbeat_age_s=batches.read_heartbeat_age_s(db, batch_id))
+
+
+def find_stop_reason(record: BatchRecord) -> tuple[Outcome, str] | None:
+    """Return why nothing more may be submitted, as outcome and reason; None while it may."""
+    if record.cancel_requested:
+        return Outcome.CANCELLED, "cancelled"
+    deadline_s = record.batch.deadline_s
+    age_s = (record.now - record.generation_started_at).total_seconds()
+    if deadline_s is not None and age_s > deadline_s:
+        return Outcome.TIMED_OUT, f"the batch's deadline of {deadline_s} s has passed"
+    return None
 
 
 def end_of(batch_id: str, elements: Sequence[ElementRecord]) -> BatchEnd:

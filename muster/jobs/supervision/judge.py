@@ -181,11 +181,11 @@ def make_attempt_end(
     )
 
 
-def log_end(name: str, end: AttemptEnd) -> None:
-    """Log how an attempt ended, in one line."""
+def log_end(name: str, end: AttemptEnd, *, asked: bool = False) -> None:
+    """Log how an attempt ended, in one line; at level DEBUG where it was asked to end."""
     took = f" after {end.seconds:.1f} s" if end.seconds is not None else ""
     peak = f", peak {end.max_rss_mib:.0f} MiB" if end.max_rss_mib is not None else ""
     why = f": {end.message}" if end.message else ""
     fine = end.outcome in (Outcome.SUCCEEDED, Outcome.NOT_BEGUN)
-    level = logging.INFO if fine else logging.WARNING
+    level = logging.DEBUG if asked else logging.INFO if fine else logging.WARNING
     log.log(level, "%s %s%s%s%s", name, end.outcome.value, took, peak, why)

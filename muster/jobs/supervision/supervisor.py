@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from muster.backends.registry import BACKENDS
 from muster.errors import InvalidInput, Transient
-from muster.jobs.supervision.batch_end import BatchEnd, end_of
+from muster.jobs.supervision.batch_end import BatchEnd, end_of, find_stop_reason
 from muster.jobs.supervision.follow_logs import LogFollower
 from muster.jobs.supervision.follow_progress import READ_INTERVAL_S, ProgressFollower
 from muster.jobs.supervision.judge import judge_attempts, log_end, read_results
@@ -188,7 +188,7 @@ class Supervisor:
     async def _pass(self) -> BatchEnd | None:
         record: BatchRecord = await self._store(batches.read_batch)
         self._batch = record.batch
-        if record.submissions and self._why_over(record):
+        if record.submissions and find_stop_reason(record):
             record = await self._cancel_open(record)
         if record.submissions and await self._follow_all(record):
             record = await self._store(batches.read_batch)
@@ -266,7 +266,7 @@ class Supervisor:
             submission,
             looks,
             results,
-            over=self._why_over(record),
+            over=find_stop_reason(record),
             grace_s=self.backend.result_grace_s,
         )
         await self._store(batches.record_running, found.running)
@@ -275,7 +275,9 @@ class Supervisor:
         await self._store(batches.record_ends, found.ends)
         names = {a.id: e.name for e in record.elements for a in e.attempts}
         for end in found.ends:
-            log_end(f"{record.batch.step} {names[end.attempt_id]}", end)
+            # What was asked to end needs no line an element: whoever asked is told the number.
+            asked = submission.cancelled and end.outcome is Outcome.CANCELLED
+            log_end(f"{record.batch.step} {names[end.attempt_id]}", end, asked=asked)
         return found.any
 
     async def _cancel_open(self, record: BatchRecord) -> BatchRecord:
@@ -286,14 +288,14 @@ class Supervisor:
         for submission in record.submissions:
             wave = wave_of(record, submission)
             await self.backend.cancel(wave, submission.reference)
-            log.info("cancelled %s", submission.key)
+            log.debug("cancelled %s", submission.key)
         return record
 
     # -- what comes next ---------------------------------------------------------------------
 
     async def _submit_or_end(self, record: BatchRecord) -> BatchEnd | None:
         """Submit what is due; or, when nothing is open or will be, say how the batch ended."""
-        over = self._why_over(record)
+        over = find_stop_reason(record)
         due, later = ([], False) if over else find_due(record, self.back_off)
         for group in due:
             await self._submit(record, group)
@@ -303,16 +305,6 @@ class Supervisor:
             await self._store(batches.record_stopped, over[0].value, over[1])
             record = await self._store(batches.read_batch)
         return end_of(record.batch.id, record.elements)
-
-    def _why_over(self, record: BatchRecord) -> tuple[Outcome, str] | None:
-        """Say why nothing more may be submitted, as outcome and reason; None while it may."""
-        if record.cancel_requested:
-            return Outcome.CANCELLED, "cancelled"
-        deadline_s = record.batch.deadline_s
-        age_s = (record.now - record.generation_started_at).total_seconds()
-        if deadline_s is not None and age_s > deadline_s:
-            return Outcome.TIMED_OUT, f"the batch's deadline of {deadline_s} s has passed"
-        return None
 
     async def _submit(self, record: BatchRecord, due: Due) -> None:
         """Submit what is due as one wave, as far as there is room."""

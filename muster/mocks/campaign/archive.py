@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import threading
 from collections import defaultdict
@@ -19,8 +18,9 @@ from typing import TYPE_CHECKING
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, MusterError, Transient
 from muster.mocks.campaign.archive_report import ArchiveReport
-from muster.mocks.campaign.facts import CATALOGS, require_local
+from muster.mocks.campaign.facts import CATALOGS, require_campaign
 from muster.mocks.campaign.ledger import hold_alone
+from muster.mocks.campaign.places import part_elsewhere, record_archive
 from muster.mocks.campaign.stage import (
     CHECKSUMS,
     WorkingFile,
@@ -29,7 +29,7 @@ from muster.mocks.campaign.stage import (
     read_recorded,
 )
 from muster.mocks.campaign.stage_report import ProblemKind, StageProblem, StageProgress
-from muster.mocks.campaign.staged_tree import list_staged
+from muster.mocks.campaign.staged_tree import list_staged, place_outside
 from muster.mocks.campaign.tar_file import (
     INDEX_SUFFIX,
     Content,
@@ -39,6 +39,7 @@ from muster.mocks.campaign.tar_file import (
     read_index,
     read_tar,
 )
+from muster.mocks.campaign.tar_names import label_of, next_tar
 from muster.storage import local_path, os_errors_at
 
 if TYPE_CHECKING:
@@ -47,9 +48,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".archiving"
 """Hidden folder in a campaign's folder: the lock, and tars on their way to S3."""
-RECORD, WHOLE, OTHER = "record", "whole", "other"
 PER_TAR = 100
-_REALIZATION = re.compile(rf"{CATALOGS}/r(\d{{4,5}})/.*")
 
 
 def archive_campaign(
@@ -86,20 +85,21 @@ def archive_campaign(
     Transient
         When another process is archiving it, or the destination does not answer.
     """
-    root = require_local(folder)
-    if not (root / CATALOGS).is_dir():
-        raise MissingInput("not a campaign's folder", where=root, expected=f"{CATALOGS}/ in it")
+    root = require_campaign(folder)
     if workers < 1 or (per_tar is not None and per_tar < 1):
-        raise InvalidInput("workers and realizations a tar are at least 1", got=(workers, per_tar))
-    there = storage.join(destination, f"{root.name}_archive")
-    if storage.name_below(f"{there}/x", str(root)) is not None:
-        raise InvalidInput("the destination lies in the campaign's folder", where=root, got=there)
+        raise InvalidInput(
+            "workers and realizations a tar are at least 1",
+            got=(workers, per_tar),
+            do="give numbers of 1 or more",
+        )
+    there = place_outside(root, destination, f"{root.name}_archive")
     with _held(root) as scratch:
         list_staged(there)  # which removes what was left half-written
         archiving = _Archiving(root, there, scratch, read_recorded(root), progress)
         archiving.read_indexes()
         archiving.write_tars(per_tar, workers)
         archiving.write_checksums()
+        record_archive(root, there, archiving.indexes.values())
         if remove:
             archiving.remove_archived()
         return archiving.report()
@@ -142,6 +142,7 @@ class _Archiving:
     files: int = 0
     bytes: int = 0
     already: int = 0
+    elsewhere: int = 0
     removed: int = 0
     removed_bytes: int = 0
     _done: tuple[int, int] = (0, 0)
@@ -159,7 +160,10 @@ class _Archiving:
                 size = storage.stat(storage.join(self.there, index.tar)).bytes
                 if size != index.bytes:
                     raise storage.ContentMismatch(
-                        "not the size that its index states", got=size, expected=index.bytes
+                        "not the size that its index states",
+                        got=size,
+                        expected=index.bytes,
+                        do="move the tar and its index away, and archive again",
                     )
             except MusterError as error:
                 self._fail(name.removesuffix(INDEX_SUFFIX), "changed", str(error))
@@ -171,9 +175,15 @@ class _Archiving:
         files, problems = list_working_files(self.root)
         self.problems += problems
         here = {file.name for file in files}
-        for name in self.recorded:
-            if name not in here and name not in self.members:
-                self._fail(name, "missing", "in the manifest, and not in the campaign's folder")
+        absent = {
+            name: sha256
+            for name, sha256 in self.recorded.items()
+            if name not in here and name not in self.members
+        }
+        elsewhere, missing = part_elsewhere(self.root, absent)
+        self.elsewhere = len(elsewhere)
+        for name in missing:
+            self._fail(name, "missing", "in the manifest, and neither in the folder nor staged")
         pending: dict[str, list[WorkingFile]] = defaultdict(list)
         for file in files:
             if self._is_archived(file):
@@ -231,6 +241,7 @@ class _Archiving:
             files=self.files,
             bytes=self.bytes,
             already=self.already,
+            elsewhere=self.elsewhere,
             removed=self.removed,
             removed_bytes=self.removed_bytes,
             problems=tuple(sorted(self.problems, key=lambda p: (p.name, p.kind))),
@@ -282,7 +293,12 @@ class _Archiving:
         try:
             put, contents = read_tar(path)
         except InvalidInput as error:
-            raise storage.Occupied("no tar of ours lies there", where=uri, got=error) from error
+            raise storage.Occupied(
+                "no tar of ours lies there",
+                where=uri,
+                got=error,
+                do="move it away, or choose another destination",
+            ) from error
         finally:
             if fetched:
                 path.unlink(missing_ok=True)
@@ -291,10 +307,20 @@ class _Archiving:
         for content in contents:
             file = by_name.pop(content.name.removeprefix(f"{self.root.name}/"), None)
             if file is None or storage.sha256(str(self.root / file.name)) != content.sha256:
-                raise storage.Occupied("another tar lies there", where=uri, got=content.name)
+                raise storage.Occupied(
+                    "another tar lies there",
+                    where=uri,
+                    got=content.name,
+                    do="move it away, or choose another destination",
+                )
             members.append(_member(file, content))
         if not members:
-            raise storage.Occupied("another tar lies there", where=uri, got="nothing in it")
+            raise storage.Occupied(
+                "another tar lies there",
+                where=uri,
+                got="nothing in it",
+                do="move it away, or choose another destination",
+            )
         self._publish_index(
             TarIndex(tar=tar, sha256=put.sha256, bytes=put.bytes, members=tuple(members))
         )
@@ -313,7 +339,11 @@ class _Archiving:
                 put = staged.publish(lambda: _refuse_existing(uri))  # which reads it back
                 if put != made:
                     storage.delete(uri)  # without its index it counts for nothing
-                    raise Transient("the tar differs from what was written", where=uri)
+                    raise Transient(
+                        "the tar differs from what was written",
+                        where=uri,
+                        do="archive again; if it recurs, check the file system of the destination",
+                    )
             else:
                 storage.deposit(uri, staged.path, sha256=made.sha256)
         finally:
@@ -359,27 +389,6 @@ class _Archiving:
                 self.progress(StageProgress(files, of_files, size, of_bytes, file.name))
 
 
-def label_of(name: str, per_tar: int | None) -> str:
-    """Name the range that a file is archived with: r0000-r0099, record, other; or whole."""
-    if per_tar is None:
-        return WHOLE
-    found = _REALIZATION.fullmatch(name)
-    if found is None:
-        return OTHER if name.startswith(f"{CATALOGS}/") else RECORD
-    first = int(found[1]) // per_tar * per_tar
-    return f"r{first:04d}-r{first + per_tar - 1:04d}"
-
-
-def next_tar(campaign: str, label: str, names: set[str]) -> str:
-    """Name the next tar of a range: the first that has no index yet."""
-    number = 1
-    while (tar := f"{campaign}_{label}{f'.{number}' if number > 1 else ''}.tar") and (
-        tar + INDEX_SUFFIX in names
-    ):
-        number += 1
-    return tar
-
-
 def _member(file: WorkingFile, content: Content) -> Member:
     return Member(
         name=file.name,
@@ -392,4 +401,6 @@ def _member(file: WorkingFile, content: Content) -> Member:
 
 def _refuse_existing(uri: str) -> None:
     if storage.exists(uri):
-        raise storage.Occupied("another file lies there", where=uri)
+        raise storage.Occupied(
+            "another file lies there", where=uri, do="move it away, or choose another destination"
+        )

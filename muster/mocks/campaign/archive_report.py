@@ -29,6 +29,9 @@ class ArchiveReport:
         Working copies removed.
     problems : tuple of StageProblem
         Files and tars that are not as they should be.
+    elsewhere : int
+        Catalogues whose working copy was removed, and that are staged, or archived at another
+        place: they are not archived here.
     """
 
     destination: str
@@ -40,10 +43,11 @@ class ArchiveReport:
     removed: int
     removed_bytes: int
     problems: tuple[StageProblem, ...]
+    elsewhere: int = 0
 
     @property
     def complete(self) -> bool:
-        """Whether every file of the campaign lies in a verified tar."""
+        """Whether every file of the campaign's folder lies in a verified tar."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,10 +61,11 @@ class ArchiveReport:
     def describe(self) -> list[str]:
         """State it in a line each, the summary last."""
         end = "complete" if self.complete else "not complete"
+        elsewhere = f" {self.elsewhere} elsewhere," if self.elsewhere else ""
         return [
             *(f"{p.kind}: {p.name}: {p.message}" for p in self.problems),
             *(f"written: {name}" for name in self.written),
             f"{self.destination}: {end}: {self.files} files ({self.bytes / 1e9:.2f} GB) archived,"
-            f" {self.already} before, {self.removed} working copies removed"
+            f" {self.already} before,{elsewhere} {self.removed} working copies removed"
             f" ({self.removed_bytes / 1e9:.2f} GB), {len(self.problems)} problems",
         ]

@@ -106,14 +106,30 @@ def check_tag(folder: Path, tag: str, code: CodeVersion) -> None:
         commit.
     """
     if not _TAG.fullmatch(tag) or ".." in tag or "//" in tag or tag.endswith(("/", ".", ".lock")):
-        raise ConfigError("no name of a git tag", got=repr(tag))
+        raise ConfigError(
+            "no name of a git tag",
+            got=repr(tag),
+            do="take letters, digits and . _ + / -, a letter or digit first",
+        )
     if code.commit is None:
-        raise ConfigError("no tag can be made: the code is no git tree", where=folder)
+        raise ConfigError(
+            "no tag can be made: the code is no git tree",
+            where=folder,
+            do="leave --git-tag out, or run Muster from a git clone",
+        )
     if code.is_dirty:
-        raise ConfigError("no tag is made of a changed tree: it would not name the changes")
+        raise ConfigError(
+            "no tag is made of a changed tree: it would not name the changes",
+            do="commit the changes, or leave --git-tag out",
+        )
     tagged = _tagged_commit(folder, tag)
     if tagged not in (None, code.commit):
-        raise ConfigError("the tag names another commit", where=folder, got=f"{tag} → {tagged}")
+        raise ConfigError(
+            "the tag names another commit",
+            where=folder,
+            got=f"{tag} → {tagged}",
+            do="choose another tag",
+        )
 
 
 def make_tag(folder: Path, tag: str, code: CodeVersion, message: str) -> None:
@@ -162,7 +178,10 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def _explain(folder: Path, ended: subprocess.CompletedProcess[str]) -> ConfigError:
     return ConfigError(
-        "git cannot tell the version of the code", where=folder, got=one_line(ended.stderr)[:300]
+        "git cannot tell the version of the code",
+        where=folder,
+        got=one_line(ended.stderr)[:300],
+        do="run git status there and mend what it tells, such as the owner of the tree",
     )
 
 
@@ -186,5 +205,8 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ) from None
     except subprocess.TimeoutExpired:
         raise ConfigError(
-            "git does not answer", where=folder, got=f"nothing in {_TIMEOUT_S} s"
+            "git does not answer",
+            where=folder,
+            got=f"nothing in {_TIMEOUT_S} s",
+            do="try again; check that the file system of the tree answers",
         ) from None

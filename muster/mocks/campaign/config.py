@@ -5,8 +5,6 @@ Importable without any compute package, and without those of suites and galaxy m
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from muster import storage
 from muster.config import ConfigProblem, find_problems
+from muster.hashing import hash_compact_json
 from muster.locations import beside
 from muster.mocks.campaign.execution import CampaignResources, Execution
 from muster.mocks.campaign.file_names import FileNames
@@ -88,8 +87,7 @@ class CampaignConfig(Block):
     @property
     def sha256(self) -> str:
         """sha256 of the whole configuration as canonical JSON, defaults included."""
-        text = json.dumps(self.to_data(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hash_compact_json(self.to_data())
 
 
 @dataclass(frozen=True)

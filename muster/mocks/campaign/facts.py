@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from muster import storage
 from muster.errors import InvalidInput, MissingInput
 from muster.frozen import Frozen
-from muster.storage import local_path, os_errors_at
+from muster.storage import os_errors_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,7 +114,12 @@ def read_facts(uri: str) -> CampaignFacts:
         When it is too large, or not what it should be.
     """
     if storage.stat(uri).bytes > MOST_BYTES:
-        raise InvalidInput("too large for a file of facts", where=uri, expected=f"≤ {MOST_BYTES} B")
+        raise InvalidInput(
+            "too large for a file of facts",
+            where=uri,
+            expected=f"≤ {MOST_BYTES} B",
+            do="give facts of one campaign alone",
+        )
     content = storage.read_bytes(uri)
     try:
         if uri.endswith(".parquet"):
@@ -124,7 +129,10 @@ def read_facts(uri: str) -> CampaignFacts:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InvalidInput(
-            "not a file of facts", where=f"{uri}: {where or 'top level'}", got=first["msg"]
+            "not a file of facts",
+            where=f"{uri}: {where or 'top level'}",
+            got=first["msg"],
+            do="write the facts again with this version of Muster",
         ) from None
 
 
@@ -135,11 +143,18 @@ def _read_rows(content: bytes, uri: str) -> list[dict[str, Any]]:
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         if file.metadata.num_rows > MOST_ROWS:
-            raise InvalidInput("too many rows", where=uri, got=file.metadata.num_rows)
+            raise InvalidInput(
+                "too many rows",
+                where=uri,
+                got=file.metadata.num_rows,
+                do="give facts of one campaign alone",
+            )
         names = set(file.schema_arrow.names) & set(CatalogueFact.model_fields)
         rows: list[dict[str, Any]] = file.read(columns=sorted(names)).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise InvalidInput("not a Parquet file", where=uri, got=error) from error
+        raise InvalidInput(
+            "not a Parquet file", where=uri, got=error, do="write the facts again"
+        ) from error
     return rows
 
 
@@ -169,16 +184,8 @@ def list_catalogues(
     root = require_local(folder)
 
     def hash_one(name: str) -> CatalogueFact:
-        uri = storage.join(folder, name)
-        realization = _REALIZATION.fullmatch(name.split("/")[1])
-        redshift = _REDSHIFT.search(name.removesuffix(SUFFIX))
-        return CatalogueFact(
-            realization=int(realization[1]) if realization else None,
-            redshift=float(redshift[1]) if redshift else None,
-            uri=uri,
-            sha256=storage.sha256(str(root / name)),
-            bytes=found[name],
-        )
+        sha256 = storage.sha256(str(root / name))
+        return make_fact(name, folder, sha256=sha256, size=found[name])
 
     facts = []
     with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -187,6 +194,19 @@ def list_catalogues(
             if progress is not None:
                 progress(len(facts) / len(found), f"{len(facts)} of {len(found)} hashed")
     return facts
+
+
+def make_fact(name: str, folder: str, *, sha256: str, size: int) -> CatalogueFact:
+    """Make the fact of a catalogue from its name, which tells its coordinate."""
+    realization = _REALIZATION.fullmatch(name.split("/")[1])
+    redshift = _REDSHIFT.search(name.removesuffix(SUFFIX))
+    return CatalogueFact(
+        realization=int(realization[1]) if realization else None,
+        redshift=float(redshift[1]) if redshift else None,
+        uri=storage.join(folder, name),
+        sha256=sha256,
+        bytes=size,
+    )
 
 
 def find_catalogue_files(folder: str) -> dict[str, int]:
@@ -227,14 +247,29 @@ def require_local(folder: str) -> Path:
     InvalidInput
         When it is an object store's.
     """
-    path = local_path(folder)
-    if path is None:
-        raise InvalidInput(
-            "a campaign's folder must be on this machine",
-            got=folder,
-            expected="a path or a file:// URI",
+    what = "a campaign's folder must be on this machine"
+    return storage.require_local(folder, what, do="mount it, or copy it here")
+
+
+def require_campaign(folder: str) -> Path:
+    """Return the path of a campaign's folder, which must be there, on this machine.
+
+    Raises
+    ------
+    InvalidInput
+        When it is an object store's.
+    MissingInput
+        When it is no campaign's.
+    """
+    root = require_local(folder)
+    if not (root / CATALOGS).is_dir():
+        raise MissingInput(
+            "not a campaign's folder",
+            where=root,
+            expected=f"{CATALOGS}/ in it",
+            do="name the campaign's folder, or its file",
         )
-    return path
+    return root
 
 
 def name_in_campaign(uri: str, folder: str) -> str:
@@ -249,7 +284,12 @@ def name_in_campaign(uri: str, folder: str) -> str:
     # By its text where that says it: following the links of 40,000 paths takes minutes.
     name = uri[len(start) :] if uri.startswith(start) else storage.name_below(uri, folder)
     if name is None:
-        raise InvalidInput("lies outside the campaign's folder", where=folder, got=uri)
+        raise InvalidInput(
+            "lies outside the campaign's folder",
+            where=folder,
+            got=uri,
+            do="give the folder that the catalogues lie in",
+        )
     check_name(name, where=folder)
     return name
 
@@ -258,7 +298,12 @@ def check_name(name: str, *, where: object) -> None:
     """Refuse a name that leads out of its folder, or that a line of a manifest cannot hold."""
     parts = name.split("/")
     if not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
-        raise InvalidInput("not a name of a file below a folder", where=where, got=repr(name))
+        raise InvalidInput(
+            "not a name of a file below a folder",
+            where=where,
+            got=repr(name),
+            do="rename the file, or move it out of the folder",
+        )
 
 
 def find_absent(folder: str, names: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
-from muster.errors import ConfigError, InvalidInput, MissingInput
+from muster.errors import ConfigError, InvalidInput, MissingInput, shorten
 from muster.mocks.campaign.code_version import (
     CODE_FOLDER,
     check_clean,
@@ -93,7 +93,11 @@ def initialize_campaign(
     folder = campaign.folder
     root = storage.local_path(folder.uri)
     if root is None:
-        raise ConfigError("a campaign lies on a file system", got=folder.uri)
+        raise ConfigError(
+            "a campaign lies on a file system",
+            got=folder.uri,
+            do="set outputs.base_path to a path; 'muster campaign stage' brings it to S3",
+        )
     with storage.os_errors_at(root):
         (root / "metadata").mkdir(parents=True, exist_ok=True)
     with _only_one(root / "metadata" / ".init.lock"):
@@ -152,11 +156,18 @@ def find_campaign_file(named: Path) -> Path:
         inside = storage.local_path(CampaignFolder(str(named)).config_uri)
         if inside is None or not inside.exists():
             raise MissingInput(
-                "the folder is no campaign's", where=named, expected="metadata/campaign_config.yaml"
+                "the folder is no campaign's",
+                where=named,
+                expected="metadata/campaign_config.yaml",
+                do="give a campaign's folder, or run 'muster campaign init FILE'",
             )
         return inside
     if not named.exists():
-        raise MissingInput("no such campaign file or folder", where=named)
+        raise MissingInput(
+            "no such campaign file or folder",
+            where=named,
+            do="give a campaign file, a campaign's folder, or the name of one that the store knows",
+        )
     return named
 
 
@@ -180,12 +191,7 @@ def describe_changes(old: Any, new: Any, key: str = "") -> list[str]:
             dotted = f"{key}.{name}" if key else str(name)
             changes += describe_changes(old.get(name), new.get(name), dotted)
         return changes
-    return [] if old == new else [f"{key}: {_shorten(old)} → {_shorten(new)}"]
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return [] if old == new else [f"{key}: {shorten(repr(old), 60)} → {shorten(repr(new), 60)}"]
 
 
 def _create(
@@ -297,6 +303,7 @@ def _find_parent(campaign: Campaign, descends_from: str | None) -> str | None:
         where=campaign.outputs.base_path,
         got=descends_from,
         expected=", ".join(others) or "none: there is no other version",
+        do="name one of these versions, or initialize that version first",
     )
 
 

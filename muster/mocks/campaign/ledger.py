@@ -24,6 +24,7 @@ from muster.frozen import Frozen
 from muster.storage import explain_os_error, os_errors_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -197,8 +198,12 @@ def hold_alone(descriptor: int, path: Path, doing: str) -> None:
 
 def ledger_path(folder: Path, destination: str) -> Path:
     """Return where the ledger of a destination lies in a campaign's folder."""
-    digest = hashlib.sha256(destination.encode()).hexdigest()[:12]
-    return folder / FOLDER / f"{digest}.jsonl"
+    return folder / FOLDER / f"{name_of_destination(destination)}.jsonl"
+
+
+def name_of_destination(destination: str) -> str:
+    """Return what a campaign's folder calls a destination in the names of files."""
+    return hashlib.sha256(destination.encode()).hexdigest()[:12]
 
 
 def read_whole_lines(path: Path) -> bytes:
@@ -211,7 +216,12 @@ def read_whole_lines(path: Path) -> bytes:
     """
     with os_errors_at(path):
         if path.stat().st_size > MOST_BYTES:
-            raise InvalidInput("too large for a ledger", where=path, expected=f"≤ {MOST_BYTES} B")
+            raise InvalidInput(
+                "too large for a ledger",
+                where=path,
+                expected=f"≤ {MOST_BYTES} B",
+                do="move the ledger away: what was staged is found and entered again",
+            )
         content = path.read_bytes()
     return content[: content.rfind(b"\n") + 1]
 
@@ -246,28 +256,44 @@ class CompletedStaging:
     ----------
     destination : str
         The staged tree.
-    at : datetime
-        When it was completed last, UTC.
     files : dict of str to StagedFile
         By name.
+    at : datetime
+        When it was completed last, UTC.
     """
 
     destination: str
-    at: datetime
     files: dict[str, StagedFile]
+    at: datetime
 
 
 def read_completed(folder: Path) -> CompletedStaging | None:
     """Read the staging of a campaign's folder that was completed last; None where none was."""
     newest: CompletedStaging | None = None
+    for lines in _read_ledgers(folder):
+        ends = [line.at.astimezone(UTC) for line in lines if isinstance(line, Completed)]
+        if ends and (newest is None or ends[-1] > newest.at):
+            newest = CompletedStaging(*_state_copies(lines), at=ends[-1])
+    return newest
+
+
+def read_copies(folder: Path) -> list[tuple[str, dict[str, StagedFile]]]:
+    """Read what a campaign's stagings have copied, complete or not: staged tree, files by name."""
+    return [_state_copies(lines) for lines in _read_ledgers(folder)]
+
+
+def _read_ledgers(folder: Path) -> Iterator[list[Opened | StagedFile | Intended | Completed]]:
     for path in sorted((folder / FOLDER).glob("*.jsonl")):
         lines = parse_lines(read_whole_lines(path), path)
-        ends = [line.at.astimezone(UTC) for line in lines if isinstance(line, Completed)]
-        where = [line.destination for line in lines if isinstance(line, Opened)]
-        files = {line.name: line for line in lines if isinstance(line, StagedFile)}
-        if ends and where and (newest is None or ends[-1] > newest.at):
-            newest = CompletedStaging(where[0], ends[-1], files)
-    return newest
+        if any(isinstance(line, Opened) for line in lines):
+            yield lines
+
+
+def _state_copies(
+    lines: Iterable[Opened | StagedFile | Intended | Completed],
+) -> tuple[str, dict[str, StagedFile]]:
+    where = [line.destination for line in lines if isinstance(line, Opened)]
+    return where[0], {line.name: line for line in lines if isinstance(line, StagedFile)}
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -1,23 +1,21 @@
 """The manifest of a campaign, and its record in files: checksums, jobs, and a small database.
 
 ``sha256sum --check metadata/manifest.sha256``, run in the campaign's folder, verifies every
-catalogue without Muster.  All are written anew from the same facts in a canonical order, so that
+catalogue without Muster.  One whose working copy was removed stays listed, with the place where it
+was staged or archived.  All are written anew from the same facts in a canonical order, so that
 equal facts give equal bytes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import re
-import sqlite3
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
-from muster.errors import InvalidInput, MusterError, Transient
+from muster.errors import InvalidInput
 from muster.mocks.campaign.facts import (
     MOST_BYTES,
     MOST_ROWS,
@@ -27,14 +25,18 @@ from muster.mocks.campaign.facts import (
     check_name,
     find_absent,
     list_catalogues,
+    make_fact,
     name_in_campaign,
     read_facts,
+    require_local,
 )
+from muster.mocks.campaign.places import Copy, Place, find_copies
+from muster.mocks.campaign.record_database import write_database
 from muster.model.step import StepContext
 from muster.storage import os_errors_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -48,45 +50,37 @@ DATABASE = "metadata/campaign.db"
 MOST_NAMED = 20
 """How many absent catalogues are named."""
 
-_FAILURES_OUTSIDE = {
-    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
-}  # fmt: skip
-"""Of the disk, the memory and other processes; the low byte of SQLite's codes."""
-
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
-_ARTIFACT_COLUMNS = ("name", "realization", "redshift", "bytes", "sha256", "fingerprint", "uri")
+_ARTIFACT_COLUMNS = (
+    "name", "realization", "redshift", "bytes", "sha256", "fingerprint", "uri", "place",
+)  # fmt: skip
 _JOB_COLUMNS = tuple(JobFact.model_fields)
-
-_SCHEMA = """
-PRAGMA user_version = 1;
-CREATE TABLE campaign (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE artifacts (
-    name TEXT PRIMARY KEY, realization INTEGER, redshift REAL, bytes INTEGER NOT NULL,
-    sha256 TEXT NOT NULL, fingerprint TEXT, uri TEXT NOT NULL);
-CREATE INDEX artifacts_coordinate ON artifacts (realization, redshift);
-CREATE TABLE jobs (
-    step TEXT NOT NULL, name TEXT NOT NULL, run TEXT, realization INTEGER, redshift REAL,
-    state TEXT NOT NULL, outcome TEXT, seconds REAL, max_rss_mib REAL, host TEXT,
-    attempts INTEGER NOT NULL, message TEXT);
-CREATE INDEX jobs_state ON jobs (state);
-CREATE INDEX jobs_coordinate ON jobs (realization, redshift);
-"""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A catalogue of the manifest: its name relative to the campaign's folder, and its fact."""
+    """A catalogue of the manifest: its name relative to the campaign's folder, and its fact.
+
+    ``copy`` is where it lies now, where that is not the campaign's folder.
+    """
 
     name: str
     fact: CatalogueFact
+    copy: Copy | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it lies now."""
+        return "here" if self.copy is None else self.copy.place
 
     @property
     def row(self) -> tuple[Any, ...]:
         """What tables hold of it, by :data:`_ARTIFACT_COLUMNS`."""
         f = self.fact
-        return (self.name, f.realization, f.redshift, f.bytes, f.sha256, f.fingerprint, f.uri)
+        uri = f.uri if self.copy is None else self.copy.uri
+        said = (self.name, f.realization, f.redshift, f.bytes, f.sha256, f.fingerprint)
+        return (*said, uri, self.place)
 
 
 def write_manifest(
@@ -121,8 +115,9 @@ def write_manifest(
     Returns
     -------
     dict
-        ``catalogues`` and ``bytes`` listed, ``jobs`` by state, ``absent`` (how many catalogues of
-        the facts have no file and are left out, the first by name in ``absent_names``),
+        ``catalogues`` and ``bytes`` listed, ``places`` (how many of them lie here, staged alone,
+        or archived alone), ``jobs`` by state, ``absent`` (how many catalogues of the facts lie
+        nowhere and are left out, the first by name in ``absent_names``),
         ``missing`` (how many fewer than expected are listed).
 
     Raises
@@ -136,22 +131,25 @@ def write_manifest(
     if facts is not None:
         known = read_facts(facts)
     else:
-        known = CampaignFacts(
-            catalogues=tuple(
-                list_catalogues(folder, threads=context.threads, progress=context.progress)
-            )
-        )
-    listed, absent = leave_out_absent(sort_catalogues(known.catalogues, folder), folder)
+        found = list_catalogues(folder, threads=context.threads, progress=context.progress)
+        known = CampaignFacts(catalogues=(*found, *_list_elsewhere(found, folder)))
+    listed, absent = locate(sort_catalogues(known.catalogues, folder), folder)
     sorted_jobs = sort_jobs(known.jobs)
     with os_errors_at(manifest):
         manifest.write_text(render_manifest(listed), encoding="utf-8")
     _write_parquet(table, _ARTIFACT_COLUMNS, _catalogue_schema(), (c.row for c in listed))
     _write_parquet(jobs, _JOB_COLUMNS, _job_schema(), map(_job_row, sorted_jobs))
-    _write_database(database, {**known.campaign, **(campaign or {})}, listed, sorted_jobs)
+    write_database(
+        database,
+        {**known.campaign, **(campaign or {})},
+        artifacts=(_ARTIFACT_COLUMNS, (c.row for c in listed)),
+        jobs=(_JOB_COLUMNS, map(_job_row, sorted_jobs)),
+    )
     counts = Counter(job.state for job in sorted_jobs)
     return {
         "catalogues": len(listed),
         "bytes": sum(catalogue.fact.bytes for catalogue in listed),
+        "places": dict(sorted(Counter(catalogue.place for catalogue in listed).items())),
         "jobs": dict(sorted(counts.items())),
         "absent": len(absent),
         "absent_names": absent[:MOST_NAMED],
@@ -160,13 +158,23 @@ def write_manifest(
     }
 
 
-def publish_manifest(folder: str, **inputs: Any) -> dict[str, Any]:
+def publish_manifest(
+    folder: str, *, check: Callable[[], None] | None = None, **inputs: Any
+) -> dict[str, Any]:
     """Write manifest and record into a campaign's folder, each file whole or not at all.
 
-    What the step of a run does there; the inputs are those of :func:`write_manifest`.
+    Parameters
+    ----------
+    check : callable, optional
+        Called before each file gets its name; what it raises keeps it from that.
+    **inputs
+        Those of :func:`write_manifest`.
     """
-    uris = {"manifest": MANIFEST, "table": TABLE, "jobs": JOBS, "database": DATABASE}
-    staged = {name: storage.stage(storage.join(folder, path)) for name, path in uris.items()}
+    paths = {"manifest": MANIFEST, "table": TABLE, "jobs": JOBS, "database": DATABASE}
+    uris = {name: storage.join(folder, path) for name, path in paths.items()}
+    for uri in uris.values():
+        storage.sweep(uri, folder)
+    staged = {name: storage.stage(uri, owner=folder) for name, uri in uris.items()}
     try:
         done = write_manifest(
             folder=folder,
@@ -177,7 +185,7 @@ def publish_manifest(folder: str, **inputs: Any) -> dict[str, Any]:
             **inputs,
         )
         for one in staged.values():
-            one.publish()
+            one.publish(check)
     finally:
         for one in staged.values():
             one.discard()
@@ -202,22 +210,56 @@ def sort_catalogues(facts: Iterable[CatalogueFact], folder: str) -> list[Listed]
                 where=name,
                 got=f"{fact.sha256[:12]}, {fact.bytes} B",
                 expected=f"{known.sha256[:12]}, {known.bytes} B",
+                do="keep the fact that sha256sum confirms",
             )
     return [Listed(name, by_name[name]) for name in sorted(by_name)]
 
 
-def leave_out_absent(catalogues: Sequence[Listed], folder: str) -> tuple[list[Listed], list[str]]:
-    """Part the catalogues that have a file from the names of those that have none."""
-    absent = find_absent(folder, [catalogue.name for catalogue in catalogues])
-    if not absent:
+def locate(catalogues: Sequence[Listed], folder: str) -> tuple[list[Listed], list[str]]:
+    """Say of catalogues where they lie now; return them, and the names of those that lie nowhere.
+
+    A copy that was staged or archived counts where it is the very file that the record states.
+    """
+    gone = frozenset(find_absent(folder, [catalogue.name for catalogue in catalogues]))
+    if not gone:
         return list(catalogues), []
+    copies = find_copies(require_local(folder))
+    found, absent = [], []
+    for listed in catalogues:
+        if listed.name not in gone:
+            found.append(listed)
+        elif (copy := _find_copy(listed, copies)) is not None:
+            found.append(replace(listed, copy=copy))
+        else:
+            absent.append(listed.name)
+    if absent:
+        _log_absent(absent, folder)
+    return found, absent
+
+
+def _find_copy(listed: Listed, copies: Mapping[str, Sequence[Copy]]) -> Copy | None:
+    wanted = (listed.fact.sha256, listed.fact.bytes)
+    of_name = copies.get(listed.name, ())
+    return next((copy for copy in of_name if (copy.sha256, copy.bytes) == wanted), None)
+
+
+def _list_elsewhere(here: Iterable[CatalogueFact], folder: str) -> list[CatalogueFact]:
+    """State the catalogues that were staged or archived, and are not in the folder any more."""
+    names = {name_in_campaign(fact.uri, folder) for fact in here}
+    copies = find_copies(require_local(folder))
+    return [
+        make_fact(name, folder, sha256=found[-1].sha256, size=found[-1].bytes)
+        for name, found in sorted(copies.items())
+        if name not in names
+    ]
+
+
+def _log_absent(absent: Sequence[str], folder: str) -> None:
     named = ", ".join(absent[:MOST_NAMED]) + (", …" if len(absent) > MOST_NAMED else "")
     log.warning(
-        "%s: %d catalogues are recorded, and have no file; they are left out: %s",
-        folder, len(absent), named,
+        "%s: %d catalogues are recorded, and lie neither here nor staged nor archived; they are"
+        " left out: %s", folder, len(absent), named,
     )  # fmt: skip
-    gone = frozenset(absent)
-    return [catalogue for catalogue in catalogues if catalogue.name not in gone], absent
 
 
 def sort_jobs(facts: Iterable[JobFact]) -> list[JobFact]:
@@ -249,22 +291,39 @@ def parse_manifest(text: str, where: object) -> dict[str, str]:
         match = _LINE.fullmatch(line)
         at = f"{where}, line {number}"
         if match is None or number > MOST_ROWS:
-            raise InvalidInput("not a line of a manifest", where=at, got=repr(line[:100]))
+            raise InvalidInput(
+                "not a line of a manifest",
+                where=at,
+                got=repr(line[:100]),
+                do="remove the manifest: the next run writes it again",
+            )
         sha256, name = match.groups()
         check_name(name, where=at)
         if found.setdefault(name, sha256) != sha256:
-            raise InvalidInput("a file has two checksums", where=at, got=name)
+            raise InvalidInput(
+                "a file has two checksums",
+                where=at,
+                got=name,
+                do="remove the manifest: the next run writes it again",
+            )
     return found
 
 
 def read_manifest(uri: str) -> dict[str, str]:
     """Read a manifest: name → SHA-256; see :func:`parse_manifest`."""
     if storage.stat(uri).bytes > MOST_BYTES:
-        raise InvalidInput("too large for a manifest", where=uri, expected=f"≤ {MOST_BYTES} B")
+        raise InvalidInput(
+            "too large for a manifest",
+            where=uri,
+            expected=f"≤ {MOST_BYTES} B",
+            do="remove it: the next run writes it again",
+        )
     try:
         return parse_manifest(storage.read_text(uri), uri)
     except UnicodeDecodeError as error:
-        raise InvalidInput("not a manifest", where=uri, got=error) from error
+        raise InvalidInput(
+            "not a manifest", where=uri, got=error, do="remove it: the next run writes it again"
+        ) from error
 
 
 def _job_row(job: JobFact) -> tuple[Any, ...]:
@@ -274,7 +333,7 @@ def _job_row(job: JobFact) -> tuple[Any, ...]:
 def _catalogue_schema() -> Any:
     import pyarrow as pa
 
-    types = (pa.string(), pa.int32(), pa.float64(), pa.int64(), *[pa.string()] * 3)
+    types = (pa.string(), pa.int32(), pa.float64(), pa.int64(), *[pa.string()] * 4)
     return pa.schema(list(zip(_ARTIFACT_COLUMNS, types, strict=True)))
 
 
@@ -299,44 +358,3 @@ def _write_parquet(
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     with os_errors_at(path):
         pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
-
-
-def _write_database(
-    path: Path, campaign: Mapping[str, Any], listed: Sequence[Listed], jobs: Sequence[JobFact]
-) -> None:
-    """Write the database; the file is published when it is whole, so that it needs no journal."""
-    try:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
-            connection.executescript(_SCHEMA)
-            with connection:
-                connection.executemany(
-                    "INSERT INTO campaign VALUES (?, ?)",
-                    sorted((key, _render_value(value)) for key, value in campaign.items()),
-                )
-                _insert(connection, "artifacts", _ARTIFACT_COLUMNS, (c.row for c in listed))
-                _insert(connection, "jobs", _JOB_COLUMNS, map(_job_row, jobs))
-    except sqlite3.Error as error:
-        raise explain_sqlite_error(error, path) from error
-
-
-def explain_sqlite_error(error: sqlite3.Error, where: object) -> MusterError:
-    """Turn an error of SQLite into ours: Transient for a disk that is full or fails."""
-    # What the sqlite3 module itself refuses has no code.
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    kind = Transient if code in _FAILURES_OUTSIDE else InvalidInput
-    return kind("the database could not be written", where=where, got=error)
-
-
-def _insert(
-    connection: sqlite3.Connection,
-    table: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-) -> None:
-    marks = ", ".join("?" * len(columns))
-    connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
-
-
-def _render_value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

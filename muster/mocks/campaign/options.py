@@ -6,16 +6,24 @@ Neither the suite's nor the model's packages need be installed for that.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from muster.config import ConfigProblem
 from muster.errors import ConfigError
-from muster.mocks.galaxies.model import load_model, model_names
-from muster.mocks.halos.source import LimitsRedshifts, load_source, source_names
+from muster.mocks.galaxies.model import MODEL_REGISTRY, load_model, split_model_name
+from muster.mocks.halos.source import SOURCE_REGISTRY, LimitsRedshifts, load_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from muster.entry_points import Registry
+    from muster.frozen import Frozen
+
+
+_KINDS = re.compile(r"should be (?:a valid |a whole |a )?(integer|number|boolean|true)\b")
+"""What is said of a text where a number or a flag is wanted."""
 
 
 class Named(Protocol):
@@ -63,36 +71,45 @@ class NamedOptions:
 
 def find_option_problems(science: Named) -> list[ConfigProblem]:
     """List what is wrong with simulation_suite, box, galaxy_model and parameters."""
-    problems: list[ConfigProblem] = []
-    for key, name, inner, options, load, names in (
-        (
-            "simulation_suite",
-            science.simulation_suite,
-            "box",
-            science.box,
-            _parse_box,
-            source_names,
+    suite, model = science.simulation_suite, science.galaxy_model
+    registered, _ = split_model_name(model)
+    return [
+        *(
+            _find_name_problems("simulation_suite", suite, SOURCE_REGISTRY)
+            or _find_wrong("box", science.box, load_source(suite).parse_options)
         ),
-        (
-            "galaxy_model",
-            science.galaxy_model,
-            "parameters",
-            science.parameters,
-            _parse,
-            model_names,
+        *(
+            _find_name_problems("galaxy_model", registered, MODEL_REGISTRY)
+            or _find_wrong("parameters", science.parameters, load_model(model).parse)
         ),
-    ):
-        try:
-            problems += _place(("science", inner), load(name, options))
-        except _Unknown:
-            known = ", ".join(names())
-            problems.append(ConfigProblem(("science", key), "wrong", "unknown", repr(name), known))
-        except ConfigError as error:
-            found = [p for p in error.problems if isinstance(p, ConfigProblem)]
-            problems += _place(
-                ("science", inner), found or [ConfigProblem((), "wrong", str(error))]
-            )
-    return problems
+    ]
+
+
+def _find_name_problems(key: str, name: str, registry: Registry[Any]) -> list[ConfigProblem]:
+    if name not in registry:
+        known = ", ".join(registry.names())
+        return [ConfigProblem(("science", key), "wrong", "unknown", repr(name), known)]
+    try:
+        registry.load(name)
+    except ConfigError as error:
+        return [ConfigProblem(("science", key), "wrong", str(error))]
+    return []
+
+
+def _find_wrong(
+    key: str, options: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], Frozen]
+) -> list[ConfigProblem]:
+    try:
+        found = _find_coerced(options, parse(options))
+    except ConfigError as error:
+        own = _config_problems(error)
+        found = own or [ConfigProblem((), "wrong", str(error))]
+        found += _find_coerced_beside(options, parse, {problem.path for problem in found})
+    return _place(("science", key), found)
+
+
+def _config_problems(error: ConfigError) -> list[ConfigProblem]:
+    return [problem for problem in error.problems if isinstance(problem, ConfigProblem)]
 
 
 def find_redshift_problems(suite: str, redshifts: Sequence[float]) -> list[ConfigProblem]:
@@ -109,18 +126,6 @@ def find_redshift_problems(suite: str, redshifts: Sequence[float]) -> list[Confi
         for n, z, problem in found
         if problem is not None
     ]
-
-
-class _Unknown(Exception):
-    """There is no suite or model of that name."""
-
-
-def _parse_box(name: str, options: Mapping[str, Any]) -> list[ConfigProblem]:
-    return _find_coerced(options, _load(load_source, name).parse_options(options))
-
-
-def _parse(name: str, options: Mapping[str, Any]) -> list[ConfigProblem]:
-    return _find_coerced(options, _load(load_model, name).parse(options))
 
 
 def _find_coerced(given: Any, parsed: Any, path: tuple[str, ...] = ()) -> list[ConfigProblem]:
@@ -146,13 +151,62 @@ def _find_coerced(given: Any, parsed: Any, path: tuple[str, ...] = ()) -> list[C
             for problem in _find_coerced(item, value, (*path, str(position)))
         ]
     if isinstance(parsed, bool):
-        wanted = None if isinstance(given, bool) else "should be true or false"
-    elif isinstance(parsed, int | float):
-        is_number = not isinstance(given, bool) and not _is_quoted_number(given)
-        wanted = None if is_number else "should be a number"
+        return _find_other(given, path, flag=True)
+    return _find_other(given, path, flag=False) if isinstance(parsed, int | float) else []
+
+
+def _find_other(given: Any, path: tuple[str, ...], *, flag: bool) -> list[ConfigProblem]:
+    """Say that a value is none of the flags, or numbers, that are taken at its place."""
+    if flag:
+        right, wanted = isinstance(given, bool), "should be true or false"
     else:
-        wanted = None
-    return [] if wanted is None else [ConfigProblem(path, "wrong", wanted, repr(given))]
+        right = not isinstance(given, bool) and not _is_quoted_number(given)
+        wanted = "should be a number"
+    return [] if right else [ConfigProblem(path, "wrong", wanted, repr(given))]
+
+
+def _find_coerced_beside(
+    options: Mapping[str, Any],
+    parse: Callable[[Mapping[str, Any]], Frozen],
+    told: Collection[tuple[str, ...]],
+) -> list[ConfigProblem]:
+    """List what :func:`_find_coerced` does, of options that are wrong elsewhere.
+
+    Nothing was made of them that would show what is wanted at a place.  A text in the place of each
+    value shows it: a number and a flag are asked for in their own words.
+    """
+    try:
+        parse(_put_texts(options))
+    except ConfigError as error:
+        asked = [problem for problem in _config_problems(error) if problem.path not in told]
+    else:
+        return []
+    return [
+        other
+        for problem in asked
+        if (kind := _KINDS.match(problem.message)) is not None
+        for other in _find_other(
+            _value_at(options, problem.path), problem.path, flag=kind[1] in ("true", "boolean")
+        )
+    ]
+
+
+def _put_texts(given: Any) -> Any:
+    if isinstance(given, dict):
+        return {key: _put_texts(value) for key, value in given.items()}
+    return [_put_texts(item) for item in given] if isinstance(given, list) else "no number"
+
+
+def _value_at(options: Any, path: Sequence[str]) -> Any:
+    """Return the value at a path, or what the path ends in before."""
+    for part in path:
+        if isinstance(options, dict) and part in options:
+            options = options[part]
+        elif isinstance(options, list) and part.isdigit() and int(part) < len(options):
+            options = options[int(part)]
+        else:
+            break
+    return options
 
 
 def _is_quoted_number(given: Any) -> bool:
@@ -160,13 +214,6 @@ def _is_quoted_number(given: Any) -> bool:
         return isinstance(given, str) and math.isfinite(float(given))
     except ValueError:
         return False
-
-
-def _load(load: Callable[[str], Any], name: str) -> Any:
-    try:
-        return load(name)
-    except ConfigError as error:
-        raise _Unknown from error
 
 
 def _place(path: tuple[str, ...], problems: list[ConfigProblem]) -> list[ConfigProblem]:

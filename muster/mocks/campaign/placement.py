@@ -94,9 +94,23 @@ def job_type_of(campaign: Campaign, site: Site) -> tuple[JobType, Pool]:
             f"site {site.name} has no such job type",
             got=name,
             expected=", ".join(sorted(site.job_types)) or "none: the site declares none",
+            do="pick one of these, or declare it in the site file under [job_types]",
         )
     kind = site.job_types[name]
     return kind, site.pools[kind.pool]
+
+
+def describe_idle_ranks(campaign: Campaign, placed: Placed) -> str | None:
+    """Describe ranks that a campaign's slabs keep idle, or busy unequally; None where none are."""
+    slabs, ranks = campaign.science.slabs, placed.target.ranks
+    if slabs % ranks == 0:
+        return None
+    idle = "1 rank works and" if slabs == 1 else f"{min(slabs, ranks)} ranks work and"
+    found = f"{idle} {ranks - slabs} idle" if slabs < ranks else "ranks have unequal work"
+    return (
+        f"pool {placed.pool_name} starts {ranks} ranks for a catalogue, and science.slabs is "
+        f"{slabs}: {found}; make slabs a multiple of {ranks}, or pick a pool with fewer ranks"
+    )
 
 
 def find_site_problems(campaign: Campaign, site: Site) -> list[ConfigProblem]:

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from muster.errors import ConfigError, one_line
+from muster.errors import ConfigError, one_line, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -142,10 +142,5 @@ def _place(problem: ConfigProblem, document: Document) -> FileProblem:
         return FileProblem(dotted, line, "the key is missing")
     # A value may stand for a mapping: what is said of a part is said of the value.
     shown = join_keys(document.stated(problem.path) or problem.path)
-    return FileProblem(shown, line, problem.message, _shorten(problem.got), problem.expected)
-
-
-def _shorten(got: str | None) -> str | None:
-    if got is None or len(got) <= 80:
-        return got
-    return f"{got[:77]}…"
+    got = None if problem.got is None else shorten(problem.got, 80)
+    return FileProblem(shown, line, problem.message, got, problem.expected)

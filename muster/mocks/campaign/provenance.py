@@ -194,12 +194,21 @@ def read_provenance(uri: str) -> CampaignRecord:
     """
     size = storage.stat(uri).bytes
     if size > MOST_BYTES:
-        raise InvalidInput("too large", where=uri, got=f"{size} bytes", expected=MOST_BYTES)
+        raise InvalidInput(
+            "too large",
+            where=uri,
+            got=f"{size} bytes",
+            expected=MOST_BYTES,
+            do="restore provenance.json from the staged copy or a backup",
+        )
     try:
         return CampaignRecord.model_validate_json(storage.read_bytes(uri))
     except ValidationError as error:
         first = find_problems(CampaignRecord, error)[0].to_error(uri)
-        raise InvalidInput(f"no provenance of a campaign: {first}") from None
+        raise InvalidInput(
+            f"no provenance of a campaign: {first}",
+            do="restore it from the staged copy, or read it with the Muster that wrote it",
+        ) from None
 
 
 def _list_packages() -> dict[str, str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from typing import TYPE_CHECKING
 
+from muster.hashing import hash_json
 from muster.mocks.campaign.code_version import read_code_version
 from muster.mocks.campaign.init import initialize_campaign
 from muster.store.campaigns import create_campaign
@@ -63,4 +62,4 @@ def identity_sha256(campaign: Campaign) -> str:
     """Return the sha256 of all that may not change: further realizations may join a campaign."""
     data = campaign.config.to_data()
     del data["science"]["realizations"]
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return hash_json(data)

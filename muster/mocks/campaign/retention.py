@@ -91,7 +91,11 @@ def clean_campaign(
     files, _ = list_working_files(root)
     there = {entry.name: entry.bytes for entry in storage.walk(staging.destination)}
     if not there:
-        raise MissingInput("the staged campaign is not there", where=staging.destination)
+        raise MissingInput(
+            "the staged campaign is not there",
+            where=staging.destination,
+            do="mount the destination, or stage the campaign again",
+        )
     removed = dict.fromkeys(PARTS, 0)
     notes = []
     size = 0

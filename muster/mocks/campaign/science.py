@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
@@ -15,9 +15,6 @@ from muster.mocks.campaign.values import (
     SuiteOrModel,
     Whole,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MOST_REDSHIFTS = 200
 
@@ -54,35 +51,13 @@ class Realizations(Block):
             cls._check_numbers(start + (count - 1) * step)
         return step
 
-    @field_validator("include")
-    @classmethod
-    def _check_include(cls, include: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        said = info.data
-        if not {"count", "start", "step"} <= said.keys():
-            return include
-        twice = sorted({*include} & {*cls._range(said)})
-        if twice:
-            raise ValueError(
-                f"{_some(twice)} is among the realizations of the range already: nothing to add"
-            )
-        return include
-
     @field_validator("exclude")
     @classmethod
     def _check_exclude(cls, exclude: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        said = info.data
-        if not {"count", "start", "step"} <= said.keys():
-            return exclude
-        absent = [number for number in exclude if number not in cls._range(said)]
-        if absent:
-            raise ValueError(
-                f"{_some(absent)} is not among the realizations of the range: nothing to leave out"
-            )
+        both = sorted({*exclude} & {*info.data.get("include", ())})
+        if both:
+            raise ValueError(f"{_some(both)} is included, too: leave it out of one of the two")
         return exclude
-
-    @staticmethod
-    def _range(said: Mapping[str, Any]) -> range:
-        return range(said["start"], said["start"] + said["count"] * said["step"], said["step"])
 
     @classmethod
     def _check_numbers(cls, last: int) -> None:
@@ -93,10 +68,26 @@ class Realizations(Block):
             )
 
     @property
+    def _range(self) -> range:
+        return range(self.start, self.start + self.count * self.step, self.step)
+
+    @property
     def numbers(self) -> tuple[int, ...]:
         """All numbers, each once, in increasing order."""
-        stop = self.start + self.count * self.step
-        return tuple(sorted({*range(self.start, stop, self.step), *self.include} - {*self.exclude}))
+        return tuple(sorted({*self._range, *self.include} - {*self.exclude}))
+
+    @property
+    def notes(self) -> list[str]:
+        """What include and exclude say that changes nothing, a line each."""
+        idle = {
+            "include: {} is among the realizations of the range already": [
+                n for n in sorted({*self.include}) if n in self._range
+            ],
+            "exclude: {} is not among the realizations of the range": [
+                n for n in sorted({*self.exclude}) if n not in self._range
+            ],
+        }
+        return [text.format(_some(numbers)) for text, numbers in idle.items() if numbers]
 
 
 def _as_range(value: Any) -> Any:

@@ -60,11 +60,19 @@ def parse_realizations(text: str) -> tuple[int, ...]:
         low, dash, high = part.strip().partition("-")
         ends = (low, high if dash else low)
         if not all(end.isascii() and end.isdigit() and len(end) <= 6 for end in ends):
-            raise ConfigError("no realizations", got=repr(part), expected="as in 0-99,120")
+            raise ConfigError(
+                "no realizations",
+                got=repr(part),
+                expected="as in 0-99,120",
+                do="write numbers and ranges, separated by commas",
+            )
         start, stop = int(ends[0]), int(ends[1])
         if start > stop:
             raise ConfigError(
-                "a range of realizations ends before it starts", got=part, expected="as in 0-99"
+                "a range of realizations ends before it starts",
+                got=part,
+                expected="as in 0-99",
+                do="write the lower number first",
             )
         numbers.update(dict.fromkeys(range(start, stop + 1)))
     return tuple(numbers)
@@ -102,9 +110,19 @@ def select(campaign: Campaign, selection: Selection | None = None) -> list[Coord
     redshifts = _choose_redshifts(campaign, chosen.redshifts)
     order = chosen.order or campaign.execution.order
     if order not in ("depth_first", "breadth_first"):
-        raise ConfigError("unknown order", got=order, expected="depth_first, breadth_first")
+        raise ConfigError(
+            "unknown order",
+            got=order,
+            expected="depth_first, breadth_first",
+            do="choose one of these",
+        )
     if chosen.first is not None and chosen.first < 1:
-        raise ConfigError("first selects nothing", got=chosen.first, expected="at least 1")
+        raise ConfigError(
+            "first selects nothing",
+            got=chosen.first,
+            expected="at least 1",
+            do="give a number of 1 or more, or leave it out",
+        )
     return list(islice(_walk(realizations, redshifts, order), chosen.first))
 
 
@@ -127,6 +145,7 @@ def _slice(campaign: Campaign, index: int | None) -> list[int]:
             where=campaign.label,
             got=index,
             expected=f"0 to {slices - 1}",
+            do="choose one of these slices",
         )
     size = campaign.execution.slice_realizations
     return numbers[index * size : (index + 1) * size]
@@ -145,12 +164,17 @@ def _check_known(
     what: str, wanted: Sequence[float], absent: Sequence[float], known: Sequence[float]
 ) -> None:
     if not wanted:
-        raise ConfigError(f"no {what} is selected")
+        raise ConfigError(
+            f"no {what} is selected", do="name one at least, or leave the selection out"
+        )
     if absent:
         shown = ", ".join(map(str, absent[:5])) + (" …" if len(absent) > 5 else "")
         few = known if len(known) <= 25 else (*known[:3], "…", known[-1])
         raise ConfigError(
-            f"the campaign has no such {what}", got=shown, expected=", ".join(map(str, few))
+            f"the campaign has no such {what}",
+            got=shown,
+            expected=", ".join(map(str, few)),
+            do="choose among these",
         )
 
 

@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, MusterError, Transient
-from muster.mocks.campaign.facts import CATALOGS, check_name, is_hidden, require_local
+from muster.mocks.campaign.facts import CATALOGS, check_name, is_hidden, require_campaign
 from muster.mocks.campaign.ledger import Intended, Ledger, StagedFile
 from muster.mocks.campaign.manifest import MANIFEST, read_manifest
+from muster.mocks.campaign.places import part_elsewhere
 from muster.mocks.campaign.stage_report import (
     ProblemKind,
     StageProblem,
     StageProgress,
     StageReport,
 )
-from muster.mocks.campaign.staged_tree import StagedTree, list_staged
+from muster.mocks.campaign.staged_tree import StagedTree, list_staged, place_outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,14 +86,12 @@ def stage_campaign(
     Transient
         When another process is staging it.
     """
-    root = require_local(folder)
-    if not (root / CATALOGS).is_dir():
-        raise MissingInput("not a campaign's folder", where=root, expected=f"{CATALOGS}/ in it")
+    root = require_campaign(folder)
     if workers < 1:
-        raise InvalidInput("no workers", got=workers, expected="at least 1")
-    there = storage.join(destination, root.name)
-    if storage.name_below(f"{there}/x", str(root)) is not None:
-        raise InvalidInput("the destination lies in the campaign's folder", where=root, got=there)
+        raise InvalidInput(
+            "no workers", got=workers, expected="at least 1", do="give a number of 1 or more"
+        )
+    there = place_outside(root, destination, root.name)
     with Ledger(root, there) as ledger:
         files, problems = list_working_files(root)
         tree = list_staged(there)
@@ -111,6 +110,7 @@ def stage_campaign(
             entered=staging.entered,
             already=staging.already,
             bytes=staging.bytes,
+            elsewhere=len(staging.elsewhere),
             problems=tuple(sorted((*problems, *staging.problems), key=lambda p: p.name)),
             stopped=stopped,
         )
@@ -175,6 +175,7 @@ class _Staging:
     verify: bool
     recorded: dict[str, str]
     tree: StagedTree
+    elsewhere: list[str] = field(default_factory=list)
     copied: int = 0
     entered: int = 0
     already: int = 0
@@ -186,11 +187,14 @@ class _Staging:
     def find_missing(self, files: list[WorkingFile]) -> list[StageProblem]:
         """Find what is recorded or was staged, is not in the campaign's folder, and not there."""
         here = {file.name for file in files}
-        problems = [
-            StageProblem(name, "missing", "in the manifest, and not in the campaign's folder")
-            for name in self.recorded
+        absent = {
+            name: sha256
+            for name, sha256 in self.recorded.items()
             if name not in here and name not in self.ledger.files
-        ]
+        }
+        self.elsewhere, missing = part_elsewhere(self.root, absent)
+        message = "in the manifest, and neither in the campaign's folder nor archived"
+        problems = [StageProblem(name, "missing", message) for name in missing]
         gone = [name for name in self.ledger.files if name not in self.tree.sizes]
         if gone:
             log.warning(
@@ -297,6 +301,7 @@ class _Staging:
                     where=file.name,
                     got=found,
                     expected=staged.sha256,
+                    do="restore the file from its permanent place",
                 )
             self._enter(file, storage.Published(staged.sha256, staged.bytes))
         size = self.tree.sizes.get(file.name)
@@ -333,14 +338,22 @@ class _Staging:
         here = storage.sha256(source)
         if expected is not None and here != expected:
             raise storage.ContentMismatch(
-                "the file is not what its record states", where=source, got=here, expected=expected
+                "the file is not what its record states",
+                where=source,
+                got=here,
+                expected=expected,
+                do="restore the file, or remove it and run 'muster campaign submit --verify'",
             )
         lies_there = _read_sha256(uri)
         if lies_there == here:
             return storage.Published(here, file.bytes), False
         if is_immutable(file.name) or not self.ledger.is_ours(file.name, lies_there):
             raise storage.Occupied(
-                "another file lies there", where=uri, got=lies_there, expected=here
+                "another file lies there",
+                where=uri,
+                got=lies_there,
+                expected=here,
+                do="move it away, or choose another destination",
             )
         self.ledger.enter(Intended(name=file.name, sha256=here))
         return storage.deposit(uri, self.root / file.name, sha256=here, replace=True), True

@@ -49,6 +49,9 @@ class StageReport:
         By name.
     stopped : str or None
         Why the rest was not tried.
+    elsewhere : int
+        Catalogues whose working copy was removed, and that are archived, or staged at another
+        place: they are not copied.
     """
 
     destination: str
@@ -58,10 +61,11 @@ class StageReport:
     bytes: int
     problems: tuple[StageProblem, ...]
     stopped: str | None = None
+    elsewhere: int = 0
 
     @property
     def complete(self) -> bool:
-        """Whether every file of the campaign lies at its permanent place."""
+        """Whether every file of the campaign's folder lies at its permanent place."""
         return not self.problems and self.stopped is None
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,6 +76,7 @@ class StageReport:
             "copied": self.copied,
             "entered": self.entered,
             "already": self.already,
+            "elsewhere": self.elsewhere,
             "bytes": self.bytes,
             "problems": [vars(problem) for problem in self.problems],
             "stopped": self.stopped,
@@ -83,9 +88,10 @@ class StageReport:
         if self.stopped is not None:
             lines.append(f"stopped: {self.stopped}")
         end = "complete" if self.complete else "not complete"
+        elsewhere = f" {self.elsewhere} archived or staged elsewhere," if self.elsewhere else ""
         return [
             *lines,
             f"{self.destination}: {end}: {self.copied} copied ({self.bytes / 1e9:.2f} GB),"
-            f" {self.entered} found there, {self.already} staged before,"
+            f" {self.entered} found there, {self.already} staged before,{elsewhere}"
             f" {len(self.problems)} problems",
         ]

@@ -12,6 +12,7 @@ from muster.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,25 @@ class StagedTree:
                         where=storage.join(where, str(above)),
                         do="put the folder or file itself there, or choose another destination",
                     )
+
+
+def place_outside(root: Path, destination: str, name: str) -> str:
+    """Return the URI of a tree of this name at a destination.
+
+    Raises
+    ------
+    InvalidInput
+        When it lies in the campaign's folder.
+    """
+    there = storage.join(destination, name)
+    if storage.name_below(f"{there}/x", str(root)) is not None:
+        raise InvalidInput(
+            "the destination lies in the campaign's folder",
+            where=root,
+            got=there,
+            do="name a folder elsewhere",
+        )
+    return there
 
 
 def list_staged(there: str) -> StagedTree:

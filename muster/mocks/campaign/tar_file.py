@@ -141,7 +141,11 @@ class TarWriter:
                 self._write(chunk)
         if size != status.st_size:
             raise storage.ContentMismatch(
-                "changed while it was read", where=source, got=size, expected=status.st_size
+                "changed while it was read",
+                where=source,
+                got=size,
+                expected=status.st_size,
+                do="archive again when nothing writes to the file",
             )
         if expected_sha256 not in (None, digest.hexdigest()):
             raise storage.ContentMismatch(
@@ -149,6 +153,7 @@ class TarWriter:
                 where=source,
                 got=digest.hexdigest(),
                 expected=expected_sha256,
+                do="restore the file, or remove it and run 'muster campaign submit --verify'",
             )
         self._write(bytes(-size % tarfile.BLOCKSIZE))
         return Content(name, offset, size, digest.hexdigest())
@@ -185,7 +190,9 @@ def read_tar(path: Path) -> tuple[storage.Published, list[Content]]:
                 for info in tar:
                     contents.append(_read_member(tar, info, path))
         except (tarfile.TarError, EOFError) as error:
-            raise InvalidInput("not a whole tar", where=path, got=error) from error
+            raise InvalidInput(
+                "not a whole tar", where=path, got=error, do="move the tar away, and archive again"
+            ) from error
         while hashing.read(CHUNK_BYTES):
             pass
     return storage.Published(hashing.digest.hexdigest(), hashing.bytes), contents
@@ -194,7 +201,12 @@ def read_tar(path: Path) -> tuple[storage.Published, list[Content]]:
 def _read_member(tar: tarfile.TarFile, info: tarfile.TarInfo, where: Path) -> Content:
     opened: Any = tar.extractfile(info) if info.isreg() else None
     if opened is None:
-        raise InvalidInput("a tar of files holds no files alone", where=where, got=info.name)
+        raise InvalidInput(
+            "a tar of files holds no files alone",
+            where=where,
+            got=info.name,
+            do="move the tar away, and archive again",
+        )
     digest = hashlib.sha256()
     while chunk := opened.read(CHUNK_BYTES):
         digest.update(chunk)
@@ -210,15 +222,28 @@ def read_index(uri: str) -> TarIndex:
         When it is too large, or is none.
     """
     if storage.stat(uri).bytes > MOST_INDEX_BYTES:
-        raise InvalidInput("too large for an index", where=uri, expected=f"≤ {MOST_INDEX_BYTES} B")
+        raise InvalidInput(
+            "too large for an index",
+            where=uri,
+            expected=f"≤ {MOST_INDEX_BYTES} B",
+            do="move it away, and archive again",
+        )
     try:
         index = TarIndex.model_validate_json(storage.read_bytes(uri))
     except ValidationError as error:
         raise InvalidInput(
-            "not an index of a tar", where=uri, got=error.errors(include_url=False)[0]["msg"]
+            "not an index of a tar",
+            where=uri,
+            got=error.errors(include_url=False)[0]["msg"],
+            do="move the index away: the tar is read and indexed again",
         ) from None
     if not uri.endswith(f"/{index.tar}{INDEX_SUFFIX}"):
-        raise InvalidInput("the index of another tar", where=uri, got=index.tar)
+        raise InvalidInput(
+            "the index of another tar",
+            where=uri,
+            got=index.tar,
+            do="give the index the name of its tar",
+        )
     for member in index.members:
         check_name(member.name, where=uri)
     return index

@@ -16,6 +16,7 @@ import yaml
 
 from muster import storage
 from muster.config import ConfigProblem
+from muster.errors import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -178,7 +179,7 @@ class _Reader:
         if tag == _BOOL and text.lower() in ("true", "false"):
             return text.lower() == "true"
         if tag in (_INT, _FLOAT) and _LEADING_ZERO.match(text):
-            shown = text if len(text) <= 20 else f"{text[:20]}…"
+            shown = shorten(text, 20)
             self.spoil(path, node, f"a number is written without leading zeros: {shown}")
             return None
         try:

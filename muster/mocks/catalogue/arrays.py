@@ -117,7 +117,9 @@ def galaxy_arrays(galaxies: GalaxyCatalog, halos: HaloCatalog, layout: Layout) -
     unknown = sorted(name for name in given if f"galaxies/{name}" not in COLUMN_BY_PATH)
     if unknown:
         raise ModelError(
-            "the galaxy model made what the layout has no dataset for", got=", ".join(unknown)
+            "the galaxy model made what the layout has no dataset for",
+            got=", ".join(unknown),
+            do="mend the galaxy model, or add the dataset to muster/mocks/catalogue/layout.py",
         )
     galaxy_columns = [c for c in columns_of(layout) if c.group == "galaxies"]
     absent = [
@@ -130,7 +132,11 @@ def galaxy_arrays(galaxies: GalaxyCatalog, halos: HaloCatalog, layout: Layout) -
             do="choose the layout lean, or another galaxy model",
         )
     if absent:
-        raise ModelError("the galaxy model left out", got=", ".join(absent))
+        raise ModelError(
+            "the galaxy model left out",
+            got=", ".join(absent),
+            do="mend the galaxy model: it makes every dataset of the layout",
+        )
     return {c.path: np.asarray(given[c.name], order="C") for c in galaxy_columns if c.name in given}
 
 
@@ -165,11 +171,16 @@ def check_shapes(arrays: Mapping[str, NDArray[Any]]) -> None:
                 where=path,
                 got=array.dtype.str,
                 expected=" or ".join(column.dtypes),
+                do="mend the galaxy model: convert the array",
             )
         expected = expected_shape(column, array.shape, sizes)
         if array.shape != expected:
             raise ModelError(
-                "not the shape of the layout", where=path, got=array.shape, expected=expected
+                "not the shape of the layout",
+                where=path,
+                got=array.shape,
+                expected=expected,
+                do="mend the galaxy model: one row for each galaxy",
             )
 
 
@@ -213,6 +224,7 @@ def find_refers_to(
             where="parent_halos",
             got=f"{rows.min()} to {rows.max()}",
             expected=f"0 to {len(ids) - 1}",
+            do="mend the galaxy model: parent_halos counts in the haloes that it was given",
         )
     for refers_to, host in zip(REFERS_TO, (ids[rows], rows), strict=True):
         if np.array_equal(start[satellites], host):
@@ -223,6 +235,7 @@ def find_refers_to(
         where=f"upid of galaxy {first}",
         got=upid[first],
         expected=f"{ids[parent_halos[first]]} or {parent_halos[first]}",
+        do="mend the galaxy model: upid names the host of a satellite",
     )
 
 
@@ -280,7 +293,11 @@ def _attribute(name: str, value: Any) -> int | float | str:
             plain = str(value) if kind == "text" else float(value)
     except ValueError:
         raise SoftwareError(
-            "attribute of a catalogue is of another kind", where=name, got=value, expected=kind
+            "attribute of a catalogue is of another kind",
+            where=name,
+            got=value,
+            expected=kind,
+            do="give a value of that kind",
         ) from None
     if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
         plain = str(plain)
@@ -290,6 +307,7 @@ def _attribute(name: str, value: Any) -> int | float | str:
             where=name,
             got=f"{len(plain.encode())} bytes",
             expected=f"at most {MOST_ATTRIBUTE_BYTES}",
+            do="shorten it",
         )
     return plain
 

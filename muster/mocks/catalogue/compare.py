@@ -67,7 +67,12 @@ def compare_catalogues(
     """
     for name, value in (("rtol", rtol), ("atol", atol)):
         if not (math.isfinite(value) and value >= 0):
-            raise ConfigError("tolerance must be 0 or more", where=name, got=value)
+            raise ConfigError(
+                "tolerance must be 0 or more",
+                where=name,
+                got=value,
+                do="give a number of 0 or more",
+            )
     with open_hdf5(a) as file_a, open_hdf5(b) as file_b:
         of_a, of_b = _datasets(file_a, a), _datasets(file_b, b)
         common = [path for path in of_a if path in of_b]

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from muster.errors import shorten
+
 
 @dataclass(frozen=True)
 class DatasetDifference:
@@ -76,7 +78,7 @@ class AttributeDifference:
     def describe(self) -> str:
         """Return the difference in one line."""
         values = (
-            "nothing" if value is None else _shorten(repr(value)) for value in (self.a, self.b)
+            "nothing" if value is None else shorten(repr(value), 60) for value in (self.a, self.b)
         )
         return f"{self.where}, attribute {self.name}: {' and '.join(values)}"
 
@@ -140,7 +142,3 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_for_json(item) for item in value]
     return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}…"

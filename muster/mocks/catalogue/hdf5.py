@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from muster.errors import InvalidInput, MissingInput, MusterError
+from muster.errors import InvalidInput, MissingInput, MusterError, shorten
 from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
@@ -66,15 +66,20 @@ def explain_hdf5_error(error: Exception, where: object) -> MusterError:
     number = getattr(error, "errno", None) or (int(told[1]) if told else 0)
     if number:
         return explain_os_error(OSError(number, os.strerror(number)), where)
-    return InvalidInput("not a file that HDF5 can read", where=where, got=shorten(text))
+    return InvalidInput(
+        "not a file that HDF5 can read",
+        where=where,
+        got=fold_hdf5_text(text),
+        do="copy the file again from where it is whole",
+    )
 
 
-def shorten(text: str) -> str:
+def fold_hdf5_text(text: str) -> str:
     """Return what h5py says in a short line, without addresses, times and sizes in C."""
     plain = re.sub(
         r"(?:time|filename|buf|file descriptor) = [^,)]*,? ?", "", " ".join(text.split())
     )
-    return plain if len(plain) <= _LONGEST_TEXT else f"{plain[:_LONGEST_TEXT]}…"
+    return shorten(plain, _LONGEST_TEXT)
 
 
 @contextlib.contextmanager
@@ -104,10 +109,10 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise explain_os_error(error, path) from error
     if not stat.S_ISREG(mode):
-        raise InvalidInput("not a file", where=path)
+        raise InvalidInput("not a file", where=path, do="give a regular file")
     with hdf5_errors_at(path):
         if not h5py.is_hdf5(path):
-            raise InvalidInput("not an HDF5 file", where=path)
+            raise InvalidInput("not an HDF5 file", where=path, do="give an HDF5 file")
         file = h5py.File(path, "r", locking=False)
     try:
         with hdf5_errors_at(path):
@@ -253,9 +258,19 @@ def read_slabs(dataset: h5py.Dataset, axis: int = 0) -> Iterator[tuple[int, NDAr
 def refuse(path: Path, refused: dict[str, str]) -> None:
     """Raise InvalidInput for the first of what cannot be read, if there is any."""
     for name, problem in refused.items():
-        raise InvalidInput("cannot be read", where=f"{path}, {name}", got=problem)
+        raise InvalidInput(
+            "cannot be read",
+            where=f"{path}, {name}",
+            got=problem,
+            do="write the file again without this object",
+        )
 
 
 def missing(path: Path, name: str) -> MissingInput:
     """Make the error of a file without a group or dataset."""
-    return MissingInput("not in the file", where=path, expected=name)
+    return MissingInput(
+        "not in the file",
+        where=path,
+        expected=name,
+        do="give a file of the layout in docs/mocks.md",
+    )

@@ -358,9 +358,17 @@ class Compression:
         ):
             if not low <= value <= high:
                 raise ConfigError(
-                    "compression cannot be had", where=name, got=value, expected=f"{low} to {high}"
+                    "compression cannot be had",
+                    where=name,
+                    got=value,
+                    expected=f"{low} to {high}",
+                    do="choose a value in this range",
                 )
         if self.kind not in ("none", "gzip", "lzf"):
             raise ConfigError(
-                "compression is unknown", where="kind", got=self.kind, expected="none, gzip, lzf"
+                "compression is unknown",
+                where="kind",
+                got=self.kind,
+                expected="none, gzip, lzf",
+                do="choose one of these",
             )

@@ -156,7 +156,11 @@ def gather_galaxies(
     kinds = {name: (array.dtype.str, array.shape[1:]) for name, array in columns.items()}
     told = group.all_of((len(galaxies), kinds))
     if any(other != kinds for _, other in told):
-        raise MPIError("the ranks hold galaxies of other kinds", got=[kinds for _, kinds in told])
+        raise MPIError(
+            "the ranks hold galaxies of other kinds",
+            got=[kinds for _, kinds in told],
+            do="give every rank the same model and parameters",
+        )
     counts = [count for count, _ in told]
     whole = {name: group.gather_rows(array, counts) for name, array in columns.items()}
     if group.rank != ROOT:
@@ -184,7 +188,12 @@ class _Group:
             failed = [(rank, text) for rank, text in enumerate(told) if text is not None]
             if failed and error is None:
                 rank, text = failed[0]
-                raise RankFailed("another rank failed", where=f"rank {rank}", got=text)
+                raise RankFailed(
+                    "another rank failed",
+                    where=f"rank {rank}",
+                    got=text,
+                    do="see the error of that rank",
+                )
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]
@@ -216,7 +225,9 @@ def _mpi_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # of which MPI.Exception is one
-        raise MPIError("MPI failed", got=str(error)) from error
+        raise MPIError(
+            "MPI failed", got=str(error), do="see the launcher's output, and try again"
+        ) from error
 
 
 def _rows_first(column: Column, array: NDArray[Any]) -> NDArray[Any]:
@@ -252,10 +263,13 @@ def _count_galaxies(group: _Group, share: Content) -> list[int]:
                 "the ranks hold galaxies of other kinds",
                 where=f"ranks {ROOT} and {rank}",
                 got=", ".join(differ),
+                do="give every rank the same model and parameters",
             )
     if any(refers_to != REFERS_TO[0] for _, refers_to, _ in told):
         raise MPIError(
-            "satellites of several ranks must name their host by its id", got="rows of halos"
+            "satellites of several ranks must name their host by its id",
+            got="rows of halos",
+            do="take a model whose upid is an id, or one rank",
         )
     return [count for _, _, count in told]
 
@@ -286,7 +300,9 @@ def _with_whole_halos(group: _Group, share: Content) -> Content:
     def check() -> None:
         twice = ids[1:][ids[1:] == ids[:-1]]
         if twice.size:
-            raise MPIError("a halo is on two ranks", got=f"id {twice[0]}")
+            raise MPIError(
+                "a halo is on two ranks", got=f"id {twice[0]}", do="deal each halo to one rank"
+            )
 
     group.together(check)
     n_galaxies = sum(group.all_of(len(share.arrays["galaxies/pos"])))

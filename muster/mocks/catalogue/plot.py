@@ -151,13 +151,20 @@ def read_slice(
         attributes, _ = read_attributes(file)
         size = attributes.get("Lbox")
         if not isinstance(size, float) or not 0 < size < np.inf:
-            raise InvalidInput("no size of the box", where=path, got=size, expected="Lbox")
+            raise InvalidInput(
+                "no size of the box",
+                where=path,
+                got=size,
+                expected="Lbox",
+                do="check the file with 'muster mocks validate'",
+            )
         if not (0 <= from_mpch < size and slice_mpch > 0):
             raise ConfigError(
                 "slice is not in the box",
                 where=path,
                 got=f"{slice_mpch} Mpc/h from {from_mpch}",
                 expected=f"a part of 0 to {size}",
+                do="choose a slice inside the box",
             )
         limits = (from_mpch, from_mpch + slice_mpch)
         words = (attributes.get(name, "") for name in ("simulation_box", "phase", "redshift"))
@@ -185,7 +192,12 @@ def _read_points(
     position, mass_of, *radius_of = (datasets[name] for name in names)
     rows = position.shape[0] if position.shape else 0
     if position.shape != (rows, 3) or any(d.shape != (rows,) for d in (mass_of, *radius_of)):
-        raise InvalidInput("datasets are not of one length", where=path, got=", ".join(names))
+        raise InvalidInput(
+            "datasets are not of one length",
+            where=path,
+            got=", ".join(names),
+            do="check the file with 'muster mocks validate'",
+        )
     kept = np.empty((0, 4))
     in_slice = 0
     for start, values in read_slabs(position):

@@ -96,6 +96,7 @@ def read_statistics(path: Path) -> dict[str, NDArray[Any]]:
                 where=path,
                 got=f"{total} bytes",
                 expected=f"at most {MOST_STATISTICS_BYTES}",
+                do="check the file with 'muster mocks validate'",
             )
         return {name: _whole(dataset) for name, dataset in datasets.items()}
 

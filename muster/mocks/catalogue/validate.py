@@ -17,11 +17,11 @@ from muster.mocks.catalogue.hdf5 import (
     HDF5_ERRORS,
     AttributeValue,
     explain_hdf5_error,
+    fold_hdf5_text,
     list_datasets,
     open_hdf5,
     read_attributes,
     read_slabs,
-    shorten,
 )
 from muster.mocks.catalogue.hosts import HaloIds, HaloPlaces, Rows
 from muster.mocks.catalogue.layout import (
@@ -132,7 +132,7 @@ class _Validation:
         except HDF5_ERRORS as error:
             if isinstance(explain_hdf5_error(error, path), Transient):
                 raise
-            self.add("unreadable", path, "cannot be read", got=shorten(str(error)))
+            self.add("unreadable", path, "cannot be read", got=fold_hdf5_text(str(error)))
 
     # attributes
 

@@ -2,7 +2,9 @@
 
 Chunks are handed to HDF5 as they are to lie in the file: uncompressed ones straight from the
 arrays, which is as fast as one contiguous dataset, and those of gzip compressed here, on as many
-threads as may be used.  The file holds no times, and what pads the last chunk of a dataset is 0.
+threads as may be used.  Those of lzf are compressed by HDF5 and bypass its cache: HDF5 keeps a
+cached chunk that found no space on the disk, and crashes over it when the process ends.  The file
+holds no times, and what pads the last chunk of a dataset is 0.
 """
 
 from __future__ import annotations
@@ -128,6 +130,7 @@ def check_statistics(statistics: Mapping[str, NDArray[Any]]) -> None:
             "statistics are too large",
             got=f"{total} bytes",
             expected=f"at most {MOST_STATISTICS_BYTES}",
+            do="give fewer bins",
         )
     for name, values in statistics.items():
         if not _NAME.fullmatch(name) or values.dtype.kind not in "iufb" or values.ndim > 3:
@@ -135,6 +138,7 @@ def check_statistics(statistics: Mapping[str, NDArray[Any]]) -> None:
                 "statistics are not plain arrays of numbers",
                 where=name,
                 got=f"{values.dtype}, {values.ndim} dimensions",
+                do="give arrays of numbers with plain names",
             )
 
 
@@ -180,6 +184,8 @@ def create_dataset(
         if compression.kind != "none":
             options["compression"] = compression.kind
             options["shuffle"] = compression.shuffle
+        if compression.kind == "lzf":
+            options["rdcc_nbytes"] = 1  # less than a chunk: see the module's docstring
         if compression.kind == "gzip":
             options["compression_opts"] = compression.level
     dataset = file.create_dataset(column.path, shape, dtype, track_times=False, **options)
@@ -274,4 +280,3 @@ def _write_through_hdf5(dataset: h5py.Dataset, array: NDArray[Any], axis: int) -
     for start in range(0, array.shape[axis], each):
         rows = (*before, slice(start, start + each))
         dataset[rows] = array[rows]
-        dataset.flush()  # a full disk is an error here; HDF5 crashes where it finds it on closing

@@ -84,7 +84,12 @@ def generate_box(
         When the model fails, a process of it ends, or galaxies lie outside the box.
     """
     if not 1 <= slabs <= MOST_SLABS:
-        raise ConfigError("no such number of slabs", got=slabs, expected=f"1 to {MOST_SLABS}")
+        raise ConfigError(
+            "no such number of slabs",
+            got=slabs,
+            expected=f"1 to {MOST_SLABS}",
+            do="choose a number in this range",
+        )
     rows = _rows_of_slabs(halos, slabs)
     mine = range(slabs)
     if mpi_context is not None:
@@ -203,4 +208,5 @@ def _check_box(box: GalaxyCatalog, box_size_mpch: float, name: str) -> None:
             where=name,
             got=f"{len(box) - int(inside.sum())} of {len(box)}",
             expected=f"0 to {box_size_mpch} Mpc/h",
+            do="mend the galaxy model: wrap positions into the box",
         )

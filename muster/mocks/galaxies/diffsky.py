@@ -177,7 +177,12 @@ def _draw_properties(
     for name, values in made.items():
         bad = int((~np.isfinite(values)).sum())
         if bad:
-            raise ModelError("diffsky made values that are not finite", where=name, got=bad)
+            raise ModelError(
+                "diffsky made values that are not finite",
+                where=name,
+                got=bad,
+                do="check the model's parameters, and min_mass_msunh",
+            )
     return made
 
 

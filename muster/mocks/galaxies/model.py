@@ -7,13 +7,11 @@ only :meth:`GalaxyModel.generate`, :meth:`GalaxyModel.expect` and :meth:`GalaxyM
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from muster.errors import ConfigError
-from muster.imports import load_named
+from muster.entry_points import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
     from muster.mocks.galaxies.catalog import GalaxyCatalog
     from muster.mocks.galaxies.stream import RandomStream
     from muster.mocks.halos.catalog import HaloCatalog
-
-ENTRY_POINTS = "muster.galaxy_models"
-"""Group of the entry points by which a package adds models."""
 
 MODELS: dict[str, str] = {
     "hod": "muster.mocks.galaxies.models:HOD",
@@ -133,6 +128,10 @@ class GalaxyModel(Protocol):
         ...
 
 
+MODEL_REGISTRY: Registry[GalaxyModel] = Registry("muster.galaxy_models", "galaxy model", MODELS)
+"""Our own models and those that packages add."""
+
+
 def split_model_name(name: str) -> tuple[str, dict[str, Any]]:
     """Return the registered name of a model, and the parameters that its given name implies.
 
@@ -144,35 +143,14 @@ def split_model_name(name: str) -> tuple[str, dict[str, Any]]:
     return name, {}
 
 
-def find_model(name: str) -> GalaxyModel | None:
-    """Return a model, our own or an installed package's; None if there is none of that name.
-
-    A package adds models as entry points of the group ``muster.galaxy_models``.
-    """
-    registered, implied = split_model_name(name)
-    if registered in MODELS:
-        found = load_named(MODELS[registered])
-        return replace(found, **implied) if implied else found  # type: ignore[no-any-return]
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
-        return entry.load()  # type: ignore[no-any-return]
-    return None
-
-
 def load_model(name: str) -> GalaxyModel:
-    """Return a model by the name that a campaign file states.
+    """Return a model by the name that a campaign file states, our own or an installed package's.
 
     Raises
     ------
     ConfigError
-        When there is none of that name.
+        When there is none of that name, or it cannot be loaded.
     """
-    found = find_model(name)
-    if found is None:
-        raise ConfigError("unknown galaxy model", got=name, expected=", ".join(model_names()))
-    return found
-
-
-def model_names() -> list[str]:
-    """List all models that there are, ours first."""
-    others = importlib.metadata.entry_points(group=ENTRY_POINTS)
-    return [*MODELS, *(entry.name for entry in others if entry.name not in MODELS)]
+    registered, implied = split_model_name(name)
+    found = MODEL_REGISTRY.load(registered)
+    return replace(found, **implied) if implied else found  # type: ignore[type-var]

@@ -6,14 +6,13 @@ What computes lies in modules of its own, which are imported when haloes are pop
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from muster.config import parse_config
 from muster.errors import ConfigError
-from muster.mocks.errors import ModelNotInstalled
 from muster.mocks.galaxies.parameters import DiffskyParams, HodParams, RgrspitParams
+from muster.mocks.installed import find_absent, require_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
     from muster.mocks.halos.catalog import HaloCatalog
 
 _WHERE = "science.parameters"
-
-
-def _missing_of(modules: Iterable[str]) -> list[str]:
-    return [name for name in modules if importlib.util.find_spec(name) is None]
 
 
 def _versions_of(distributions: Iterable[str]) -> dict[str, str]:
@@ -43,7 +38,7 @@ class HodModel:
 
     def check_installed(self) -> str | None:
         """Return what is missing; see :class:`muster.mocks.galaxies.model.GalaxyModel`."""
-        missing = _missing_of(["numpy", "scipy"])
+        missing = find_absent(["numpy", "scipy"])
         if not missing:
             return None
         return f"galaxy model hod needs {' and '.join(missing)}: pip install 'muster[compute]'"
@@ -92,7 +87,7 @@ class DiffskyModel:
 
     def check_installed(self) -> str | None:
         """Return what is missing; see :class:`muster.mocks.galaxies.model.GalaxyModel`."""
-        missing = _missing_of(self._modules)
+        missing = find_absent(self._modules)
         if missing:
             return f"galaxy model diffsky needs {', '.join(missing)}: make mocks"
         found = importlib.metadata.version("diffstar")
@@ -102,7 +97,7 @@ class DiffskyModel:
 
     def _prepare(self) -> None:
         """Set JAX up before the libraries are imported, which compile then."""
-        _require(self.check_installed())
+        require_installed(self)
         from muster.mocks.galaxies.jax_runtime import prepare_jax
 
         prepare_jax()
@@ -113,7 +108,7 @@ class DiffskyModel:
 
     def versions(self) -> dict[str, str]:
         """Return versions of libraries, and JAX's precision and device."""
-        _require(self.check_installed())
+        require_installed(self)
         from muster.mocks.galaxies.jax_runtime import describe_device, prepare_jax
 
         prepare_jax()
@@ -159,23 +154,20 @@ class RgrspitModel:
 
     def check_installed(self) -> str | None:
         """Return what is missing; see :class:`muster.mocks.galaxies.model.GalaxyModel`."""
-        return self._check_version(self.version)
-
-    def _check_version(self, expected: str | None) -> str | None:
-        missing = _missing_of([*self._modules, "rgrspit_diffsky"])
+        missing = find_absent([*self._modules, "rgrspit_diffsky"])
         if missing:
             return (
                 f"galaxy model rgrspit needs {', '.join(missing)}: install rgrspit_diffsky with the"
                 " pins of its authors in an environment of its own, see docs/galaxy_models.md"
             )
         found = importlib.metadata.version("rgrspit_diffsky")
-        if expected is not None and found != expected:
-            return f"galaxy model rgrspit needs rgrspit_diffsky {expected}, not {found}"
+        if self.version is not None and found != self.version:
+            return f"galaxy model rgrspit needs rgrspit_diffsky {self.version}, not {found}"
         return None
 
     def _prepare(self, params: RgrspitParams) -> None:
         """Set JAX up before the libraries are imported, which compile then."""
-        _require(self._check_version(params.version))
+        require_installed(replace(self, version=params.version))
         from muster.mocks.galaxies.jax_runtime import prepare_jax
 
         prepare_jax()
@@ -191,12 +183,13 @@ class RgrspitModel:
                 where=where,
                 got=params.version,
                 expected=self.version,
+                do="state the version once",
             )
         return params
 
     def versions(self) -> dict[str, str]:
         """Return versions of libraries, and JAX's precision and device."""
-        _require(self.check_installed())
+        require_installed(self)
         from muster.mocks.galaxies.jax_runtime import describe_device, prepare_jax
 
         prepare_jax()
@@ -224,11 +217,6 @@ class RgrspitModel:
         from muster.mocks.galaxies.rgrspit import expect_number
 
         return expect_number(halos, params)
-
-
-def _require(missing: str | None) -> None:
-    if missing is not None:
-        raise ModelNotInstalled(missing)
 
 
 HOD = HodModel()

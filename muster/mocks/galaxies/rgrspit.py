@@ -83,7 +83,11 @@ def populate(
     del made
     for name, values in (("pos", positions), *columns.items()):
         if not np.isfinite(values).all():
-            raise ModelError("rgrspit made values that are not finite", where=name)
+            raise ModelError(
+                "rgrspit made values that are not finite",
+                where=name,
+                do="check the model's parameters and the installed version of rgrspit_diffsky",
+            )
     upid = columns["upid"]
     parents = np.where(upid < 0, np.arange(len(upid)), upid).astype(np.int64)
     if params.baseline:

@@ -44,7 +44,10 @@ class RandomStream:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < limit:
                 raise ConfigError(
-                    f"{name} out of range", got=repr(value), expected=f"an integer in [0, {limit})"
+                    f"{name} out of range",
+                    got=repr(value),
+                    expected=f"an integer in [0, {limit})",
+                    do="choose a number in this range",
                 )
 
     @property

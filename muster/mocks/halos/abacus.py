@@ -7,13 +7,11 @@ above it.  Data model: https://abacussummit.readthedocs.io/en/latest/data-produc
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from muster.config import parse_config
-from muster.mocks.errors import ModelNotInstalled
 from muster.mocks.halos.abacus_options import (
     SMALL_BOX_MPCH,
     AbacusBoxOptions,
@@ -29,6 +27,7 @@ from muster.mocks.halos.superslabs import (
     find_cleaning,
     find_superslabs,
 )
+from muster.mocks.installed import find_absent, require_installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +66,7 @@ class AbacusSource:
 
     def check_installed(self) -> str | None:
         """Return which package is not installed, and how to install it; None if all are."""
-        if importlib.util.find_spec("abacusnbody") is None:
+        if find_absent(["abacusnbody"]):
             return f"abacusutils, which reads {self.name}, is not installed: make abacus"
         return None
 
@@ -132,9 +131,7 @@ class AbacusSource:
 
         A slab in x reads the superslabs that may reach into it; one in y or z reads all.
         """
-        absent = self.check_installed()
-        if absent is not None:
-            raise ModelNotInstalled(absent)
+        require_installed(self)
         # abacusutils imports Numba and Astropy, for two seconds: only who reads waits for it.
         from muster.mocks.halos.compaso import read_compaso
 

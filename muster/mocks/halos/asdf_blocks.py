@@ -139,14 +139,22 @@ def _find_first_block(file: BinaryIO, path: Path) -> int:
     file.seek(0)
     head = file.read(_MOST_TREE_BYTES)
     if not head.startswith(_ASDF):
-        raise ValidationError("not an ASDF file", where=path, got=repr(head[:16]))
+        raise ValidationError(
+            "not an ASDF file",
+            where=path,
+            got=repr(head[:16]),
+            do="copy the file again from where it is whole",
+        )
     end = head.find(b"\n...")
     found = head.find(_BLOCK, end)
     if end < 0 or found < 0:
         raise _broken(path, len(head), "no binary block")
     if _ELSEWHERE.search(head, 0, end + 1):
         raise ValidationError(
-            "the file takes data from elsewhere", where=path, expected="all in the file itself"
+            "the file takes data from elsewhere",
+            where=path,
+            expected="all in the file itself",
+            do="write it with all data inside (asdf: all_array_storage=internal)",
         )
     return found
 

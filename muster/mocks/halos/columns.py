@@ -93,7 +93,12 @@ class Columns:
         ids = ids[order]
         twice = int(np.count_nonzero(ids[1:] == ids[:-1]))
         if twice:
-            raise ValidationError("haloes with an id that is there twice", where=where, got=twice)
+            raise ValidationError(
+                "haloes with an id that is there twice",
+                where=where,
+                got=twice,
+                do="give every halo an id of its own",
+            )
         return HaloCatalog(
             positions=positions[order],
             masses=masses[order],

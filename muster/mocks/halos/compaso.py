@@ -22,15 +22,15 @@ import numpy as np
 import yaml
 from abacusnbody.data.compaso_halo_catalog import CompaSOHaloCatalog
 
-from muster.errors import MusterError
 from muster.mocks.errors import CatalogNotFound, ValidationError
 from muster.mocks.halos.asdf_blocks import check_blocks, check_sums
 from muster.mocks.halos.catalog import Cosmology, HaloCatalog, HaloMetadata
 from muster.mocks.halos.columns import Columns
 from muster.mocks.halos.cosmologies import CosmologyOptions
+from muster.mocks.halos.damage import check_values, damage_at
 from muster.mocks.halos.slabs import check_selection, count_strays, superslabs_near, wrap_positions
 from muster.mocks.halos.superslabs import read_listed_sizes
-from muster.storage import explain_os_error, os_errors_at
+from muster.storage import os_errors_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,7 +171,9 @@ def _find_files(inputs: CompasoInputs, number: int) -> tuple[Path, Path | None]:
 def _check_file(path: Path, columns: tuple[str, ...], listed: dict[str, int]) -> dict[str, Any]:
     """Check a file's size, its blocks, and shapes and checksums of columns; return its header."""
     if not path.exists():
-        raise CatalogNotFound("a superslab is not there", where=path)
+        raise CatalogNotFound(
+            "a superslab is not there", where=path, do="bring all superslabs of the redshift there"
+        )
     with os_errors_at(path):
         expected_bytes, found_bytes = listed.get(path.name), path.stat().st_size
         if expected_bytes is not None and found_bytes != expected_bytes:
@@ -183,7 +185,10 @@ def _check_file(path: Path, columns: tuple[str, ...], listed: dict[str, int]) ->
                 do="fetch it again from where it came from",
             )
         blocks = check_blocks(path)
-    with _damage_at(path), asdf.open(path, lazy_load=True, memmap=False) as file:
+    with (
+        damage_at(path, "CompaSO halo catalogue", _DAMAGED),
+        asdf.open(path, lazy_load=True, memmap=False) as file,
+    ):
         data = file["data"]
         _check_shapes({n: (tuple(data[n].shape), data[n].dtype.kind) for n in columns}, path)
         check_sums(path, blocks, {name: data[name][:] for name in columns})
@@ -201,9 +206,16 @@ def _check_shapes(shapes: dict[str, tuple[tuple[int, ...], str]], path: Path) ->
                 where=path,
                 got=shape,
                 expected=expected,
+                do="copy the file again from where it is whole",
             )
     if halos > _MOST_HALOS:
-        raise ValidationError("too many haloes", where=path, got=halos, expected=_MOST_HALOS)
+        raise ValidationError(
+            "too many haloes",
+            where=path,
+            got=halos,
+            expected=_MOST_HALOS,
+            do="raise min_mass_msunh, or cut the box into slabs",
+        )
 
 
 def _check_header(header: dict[str, Any], inputs: CompasoInputs, path: Path) -> Header:
@@ -240,7 +252,11 @@ def _check_header(header: dict[str, Any], inputs: CompasoInputs, path: Path) -> 
     if wrong:
         name, got, expected = wrong[0]
         raise ValidationError(
-            f"the header states another {name}", where=path, got=got, expected=expected
+            f"the header states another {name}",
+            where=path,
+            got=got,
+            expected=expected,
+            do="correct the folder, or science.box",
         )
     return found
 
@@ -261,6 +277,7 @@ def _number(
             f"the header's {key} is no number that it can be",
             where=path,
             got=repr(header.get(key))[:80],
+            do="copy the file again from where it is whole",
         )
     return float(value)
 
@@ -274,6 +291,7 @@ def _check_equal(header: Header, first: Header, path: Path) -> None:
                 where=path,
                 got=got,
                 expected=expected,
+                do="keep the superslabs of each box in a folder of their own",
             )
 
 
@@ -285,7 +303,7 @@ def _read_superslab(
     min_mass_msunh: float,
 ) -> tuple[Any, Any, Any, Any, Any]:
     """Return positions, masses, ids, velocities and radii of a file's haloes above the mass."""
-    with _damage_at(path):
+    with damage_at(path, "CompaSO halo catalogue", _DAMAGED):
         halos = CompaSOHaloCatalog(
             path,
             cleaned=cleaned is not None,
@@ -299,20 +317,12 @@ def _read_superslab(
     kept = (columns["N"] > 0) & (masses >= min_mass_msunh)
     x, v, radii, ids = (columns[name][kept] for name in ("x_com", "v_com", "r100_com", "id"))
     half = header.box_size_mpch / 2
-    _check_values(np.abs(x) <= half * (1 + 1e-5), "x_com", f"at most {half} Mpc/h", path)
-    _check_values(np.abs(v) < 3e5, "v_com", "slower than light", path)
-    _check_values((radii >= 0) & (radii < half), "r100_com", f"0 to {half} Mpc/h", path)
-    _check_values(ids <= np.iinfo(np.int64).max, "id", "below 2**63", path)
+    check_values(np.abs(x) <= half * (1 + 1e-5), "x_com", f"at most {half} Mpc/h", path)
+    check_values(np.abs(v) < 3e5, "v_com", "slower than light", path)
+    check_values((radii >= 0) & (radii < half), "r100_com", f"0 to {half} Mpc/h", path)
+    check_values(ids <= np.iinfo(np.int64).max, "id", "below 2**63", path)
     positions = wrap_positions(x + np.float32(half), header.box_size_mpch)
     return positions, masses[kept], ids.astype(np.int64), v, radii
-
-
-def _check_values(good: Any, name: str, expected: str, path: Path) -> None:
-    bad = int(np.count_nonzero(~good))
-    if bad:
-        raise ValidationError(
-            f"{name} holds {bad} values that no halo has", where=path, expected=expected
-        )
 
 
 def _check_strays(positions: Any, number: int, superslabs: int, header: Header, path: Path) -> None:
@@ -324,26 +334,6 @@ def _check_strays(positions: Any, number: int, superslabs: int, header: Header, 
             got=f"{strays} haloes",
             do="cut the slabs in y, which reads every file",
         )
-
-
-@contextlib.contextmanager
-def _damage_at(path: Path) -> Iterator[None]:
-    """Raise what a damaged file makes libraries raise as a ValidationError."""
-    try:
-        yield
-    except MusterError:
-        raise
-    except FileNotFoundError as error:
-        raise CatalogNotFound("a superslab is not there", where=error.filename or path) from error
-    except (*_DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise explain_os_error(error, path) from error
-        raise ValidationError(
-            "not a readable CompaSO halo catalogue",
-            where=path,
-            got=f"{type(error).__name__}: {error}"[:300],
-            do="fetch it again from where it came from",
-        ) from error
 
 
 @contextlib.contextmanager

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from muster.config import parse_config
 from muster.locations import fill_location
-from muster.mocks.errors import ModelNotInstalled
 from muster.mocks.halos.hdf5_options import Hdf5Inputs, Hdf5Options
 from muster.mocks.halos.listing import Listing
 from muster.mocks.halos.source import InputState, SlabAxis, fingerprint_inputs
+from muster.mocks.installed import find_absent, require_installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +34,7 @@ class Hdf5Source:
 
     def check_installed(self) -> str | None:
         """Return which package is not installed, and how to install it; None if all are."""
-        if importlib.util.find_spec("h5py") is None:
+        if find_absent(["h5py"]):
             return "h5py, which reads haloes from HDF5 files, is not installed: make mocks"
         return None
 
@@ -103,9 +102,7 @@ class Hdf5Source:
         n_halos: int | None = None,
     ) -> HaloCatalog:
         """Read the haloes of one box, or of a slab of it, as :class:`HaloSource` describes."""
-        absent = self.check_installed()
-        if absent is not None:
-            raise ModelNotInstalled(absent)
+        require_installed(self)
         from muster.mocks.halos.hdf5_file import read_hdf5_halos
 
         parsed = parse_config(Hdf5Inputs, inputs, "inputs of the halo source hdf5")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,10 @@ import numpy as np
 from muster.mocks.errors import CatalogNotFound, ValidationError
 from muster.mocks.halos.catalog import HaloMetadata
 from muster.mocks.halos.columns import Columns
+from muster.mocks.halos.damage import check_values, damage_at
 from muster.mocks.halos.slabs import check_selection, wrap_positions
-from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from muster.mocks.halos.catalog import HaloCatalog
     from muster.mocks.halos.hdf5_options import Hdf5Inputs
     from muster.mocks.halos.source import SlabAxis
@@ -27,6 +24,8 @@ WINDOW_ROWS = 1 << 20
 MOST_HALOS = 200_000_000
 _MOST_CHUNK_BYTES = 1 << 30
 _REDSHIFT_TOLERANCE = 1e-3
+_DAMAGED = (KeyError, RuntimeError, TypeError, ValueError)
+"""What h5py raises, beside OSError, for a file that is damaged or of another kind."""
 
 
 def read_hdf5_halos(
@@ -57,9 +56,14 @@ def read_hdf5_halos(
     check_selection(min_mass_msunh, slab, n_halos)
     path = Path(inputs.path)
     if not path.exists():
-        raise CatalogNotFound("no such file of haloes", where=path)
+        raise CatalogNotFound(
+            "no such file of haloes", where=path, do="bring it there, or correct science.box"
+        )
     columns = Columns(slab=slab, slab_axis=slab_axis, n_halos=n_halos)
-    with _damage_at(path), h5py.File(path, "r", locking="best-effort") as file:
+    with (
+        damage_at(path, "HDF5 file of haloes", _DAMAGED),
+        h5py.File(path, "r", locking="best-effort") as file,
+    ):
         unit_mpch = {"Mpc/h": 1.0, "kpc/h": 1e-3, "Mpc": inputs.cosmology.h}[
             inputs.layout.length_unit
         ]
@@ -106,6 +110,7 @@ def _read_box_size(file: h5py.File, inputs: Hdf5Inputs, unit_mpch: float, path: 
             where=path,
             got=f"{found} Mpc/h",
             expected=f"{asked} Mpc/h" if asked is not None else "0 to 1e5 Mpc/h",
+            do="correct box_size_mpch, or the file",
         )
     return found
 
@@ -116,7 +121,11 @@ def _read_redshift(file: h5py.File, inputs: Hdf5Inputs, path: Path) -> float:
     asked = inputs.redshift
     if stated is None:
         if asked is None:
-            raise ValidationError(f"the file has no attribute {name} of the redshift", where=path)
+            raise ValidationError(
+                f"the file has no attribute {name} of the redshift",
+                where=path,
+                do="add the attribute, or name another in science.box",
+            )
         return asked
     if stated < -1e-6 or (asked is not None and abs(stated - asked) > _REDSHIFT_TOLERANCE):
         raise ValidationError(
@@ -124,6 +133,7 @@ def _read_redshift(file: h5py.File, inputs: Hdf5Inputs, path: Path) -> float:
             where=path,
             got=stated,
             expected=asked if asked is not None else "≥ 0",
+            do="correct the path of this redshift, or the file",
         )
     return max(0.0, stated)
 
@@ -133,7 +143,9 @@ def _read_number(file: h5py.File, name: str, path: Path) -> float | None:
         return None
     value = np.asarray(file.attrs[name])
     if value.size != 1 or value.dtype.kind not in "iuf" or not math.isfinite(value.item()):
-        raise ValidationError(f"the attribute {name} is no number", where=path)
+        raise ValidationError(
+            f"the attribute {name} is no number", where=path, do="correct the attribute"
+        )
     return float(value.item())
 
 
@@ -154,9 +166,12 @@ def _find_datasets(file: h5py.File, inputs: Hdf5Inputs, path: Path) -> dict[str,
                 where=path,
                 got=f"{dataset.dtype} {dataset.shape}",
                 expected=f"{'integers' if column == 'ids' else 'numbers'} {expected}",
+                do="write the dataset in that kind, or name another in science.box",
             )
     if rows > MOST_HALOS:
-        raise ValidationError("too many haloes", where=path, got=rows, expected=MOST_HALOS)
+        raise ValidationError(
+            "too many haloes", where=path, got=rows, expected=MOST_HALOS, do="cut the file by mass"
+        )
     return found
 
 
@@ -170,7 +185,11 @@ def _find_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
             raise _elsewhere(name, path)
         group = group.get(part)
     if not isinstance(group, h5py.Dataset):
-        raise ValidationError(f"the file has no dataset {name}", where=path)
+        raise ValidationError(
+            f"the file has no dataset {name}",
+            where=path,
+            do="name the datasets in science.box, or add it",
+        )
     if group.is_virtual or group.external:
         raise _elsewhere(name, path)
     chunk_bytes = math.prod(group.chunks or (0,)) * group.dtype.itemsize
@@ -180,13 +199,17 @@ def _find_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
             where=path,
             got=f"{chunk_bytes} bytes",
             expected=f"at most {_MOST_CHUNK_BYTES}",
+            do="write the file with smaller chunks (h5repack)",
         )
     return group
 
 
 def _elsewhere(name: str, path: Path) -> ValidationError:
     return ValidationError(
-        f"dataset {name} takes data from another file", where=path, expected="all in the file"
+        f"dataset {name} takes data from another file",
+        where=path,
+        expected="all in the file",
+        do="copy the data into the file (h5repack)",
     )
 
 
@@ -203,15 +226,15 @@ def _read_window(
     masses = datasets["masses"][window].astype(np.float64)
     unit = inputs.layout.mass_unit
     if unit == "log10(Msun/h)":
-        _check_values((masses >= 0) & (masses < 20), "masses", "log10 of 1 to 1e20 Msun/h", path)
+        check_values((masses >= 0) & (masses < 20), "masses", "log10 of 1 to 1e20 Msun/h", path)
         masses = 10**masses
     elif unit == "Msun":
         masses *= inputs.cosmology.h
-    _check_values((masses >= 0) & (masses < 1e20), "masses", "0 to 1e20 Msun/h", path)
+    check_values((masses >= 0) & (masses < 1e20), "masses", "0 to 1e20 Msun/h", path)
     kept = (masses > 0) & (masses >= min_mass_msunh)
     if "ids" in datasets:
         ids = datasets["ids"][window][kept]
-        _check_values(ids <= np.iinfo(np.int64).max, "ids", "below 2**63", path)
+        check_values(ids <= np.iinfo(np.int64).max, "ids", "below 2**63", path)
     else:
         ids = np.arange(window.start, window.stop)[kept]
     positions = datasets["positions"][window][kept]
@@ -220,34 +243,8 @@ def _read_window(
     if unit_mpch != 1.0:
         positions, radii = positions * unit_mpch, radii * unit_mpch
     inside = (positions >= -1e-5 * box_size) & (positions <= box_size * (1 + 1e-5))
-    _check_values(inside, "positions", f"0 to {box_size} Mpc/h", path)
-    _check_values(np.abs(velocities) < 3e5, "velocities", "slower than light", path)
-    _check_values((radii >= 0) & (radii < box_size / 2), "radii", f"0 to {box_size / 2}", path)
+    check_values(inside, "positions", f"0 to {box_size} Mpc/h", path)
+    check_values(np.abs(velocities) < 3e5, "velocities", "slower than light", path)
+    check_values((radii >= 0) & (radii < box_size / 2), "radii", f"0 to {box_size / 2}", path)
     wrapped = wrap_positions(positions, box_size)
     return wrapped, masses[kept], ids.astype(np.int64), velocities, radii
-
-
-def _check_values(good: Any, name: str, expected: str, path: Path) -> None:
-    bad = int(np.count_nonzero(~good))
-    if bad:
-        raise ValidationError(
-            f"{name} hold {bad} values that no halo has", where=path, expected=expected
-        )
-
-
-@contextlib.contextmanager
-def _damage_at(path: Path) -> Iterator[None]:
-    """Raise what a damaged file makes h5py raise as a ValidationError."""
-    try:
-        yield
-    except ValidationError:
-        raise
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise explain_os_error(error, path) from error
-        raise ValidationError(
-            "not a readable HDF5 file of haloes",
-            where=path,
-            got=f"{type(error).__name__}: {error}"[:300],
-            do="fetch it again from where it came from",
-        ) from error

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from muster.frozen import Frozen
-from muster.locations import check_location
+from muster.jobs.planning.params import location_with
 from muster.mocks.halos.cosmologies import CosmologyOptions
 
 PLACEHOLDERS = ("realization", "phase", "redshift")
@@ -15,13 +15,6 @@ PLACEHOLDERS = ("realization", "phase", "redshift")
 LengthUnit = Literal["Mpc/h", "kpc/h", "Mpc"]
 MassUnit = Literal["log10(Msun/h)", "Msun/h", "Msun"]
 ObjectName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
-
-
-def _check_path(path: str) -> str:
-    problems = check_location(path, PLACEHOLDERS)
-    if problems:
-        raise ValueError("; ".join(problems))
-    return path
 
 
 class Hdf5Layout(Frozen):
@@ -71,7 +64,7 @@ class Hdf5Options(Frozen):
         Of the simulation: the files do not state it.
     """
 
-    path: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_path)]
+    path: Annotated[str, Field(min_length=1, max_length=4096), location_with(*PLACEHOLDERS)]
     first_phase: Annotated[int, Field(ge=0, le=99999)] = 0
     box_size_mpch: Annotated[float, Field(gt=0, le=1e5, allow_inf_nan=False)] | None = None
     layout: Hdf5Layout = Hdf5Layout()

@@ -92,13 +92,26 @@ def check_selection(
         n_halos is None or ≥ 0.
     """
     if not 0 <= min_mass_msunh < math.inf:
-        raise ConfigError("no such minimum mass", got=min_mass_msunh, expected="≥ 0, in Msun/h")
+        raise ConfigError(
+            "no such minimum mass",
+            got=min_mass_msunh,
+            expected="≥ 0, in Msun/h",
+            do="give a mass in this range",
+        )
     if slab is not None and not 0 <= slab[0] < slab[1]:
         raise ConfigError(
-            "no such slab", got=f"slab {slab[0]} of {slab[1]}", expected="0 ≤ number < slabs"
+            "no such slab",
+            got=f"slab {slab[0]} of {slab[1]}",
+            expected="0 ≤ number < slabs",
+            do="give a slab in this range",
         )
     if n_halos is not None and n_halos < 0:
-        raise ConfigError("no such number of haloes", got=n_halos, expected="≥ 0")
+        raise ConfigError(
+            "no such number of haloes",
+            got=n_halos,
+            expected="≥ 0",
+            do="give a number in this range",
+        )
 
 
 def select_halos(

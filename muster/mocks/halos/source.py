@@ -7,14 +7,11 @@ no compute library; the modules that they read with do.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from muster.errors import ConfigError
-from muster.imports import load_named
+from muster.entry_points import Registry
+from muster.hashing import hash_compact_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,9 +22,6 @@ if TYPE_CHECKING:
 
 SlabAxis = Literal["x", "y", "z"]
 """Axis of the box that slabs are cut along."""
-
-ENTRY_POINTS = "muster.halo_sources"
-"""Group of the entry points by which an installed package adds sources."""
 
 
 @dataclass(frozen=True)
@@ -154,31 +148,21 @@ HALO_SOURCES: dict[str, str] = {
 """Name → "module:attribute" of our own sources, imported when they are needed."""
 
 
+SOURCE_REGISTRY: Registry[HaloSource] = Registry("muster.halo_sources", "halo source", HALO_SOURCES)
+"""Our own sources and those that packages add."""
+
+
 def load_source(name: str) -> HaloSource:
     """Return a source, our own or an installed package's.
-
-    A package adds sources as entry points of the group ``muster.halo_sources``.
 
     Raises
     ------
     ConfigError
-        When there is none of that name.
+        When there is none of that name, or it cannot be loaded.
     """
-    if name in HALO_SOURCES:
-        source: HaloSource = load_named(HALO_SOURCES[name])
-        return source
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
-        return entry.load()  # type: ignore[no-any-return]
-    raise ConfigError("unknown halo source", got=name, expected=", ".join(source_names()))
-
-
-def source_names() -> list[str]:
-    """List the names of all sources that there are."""
-    others = importlib.metadata.entry_points(group=ENTRY_POINTS)
-    return [*HALO_SOURCES, *(entry.name for entry in others if entry.name not in HALO_SOURCES)]
+    return SOURCE_REGISTRY.load(name)
 
 
 def fingerprint_inputs(parts: Mapping[str, Any]) -> str:
     """Return the SHA-256 of what identifies an input, as 64 hexadecimal digits."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_compact_json(parts)

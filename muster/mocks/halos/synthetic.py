@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from muster.config import parse_config
-from muster.mocks.errors import ModelNotInstalled
 from muster.mocks.halos.source import InputState, SlabAxis, fingerprint_inputs
 from muster.mocks.halos.synthetic_options import (
     HIGHEST_REDSHIFT,
@@ -15,6 +13,7 @@ from muster.mocks.halos.synthetic_options import (
     SyntheticInputs,
     SyntheticOptions,
 )
+from muster.mocks.installed import find_absent, require_installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +36,7 @@ class SyntheticSource:
 
     def check_installed(self) -> str | None:
         """Return which package is not installed, and how to install it; None if all are."""
-        if importlib.util.find_spec("colossus") is None:
+        if find_absent(["colossus"]):
             return "colossus, which synthetic haloes need, is not installed: make mocks"
         return None
 
@@ -87,9 +86,7 @@ class SyntheticSource:
         n_halos: int | None = None,
     ) -> HaloCatalog:
         """Make the haloes of one box, or of a slab of it, as :class:`HaloSource` describes."""
-        absent = self.check_installed()
-        if absent is not None:
-            raise ModelNotInstalled(absent)
+        require_installed(self)
         # SciPy and colossus take half a second to import: only who reads waits for them.
         from muster.mocks.halos.synthetic_box import make_synthetic_box
 

@@ -101,7 +101,6 @@ def plan_ensemble(campaign: Campaign) -> list[PlannedElement]:
     said: dict[str, Any] = {"name": ENSEMBLE, "group": ENSEMBLE, "decision": Decision.RUN}
     science = campaign.science
     realizations, redshifts = science.realizations.numbers, science.redshifts
-    metadata = folder.metadata_uri
     return [
         PlannedElement(
             step=QA,
@@ -127,12 +126,6 @@ def plan_ensemble(campaign: Campaign) -> list[PlannedElement]:
                 "folder": folder.uri,
                 "campaign": campaign.config.campaign.model_dump(mode="json"),
                 "expected": len(realizations) * len(redshifts),
-            },
-            outputs={
-                "manifest": storage.join(metadata, "manifest.sha256"),
-                "table": storage.join(metadata, "manifest.parquet"),
-                "jobs": storage.join(metadata, "jobs.parquet"),
-                "database": storage.join(metadata, "campaign.db"),
             },
             needs_store=True,
             **said,

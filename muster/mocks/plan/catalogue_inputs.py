@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 from typing import TYPE_CHECKING, Any
 
+from muster.errors import MusterError
+from muster.hashing import hash_json
 from muster.mocks.campaign.code_version import read_code_version
-from muster.mocks.errors import CatalogNotFound, ModelNotInstalled
+from muster.mocks.campaign.selection import Selection, select
+from muster.mocks.errors import CatalogNotFound
 from muster.mocks.galaxies.model import load_model
 from muster.mocks.halos.source import load_source
+from muster.mocks.installed import require_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from muster.mocks.campaign.config import Campaign
     from muster.mocks.coordinates import Coordinate
     from muster.mocks.halos.source import InputState
+
+log = logging.getLogger(__name__)
 
 ALGORITHM = 1
 """To be raised when the same inputs give another catalogue than before."""
@@ -37,8 +42,35 @@ def plan_one(
     maker = CatalogueInputs(campaign, "cpu", code=read_code_version().text, n_gen=n_gen)
     state = maker.find([coordinate])[coordinate]
     if state.state != "present":
-        raise CatalogNotFound(state.reason or "its input is not there", where=coordinate.name)
+        raise CatalogNotFound(
+            state.reason or "its input is not there",
+            where=coordinate.name,
+            do="bring it there, and run again",
+        )
     return maker.make(coordinate, state)
+
+
+def estimate_inputs(campaign: Campaign) -> dict[str, Any]:
+    """Return as much of what mocks.populate is given as tells how long a catalogue takes.
+
+    Nothing needs be installed, and haloes that are not on this machine are left out.
+    """
+    science = campaign.science
+    source = load_source(science.simulation_suite)
+    first = select(campaign, Selection(first=1))
+    haloes: dict[str, Any] = {}
+    try:
+        found = source.find_inputs(source.parse_options(science.box), first)
+        haloes = next((dict(state.inputs) for state in found.values() if state.inputs), {})
+    except MusterError as error:
+        log.debug("no haloes to estimate by: %s", error)
+    return {
+        "source": science.simulation_suite,
+        "haloes": haloes,
+        "model": science.galaxy_model,
+        "min_mass_msunh": science.min_mass_msunh,
+        "n_gen": None,
+    }
 
 
 class CatalogueInputs:
@@ -69,10 +101,7 @@ class CatalogueInputs:
         science = campaign.science
         self.source = load_source(science.simulation_suite)
         self.model = load_model(science.galaxy_model)
-        for part in (self.source, self.model):
-            lacking = part.check_installed()
-            if lacking is not None:
-                raise ModelNotInstalled(lacking, where=f"science of {campaign.label}")
+        require_installed(self.source, self.model, where=f"science of {campaign.label}")
         versions = self.model.versions()
         if "device" in versions:  # that of the job, and not of the machine that plans it
             versions["device"] = device
@@ -125,4 +154,4 @@ class CatalogueInputs:
             "redshift": coordinate.redshift,
             "redshift_index": self.campaign.redshift_index(coordinate.redshift),
         }
-        return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+        return hash_json(made_from)

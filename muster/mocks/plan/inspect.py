@@ -132,7 +132,9 @@ def read_whole(uri: str) -> dict[tuple[int, float], Whole]:
         rows = json.loads(storage.read_bytes(uri))
         return {(int(r), float(z)): Whole(str(f), int(b), str(u)) for r, z, f, b, u in rows}
     except (ValueError, TypeError) as error:
-        raise InvalidInput("not a list of catalogues", where=uri, got=error) from error
+        raise InvalidInput(
+            "not a list of catalogues", where=uri, got=error, do="plan the run again"
+        ) from error
 
 
 def read_coordinates(uri: str) -> set[tuple[int, float]]:
@@ -146,7 +148,9 @@ def read_coordinates(uri: str) -> set[tuple[int, float]]:
     try:
         return {(int(r), float(z)) for r, z in json.loads(storage.read_bytes(uri))}
     except (ValueError, TypeError) as error:
-        raise InvalidInput("not a list of coordinates", where=uri, got=error) from error
+        raise InvalidInput(
+            "not a list of coordinates", where=uri, got=error, do="plan the run again"
+        ) from error
 
 
 class _Inspection:

@@ -113,6 +113,7 @@ def _parse_entry(entry: Mapping[str, Any], number: int) -> Coordinate:
                 where=f"catalogues[{number}].{name}",
                 got=repr(value),
                 expected=", ".join(_ENTRY),
+                do="plan the run again with this version of Muster",
             )
     return Coordinate(entry["realization"], float(entry["redshift"]))
 
@@ -124,7 +125,10 @@ def _read_row(
     path = storage.local_path(uri)
     if path is None:
         raise InvalidInput(
-            "catalogues are read from a file system", where=uri, expected="a path or file://"
+            "catalogues are read from a file system",
+            where=uri,
+            expected="a path or file://",
+            do="set outputs.base_path to a path",
         )
     with storage.os_errors_at(uri):
         made_ns = Path(path).stat().st_mtime_ns
@@ -135,6 +139,7 @@ def _read_row(
             where=uri,
             got=statistics.redshift,
             expected=coordinate.redshift,
+            do="make the catalogue again",
         )
     made_at = datetime.fromtimestamp(made_ns // 1000 / 1e6, UTC)
     return StatisticsRow(
@@ -206,7 +211,11 @@ class CampaignStatistics:
                 np.array_equal(table.realization[places], self.realization[mine])
                 and np.array_equal(np.round(table.redshift[places], DECIMALS), self.redshift[mine])
             ):
-                raise Transient("statistics changed while they were read", where=path)
+                raise Transient(
+                    "statistics changed while they were read",
+                    where=path,
+                    do="try again when nothing writes them",
+                )
             yield mine, {name: values[places] for name, values in table.columns.items()}
 
     def read(self, name: str) -> NDArray[Any]:

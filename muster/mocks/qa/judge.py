@@ -72,6 +72,7 @@ class Expected:
                 where="expected",
                 got=repr(data)[:200],
                 expected="{realizations: whole numbers, redshifts: numbers}",
+                do="plan the run again with this version of Muster",
             )
         return cls(
             tuple(sorted(set(realizations or ()))),

@@ -149,15 +149,26 @@ def count_modes(grid: int = GRID, shells: int = SHELLS) -> IntArray:
 def _check_points(positions: NDArray[Any], box_size_mpch: float) -> NDArray[Any]:
     if not (np.isfinite(box_size_mpch) and box_size_mpch > 0):
         raise ValidationError(
-            "a box has a side", where="box_size_mpch", got=box_size_mpch, expected="> 0 Mpc/h"
+            "a box has a side",
+            where="box_size_mpch",
+            got=box_size_mpch,
+            expected="> 0 Mpc/h",
+            do="give the side of the box",
         )
     if positions.ndim != 2 or positions.shape[1] != 3:
         raise ValidationError(
-            "positions have three coordinates", got=positions.shape, expected="(n, 3)"
+            "positions have three coordinates",
+            got=positions.shape,
+            expected="(n, 3)",
+            do="give an array of that shape",
         )
     if not np.isfinite(positions).all():
         bad = int((~np.isfinite(positions).all(axis=1)).sum())
-        raise ValidationError("positions are not finite", got=f"{bad} of {len(positions)}")
+        raise ValidationError(
+            "positions are not finite",
+            got=f"{bad} of {len(positions)}",
+            do="leave these galaxies out, or mend their model",
+        )
     return positions
 
 
@@ -190,6 +201,7 @@ def _find_modes(grid: int, shells: int) -> _Modes:
             "the shells do not fit the mesh",
             got=f"{shells} shells on a mesh of {grid}",
             expected=f"an even mesh of at least {2 * (reach + 1)}",
+            do="take fewer shells, or a finer mesh",
         )
     both = np.arange(-reach, reach + 1)
     half = np.arange(reach + 1)

@@ -135,7 +135,12 @@ class CatalogueStatistics:
         values = check_arrays(arrays, where)
         problem = find_bad_rows({name: value[None] for name, value in values.items()})
         if problem:
-            raise InvalidInput("statistics cannot be true", where=where, got=problem[0])
+            raise InvalidInput(
+                "statistics cannot be true",
+                where=where,
+                got=problem[0],
+                do="make the catalogue again",
+            )
         given: dict[str, Any] = {
             name: float(value[0]) if name in _SINGLE else value
             for name, value in values.items()
@@ -206,6 +211,7 @@ def _check_galaxies(galaxies: GalaxyCatalog, n_halos: int) -> None:
             "galaxies lack what their statistics need",
             got=f"no {', '.join(lacking)}",
             expected=", ".join(NEEDED),
+            do="mend the galaxy model: it makes these",
         )
     parents = galaxies.parent_halos
     if len(parents) and not (parents.min() >= 0 and parents.max() < n_halos):
@@ -213,9 +219,10 @@ def _check_galaxies(galaxies: GalaxyCatalog, n_halos: int) -> None:
             "galaxies lie in haloes that there are not",
             got=f"halo {parents.min()} to {parents.max()}",
             expected=f"0 to {n_halos - 1}",
+            do="mend the galaxy model: parent_halos counts in the haloes that it was given",
         )
     if not np.isfinite(galaxies.positions).all():
-        raise ModelError("positions of galaxies are not finite")
+        raise ModelError("positions of galaxies are not finite", do="mend the galaxy model")
 
 
 def _count(bins: Bins, values: NDArray[Any]) -> IntArray:
@@ -255,6 +262,7 @@ def check_arrays(
             where=where,
             got=f"without {sorted(names - set(arrays))}, beside {sorted(set(arrays) - names)[:10]}",
             expected=", ".join(sorted(names)),
+            do="make the catalogue again with this version of Muster",
         )
     values = {}
     for field in FIELDS:
@@ -266,6 +274,7 @@ def check_arrays(
                 where=where,
                 got=got,
                 expected=f"{field.kind} {field.shape}",
+                do="make the catalogue again with this version of Muster",
             )
         values[field.name] = value
     if values["version"][0] != VERSION:

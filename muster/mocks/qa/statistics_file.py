@@ -198,6 +198,7 @@ def read_table(path: Path, names: Iterable[str] | None = None) -> StatisticsTabl
                 where=path,
                 got=f"{path.stat().st_size} bytes",
                 expected=f"at most {MOST_BYTES}",
+                do="remove the file: the next run collects it again",
             )
         data = path.read_bytes()
     table = _read_columns(path, data, [*_COORDINATES.names, *(_COLUMN[f.name] for f in wanted)])
@@ -270,6 +271,7 @@ def _check_size(file: pq.ParquetFile, path: Path) -> None:
             where=path,
             got=f"{rows} rows, {held} bytes",
             expected=f"at most {MOST_ROWS} rows, {most} bytes",
+            do="remove the file: the next run collects it again",
         )
 
 
@@ -279,6 +281,10 @@ def _to_rows(table: pa.Table, name: str, shape: tuple[int, ...]) -> NDArray[Any]
         column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
     flat = column.flatten()
     if column.null_count or flat.null_count or len(flat) != len(column) * math.prod(shape):
-        raise InvalidInput("statistics lack values", where=name)
+        raise InvalidInput(
+            "statistics lack values",
+            where=name,
+            do="remove the file: the next run collects it again",
+        )
     rows: NDArray[Any] = flat.to_numpy(zero_copy_only=False).reshape(len(column), *shape)
     return rows

@@ -111,6 +111,7 @@ def check_ensemble(
             where="statistics_folder",
             got=statistics_folder,
             expected="a path or file://",
+            do="set outputs.base_path to a path",
         )
     campaign = read_campaign(folder)
     context.progress(0.3, f"{len(campaign)} catalogues")

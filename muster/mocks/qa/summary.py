@@ -173,7 +173,11 @@ def read_summary(uri: str) -> EnsembleSummary:
     size = storage.stat(uri).bytes
     if size > MOST_BYTES:
         raise InvalidInput(
-            "summary is too large", where=uri, got=f"{size} bytes", expected=f"≤ {MOST_BYTES}"
+            "summary is too large",
+            where=uri,
+            got=f"{size} bytes",
+            expected=f"≤ {MOST_BYTES}",
+            do="remove it: the next run writes it again",
         )
     try:
         return EnsembleSummary.model_validate_json(storage.read_bytes(uri))

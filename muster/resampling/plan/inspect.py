@@ -7,12 +7,11 @@ concerns all.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
 from muster.errors import ConfigError, InvalidInput, MissingInput
+from muster.hashing import hash_json
 from muster.jobs.planning.inspection import inspect_items, write_plan
 from muster.model.coordinates import Coordinates
 from muster.model.plan import Decision, PlannedElement
@@ -166,7 +165,7 @@ class _Inspection:
         layers = [member.inputs["layer"] for member in members]
         uri, table = self.params.merge_uri(), self.params.merge_table()
         columns = [[layer["dataset"]["name"], layer["fingerprint"]] for layer in layers]
-        digest = _digest([columns, merge.incomplete])
+        digest = hash_json([columns, merge.incomplete])
         return self._merge(
             Decision.RUN,
             f"{len(layers)} datasets, cells with a gap {merge.incomplete}",
@@ -272,7 +271,7 @@ class _Inspection:
             kind=fit.kind,
             reason=fit.reason,
             tolerance_px=tolerance,
-            fingerprint=_digest(made_from),
+            fingerprint=hash_json(made_from),
             cog=self.params.cog_uri(dataset) if "cog" in stores else None,
             table=self.params.table_name(dataset) if "rows" in stores else None,
             tiles="tiles" in stores,
@@ -288,10 +287,6 @@ def _place_of(uri: str) -> str:
     """Name a file alike, whatever links lead to it."""
     path = storage.local_path(uri)
     return uri if path is None else str(path.resolve())
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _holds(uri: str, fingerprint: str) -> bool:

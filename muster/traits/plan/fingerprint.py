@@ -7,11 +7,10 @@ windows, memory, the place of the output) stays out.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from muster.hashing import hash_json
 from muster.traits.bundle.manifest import MODEL_NAME, TRAINING_NAME, fold_name
 
 if TYPE_CHECKING:
@@ -89,16 +88,12 @@ def fingerprint_band(
     else:
         model["transform"] = bundle.transform.model_dump(mode="json")
     parts = {
-        "model": _digest(model),
-        "predictors": _digest([dict(predictor) for predictor in predictors]),
-        "parameters": _digest(dict(parameters)),
-        "engine": _digest(engine),
-        "method": _digest(METHODS[band]),
+        "model": hash_json(model),
+        "predictors": hash_json([dict(predictor) for predictor in predictors]),
+        "parameters": hash_json(dict(parameters)),
+        "engine": hash_json(engine),
+        "method": hash_json(METHODS[band]),
     }
     return Fingerprint(
-        _digest([band, parts]), {name: digest[:_PART_DIGITS] for name, digest in parts.items()}
+        hash_json([band, parts]), {name: digest[:_PART_DIGITS] for name, digest in parts.items()}
     )
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -142,6 +142,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_realization_other_galaxi
     assert content[0] == content[1]
 
 
+@pytest.mark.thorough
 def test_what_fails_is_told_by_class_and_tried_again_alone(campaign: Runs, tmp_path: Path) -> None:
     redshifts = (1.1, 0.5)
     box = write_haloes(tmp_path / "halos", 8, redshifts, missing=(1,), corrupt=(2,))

@@ -118,6 +118,7 @@ def make_twice(
     return make_both
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_a_campaign_on_ranks_makes_the_bytes_of_one_process(
     make_twice: Callable[..., tuple[Made, Made]],

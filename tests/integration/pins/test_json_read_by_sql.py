@@ -101,6 +101,13 @@ def test_how_long_a_step_took_is_told_apart_by_its_cpus_and_gpus(db: Database, r
     )
 
 
+def test_ranks_and_nodes_of_a_stored_batch_count_in_its_hours(db: Database, run_id: str) -> None:
+    insert_batch(db)
+    tried = {(attempt.ranks, attempt.nodes) for attempt in history.read_tried(db, run_id)}
+    took = {took.ranks for took in history.read_took(db, ["traits.aoa"])}
+    check_literal("spec -> slurm -> ntasks, nodes", (tried, took), ({(4, 2)}, {4}), SPEC)
+
+
 def test_resources_of_stored_attempts_are_read(db: Database, run_id: str) -> None:
     batch_id = insert_batch(db)
     check_literal(

@@ -250,6 +250,9 @@ def test_waste_is_what_was_held_and_not_used() -> None:
     assert (waste.memory_gib_h, waste.memory_gib_h_unused) == (8.0, 6.0)
     assert (waste.gpu_hours, waste.gpu_hours_lost) == (2.0, 0.0)
     failed = replace(good, outcome=Outcome.SOFTWARE_ERROR)
+    wide = sum_waste([replace(good, ranks=6, nodes=3)])
+    assert (wide.cpu_hours, wide.cpu_hours_unused) == (24.0, 24.0)
+    assert (wide.gpu_hours, wide.memory_gib_h, wide.memory_gib_h_unused) == (6.0, 24.0, 18.0)
     both = sum_waste([good, failed])
     assert (both.cpu_hours, both.cpu_hours_lost, both.gpu_hours_lost) == (8.0, 4.0, 2.0)
 

@@ -8,6 +8,7 @@ import pytest
 
 from muster.jobs.planning.cost import describe_cost, estimate_cost
 from muster.model.resources import Resources
+from muster.model.slurm_target import SlurmTarget
 from muster.store.history import Took
 from tests.batches import make_batch
 
@@ -50,6 +51,16 @@ def test_expected_is_the_median_of_what_had_the_same_cpus(tmp_path: Path) -> Non
         "3 elements; at most 24 CPU-hours, when each is tried once",
         "about 12 CPU-hours, by what past attempts took",
     ]
+
+
+def test_each_rank_has_the_cpus_and_each_node_the_gpus(tmp_path: Path) -> None:
+    asked = Resources(cpus=4, gpus=2, time_limit_s=3600)
+    slurm = SlurmTarget(ntasks=8, nodes=2)
+    batch = make_batch(tmp_path, [{}] * 3, resources=asked, slurm=slurm)
+    took = [Took("test.write", 4, 2, (3600.0,)), Took("test.write", 4, 2, (900.0,), ranks=8)]
+    cost = estimate_cost([batch, planned(tmp_path, 1, resources=asked)], took)
+    assert (cost.cpu_hours_at_most, cost.gpu_hours_at_most) == (3 * 32 + 4, 3 * 4 + 2)
+    assert (cost.cpu_hours_expected, cost.gpu_hours_expected) == (3 * 8 + 4, 3 * 1 + 2)
 
 
 def test_other_cpus_are_better_than_nothing(tmp_path: Path) -> None:

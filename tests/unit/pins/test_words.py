@@ -121,9 +121,10 @@ def test_variables_and_tags_have_their_names() -> None:
 
 
 def test_entry_points_have_their_names() -> None:
-    groups = find_all(r"entry_points\([^)]*group=[\"']([^\"']+)[\"']", ".py")
+    groups = find_all(r"Registry\([^)]*?[\"'](muster\.[^\"']+)[\"']", ".py")
     user = "is named by installed packages, and by what calls the command"
-    check_literal("groups of entry points", groups, ["muster.steps", "muster.workflows"], user)
+    named = ["muster.galaxy_models", "muster.halo_sources", "muster.steps", "muster.workflows"]
+    check_literal("groups of entry points", groups, named, user)
     scripts = (REPOSITORY / "pyproject.toml").read_text().split("[project.scripts]\n")[1]
     check_literal("script", scripts.split(" = ")[0], "muster", user)
 

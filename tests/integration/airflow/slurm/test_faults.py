@@ -75,9 +75,11 @@ def second_triggerer(muster: OnSlurm) -> Iterator[Path]:
             process.wait(10)
 
 
-@pytest.mark.parametrize("how", ["KILL", pytest.param("TERM", marks=pytest.mark.thorough)])
-def test_the_triggerer_ends(muster: OnSlurm, tmp_path: Path, how: str) -> None:
-    run = ClusterRun(muster, tmp_path, [write(tmp_path, 10.0, 3)], slots=2)
+@pytest.mark.parametrize(
+    ("how", "seconds"), [("KILL", 10.0), pytest.param("TERM", 30.0, marks=pytest.mark.thorough)]
+)
+def test_the_triggerer_ends(muster: OnSlurm, tmp_path: Path, how: str, seconds: float) -> None:
+    run = ClusterRun(muster, tmp_path, [write(tmp_path, seconds, 3)], slots=2)
     run.start()
     muster.wait(lambda: len(run.running()) == 2)
     before = run.running()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from muster.site import Site, read_site
+from tests.unit.mocks.campaign.campaign_files import change
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,8 @@ local = { pool = "here" }
 """
 
 
-def make_site(folder: Path) -> Site:
-    """Read the site."""
+def make_site(folder: Path, *changes: tuple[str, str]) -> Site:
+    """Read the site, with changes of its text."""
     path = folder / "centre.toml"
-    path.write_text(SITE)
+    path.write_text(change(SITE, *changes))
     return read_site(str(path))

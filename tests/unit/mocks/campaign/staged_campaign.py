@@ -7,7 +7,10 @@ import json
 import random
 from typing import TYPE_CHECKING, Any
 
-from muster.mocks.campaign.manifest import publish_manifest
+import pyarrow.parquet as pq
+
+from muster.mocks.campaign.facts import CatalogueFact
+from muster.mocks.campaign.manifest import MANIFEST, TABLE, publish_manifest, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +65,26 @@ def catalogue_facts(folder: Path) -> list[dict[str, Any]]:
 def write_facts(path: Path, **parts: Any) -> str:
     path.write_text(json.dumps(parts))
     return str(path)
+
+
+def check_all_are_listed(folder: Path, place: str, first_uri: str) -> None:
+    """Check that a manifest after a removal lists what the one before did, and where it lies."""
+    before = read_manifest(str(folder / MANIFEST))
+    rows = pq.read_table(folder / TABLE).to_pylist()
+    assert {row["place"] for row in rows} == {"here"}
+    known = [{name: row[name] for name in CatalogueFact.model_fields} for row in rows]
+    facts = write_facts(folder.parent / "facts.json", catalogues=known)
+    for given in ({}, {"facts": facts}):
+        renewed = renew_manifest(folder, **given)
+        assert (renewed["places"], renewed["absent"]) == ({place: len(before)}, 0)
+        assert read_manifest(str(folder / MANIFEST)) == before
+        now = pq.read_table(folder / TABLE).to_pylist()
+        assert {row["place"] for row in now} == {place}
+        assert now[0]["uri"] == first_uri
+        same = ("sha256", "bytes", "realization", "redshift")
+        assert [[row[name] for name in same] for row in now] == [
+            [row[name] for name in same] for row in rows
+        ]
 
 
 def checksums(folder: Path) -> dict[str, str]:

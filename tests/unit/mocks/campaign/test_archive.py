@@ -17,10 +17,16 @@ import pytest
 
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, Transient
-from muster.mocks.campaign.archive import archive_campaign, label_of
+from muster.mocks.campaign.archive import archive_campaign
 from muster.mocks.campaign.tar_file import INDEX_SUFFIX, read_index, read_tar
+from muster.mocks.campaign.tar_names import label_of
 from tests.s3_server import empty_bucket
-from tests.unit.mocks.campaign.staged_campaign import checksums, make_campaign, renew_manifest
+from tests.unit.mocks.campaign.staged_campaign import (
+    check_all_are_listed,
+    checksums,
+    make_campaign,
+    renew_manifest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +120,10 @@ def test_working_copies_go_and_the_next_archiving_misses_nothing(
     again = archive(folder, destination, remove=True)
     assert again.complete, again.describe()
     assert (again.written, again.removed) == ((), 0)
+    check_all_are_listed(folder, "archived", storage.join(destination, "small_v1_archive", FIRST))
+    other = archive(folder, str(tmp_path / "other"))
+    assert other.complete, other.describe()
+    assert (other.elsewhere, other.files) == (12, other.files)
 
 
 def test_nothing_is_removed_when_the_tar_cannot_be_read_back(

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muster.errors import MissingInput
+from muster.mocks.campaign.archive import archive_campaign
 from muster.mocks.campaign.ledger import read_completed
 from muster.mocks.campaign.outputs import CampaignRetention
 from muster.mocks.campaign.retention import clean_campaign
 from muster.mocks.campaign.stage import stage_campaign
-from tests.unit.mocks.campaign.staged_campaign import checksums, make_campaign
+from tests.unit.mocks.campaign.staged_campaign import (
+    check_all_are_listed,
+    checksums,
+    make_campaign,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +53,11 @@ def test_each_part_goes_after_its_time(folder: Path, days: float, catalogs: int,
     assert len(left) == len(before) - catalogs - logs
     assert {name for name in before if name.startswith(("metadata/", "qa/"))} <= set(left)
     assert clean_campaign(str(folder), KEEP, now=now).removed == dict.fromkeys(done.removed, 0)
+    if catalogs:
+        staged = folder.parents[1] / "permanent" / "small_v1"
+        check_all_are_listed(folder, "staged", str(staged / "catalogs/r0000/mock_z0.800.hdf5"))
+        archived = archive_campaign(str(folder), str(folder.parents[1] / "tape"))
+        assert (archived.problems, archived.elsewhere) == ((), 12)
     assert stage_campaign(str(folder), str(folder.parents[1] / "permanent")).complete
 
 

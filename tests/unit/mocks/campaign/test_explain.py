@@ -9,7 +9,7 @@ import pytest
 from muster.errors import ConfigError
 from muster.mocks.campaign.config import parse_campaign
 from muster.mocks.campaign.explain import explain
-from muster.mocks.campaign.placement import override_of, place_campaign
+from muster.mocks.campaign.placement import describe_idle_ranks, override_of, place_campaign
 from muster.mocks.campaign.problems import CampaignFileError
 from muster.mocks.coordinates import Coordinate
 from muster.model.resources import PartialResources, Resources
@@ -160,3 +160,22 @@ def test_all_that_a_site_cannot_give_is_told_at_once(tmp_path: Path) -> None:
     keys = [problem.key for problem in caught.value.problems]
     assert keys == ["execution.timeout_hours", "resources.overrides[0].memory"]
     assert isinstance(caught.value, ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("slabs", "said"),
+    [
+        (1, "starts 4 ranks for a catalogue, and science.slabs is 1: 1 rank works and 3 idle"),
+        (3, "science.slabs is 3: 3 ranks work and 1 idle; make slabs a multiple of 4"),
+        (6, "science.slabs is 6: ranks have unequal work"),
+        (8, None),
+    ],
+)
+def test_ranks_that_slabs_give_no_work_are_told(
+    tmp_path: Path, slabs: int, said: str | None
+) -> None:
+    site = make_site(tmp_path, ('max_time = "1-', 'ntasks = 4\nmax_time = "1-'))
+    changed = ("galaxy_model: hod", f"galaxy_model: hod\n  slabs: {slabs}")
+    campaign = make_campaign(tmp_path, changed)
+    found = describe_idle_ranks(campaign, place_campaign(campaign, site))
+    assert found is None if said is None else said in str(found)

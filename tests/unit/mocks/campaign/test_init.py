@@ -193,6 +193,8 @@ def test_further_realizations_join(tmp_path: Path, code: Path) -> None:
     assert record.code != record.extensions[0].code
     assert read_record(more.folder) == record
     assert initialize_campaign(more, code_folder=code) == record
+    grown = make(tmp_path, ("realizations: 10", "realizations: {count: 50, include: [40]}"))
+    assert len(initialize_campaign(grown, code_folder=code).extensions) == 2
     with pytest.raises(ConfigError, match="include"):
         initialize_campaign(make(tmp_path), code_folder=code)
 

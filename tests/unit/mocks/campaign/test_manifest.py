@@ -21,11 +21,11 @@ from muster.mocks.campaign.manifest import (
     JOBS,
     MANIFEST,
     TABLE,
-    explain_sqlite_error,
     parse_manifest,
     read_manifest,
     write_manifest,
 )
+from muster.mocks.campaign.record_database import explain_sqlite_error
 from tests.unit.mocks.campaign.staged_campaign import (
     REDSHIFTS,
     catalogue_facts,

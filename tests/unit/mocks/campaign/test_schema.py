@@ -20,7 +20,7 @@ from tests.unit.mocks.campaign.test_bad_files import BAD
 EXAMPLES = Path(__file__).parents[4] / "config" / "examples"
 BEYOND_A_SCHEMA = {
     "snapshots", "redshift twice", "NaN", "infinite", "no realization", "too many realizations",
-    "exclude what is not there", "include what is excluded", "unknown suite",
+    "include what is excluded", "unknown suite",
     "unknown galaxy model", "unknown option of the box", "option of the box out of range",
     "unknown parameter", "merge key",
     "histories of a model without", "override that selects nothing",
@@ -29,7 +29,7 @@ BEYOND_A_SCHEMA = {
     "scheme without redshift", "scheme with another field", "scheme that reads attributes",
     "scheme that leaves its folder", "name without a letter", "key twice", "tag", "anchor", "tab",
     "bracket without its partner", "two documents", "key that is no text",
-    "include what is there", "line break in a path", "redshift above the suite's",
+    "line break in a path", "redshift above the suite's",
     "text for a number in the box", "text for a number deep in the box",
     "true for a number in the box", "text for a parameter",
 }  # fmt: skip

@@ -28,6 +28,14 @@ def test_realizations_are_a_range_with_single_ones_added_and_left_out(tmp_path: 
     stated = "realizations: {count: 4, start: 10, step: 5, include: [3, 90], exclude: [15]}"
     campaign = make_campaign(tmp_path, ("realizations: 10", stated))
     assert campaign.science.realizations.numbers == (3, 10, 20, 25, 90)
+    assert campaign.science.realizations.notes == []
+    stated = "realizations: {count: 3, include: [2, 1, 7, 1], exclude: [0, 9]}"
+    realizations = make_campaign(tmp_path, ("realizations: 10", stated)).science.realizations
+    assert realizations.numbers == (1, 2, 7)
+    assert realizations.notes == [
+        "include: 1, 2 is among the realizations of the range already",
+        "exclude: 9 is not among the realizations of the range",
+    ]
 
 
 def test_depth_first_completes_a_realization_breadth_first_a_redshift(campaign: Campaign) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from muster.errors import ConfigError
 from muster.mocks.errors import ModelNotInstalled
-from muster.mocks.galaxies.model import find_model, load_model, model_names
+from muster.mocks.galaxies.model import load_model
 from muster.mocks.galaxies.parameters import RgrspitParams
 from muster.mocks.galaxies.stream import RandomStream
 from tests.unit.mocks.galaxies.haloes import draw_masses, make_halos
@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).parents[4]
 
 LIGHT = """
 import sys
-from muster.mocks.galaxies.model import load_model, model_names
-for name in model_names():
+from muster.mocks.galaxies.model import MODEL_REGISTRY, load_model
+for name in MODEL_REGISTRY.names():
     model = load_model(name)
     model.check_installed()
     model.parse({})
@@ -28,15 +28,6 @@ load_model("rgrspit_diffsky_v1.2").parse({})
 heavy = {"numpy", "scipy", "jax", "diffsky", "diffstar", "diffmah", "dsps", "h5py"}
 print(sorted(heavy & set(sys.modules)))
 """
-
-
-def test_names_of_models():
-    assert model_names()[:3] == ["hod", "diffsky", "rgrspit"]
-    for name in model_names():
-        assert load_model(name).name == name
-    assert find_model("hodd") is None
-    with pytest.raises(ConfigError, match=r"unknown galaxy model; got: hodd; expected: hod, diff"):
-        load_model("hodd")
 
 
 def test_models_and_parameters_need_no_compute_library():
@@ -69,24 +60,6 @@ def test_a_model_that_is_not_installed_says_what_is_missing_and_refuses_to_run()
     assert "docs/galaxy_models.md" in missing
     with pytest.raises(ModelNotInstalled, match="rgrspit_diffsky"):
         model.generate(make_halos(draw_masses(3)), RgrspitParams(), RandomStream(1))
-
-
-def test_another_package_adds_a_model(tmp_path):
-    (tmp_path / "bright.py").write_text("class Model:\n    name = 'bright'\nMODEL = Model()\n")
-    info = tmp_path / "bright-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bright\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[muster.galaxy_models]\nbright = bright:MODEL\n")
-    code = (
-        "from muster.mocks.galaxies.model import load_model, model_names;"
-        "print(load_model('bright').name, model_names()[-1])"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": f"{REPOSITORY}:{tmp_path}", "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    assert ended.stdout.split() == ["bright", "bright"]
 
 
 def test_versions_of_hod():

@@ -350,7 +350,7 @@ def test_values_that_no_halo_has_are_refused(
     columns = {name: values.copy() for name, values in raw.superslabs[0].items()}
     columns[column].flat[7] = value
     write_asdf(superslab(tmp_path, 0), raw.header, columns)
-    with pytest.raises(ValidationError, match=f"{column} holds 1 values"):
+    with pytest.raises(ValidationError, match=f"{column}: 1 values"):
         ABACUS_BOX.read(inputs_of(tmp_path), min_mass_msunh=0)
 
 

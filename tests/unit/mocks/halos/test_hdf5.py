@@ -146,12 +146,12 @@ def test_no_halo_above_the_mass_is_an_empty_catalogue(tmp_path: Path) -> None:
         ("halos/pos", np.zeros((50, 2)), r"not what positions should be.*\(50, 2\)"),
         ("halos/pos", np.zeros((49, 3)), r"not what positions should be.*\(49, 3\)"),
         ("halos/vel", np.zeros((50, 3), "S3"), r"not what velocities should be"),
-        ("halos/logmhost", np.full(50, np.nan), "masses hold 50 values"),
-        ("halos/logmhost", np.full(50, 1e12), "masses hold 50 values.*log10"),
-        ("halos/pos", np.full((50, 3), BOX * 1.1), "positions hold 150 values"),
-        ("halos/pos", np.full((50, 3), np.nan), "positions hold 150 values"),
-        ("halos/vel", np.full((50, 3), np.inf), "velocities hold 150 values"),
-        ("halos/radius", np.full(50, -1.0), "radii hold 50 values"),
+        ("halos/logmhost", np.full(50, np.nan), "masses: 50 values"),
+        ("halos/logmhost", np.full(50, 1e12), "masses: 50 values.*log10"),
+        ("halos/pos", np.full((50, 3), BOX * 1.1), "positions: 150 values"),
+        ("halos/pos", np.full((50, 3), np.nan), "positions: 150 values"),
+        ("halos/vel", np.full((50, 3), np.inf), "velocities: 150 values"),
+        ("halos/radius", np.full(50, -1.0), "radii: 50 values"),
     ],
 )
 def test_wrong_datasets_are_refused(tmp_path: Path, name: str, values: Any, words: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from muster.errors import ConfigError
-from muster.mocks.halos.source import HALO_SOURCES, fingerprint_inputs, load_source, source_names
+from muster.mocks.halos.source import HALO_SOURCES, fingerprint_inputs, load_source
 
 REPOSITORY = Path(__file__).parents[4]
 
@@ -33,17 +33,6 @@ print(*(heavy & set(sys.modules)))
 """
 
 
-def test_our_own_sources_are_found_by_name() -> None:
-    assert source_names()[:4] == ["AbacusSummit_small", "abacus_box", "hdf5", "synthetic"]
-    for name in HALO_SOURCES:
-        assert load_source(name).name == name
-
-
-def test_an_unknown_source_is_told_with_those_that_there_are() -> None:
-    with pytest.raises(ConfigError, match="got: AbacusSummit_smal; expected: AbacusSummit_small"):
-        load_source("AbacusSummit_smal")
-
-
 def test_looking_for_inputs_imports_no_compute_library() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", LOOK], cwd=REPOSITORY, capture_output=True, text=True, check=True
@@ -55,19 +44,6 @@ def test_looking_for_inputs_imports_no_compute_library() -> None:
         "synthetic present",
         "",
     ]
-
-
-def test_a_package_adds_a_source_by_an_entry_point(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "my_halos.py").write_text("class Source:\n    name = 'uchuu'\n\nUCHUU = Source()\n")
-    info = tmp_path / "my_halos-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-halos\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[muster.halo_sources]\nuchuu = my_halos:UCHUU\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert source_names()[-1] == "uchuu"
-    assert load_source("uchuu").name == "uchuu"
 
 
 @pytest.mark.parametrize(
