@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -14,76 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from muster.backends.kubernetes.backend import KubernetesBackend
 from muster.backends.kubernetes.names import RIGHTS
-from muster.cli import main
 from muster.doctor.site import examine_site
 from muster.site import read_site
 from muster.store.database import URL_VARIABLE
+from tests.integration.kubernetes.doctor_office import Office
 from tests.s3_server import empty_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from muster.model.wave import Wave
     from muster.store.database import Database
     from tests.kubernetes_under_test import KubernetesUnderTest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-POOL = 'backend = "kubernetes", slots = 2'
 thorough = pytest.mark.thorough
-
-
-class Office:
-    """A person with a site file, at a cluster."""
-
-    def __init__(
-        self,
-        kubernetes: KubernetesUnderTest,
-        db: Database,
-        folder: Path,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        self.kubernetes = kubernetes
-        self.db = db
-        self.work = folder / "work"
-        self.work.mkdir()
-        self.site = folder / "mine.toml"
-        self.claim = f"work-{uuid.uuid4().hex[:8]}"
-        kubernetes.make_claim(self.claim, self.work)
-        self._capsys = capsys
-
-    def write(self, pools: dict[str, str], placement: str = "", cluster: str = "") -> None:
-        """Write a site file: name of a pool → what it says."""
-        lines = [f"{name} = {{ {POOL}{words and ', '}{words} }}" for name, words in pools.items()]
-        volume = f'{{ claim = "{self.claim}", path = "{self.work}" }}'
-        self.site.write_text(
-            f'work = "{self.work}"\n[pools]\n' + "\n".join(lines) + "\n[kubernetes.mini]\n"
-            f'kubeconfig = "{self.kubernetes.kubeconfig}"\nresult_grace = "00:00:02"\n'
-            f'namespace = "{self.kubernetes.namespace}"\nrequests_per_s = 200\n{cluster}\n'
-            f'[kubernetes.mini.defaults]\nimage = "{self.kubernetes.image}"\n'
-            f'volumes = [{volume}]\ntermination_grace = "00:00:05"\n[placement]\n{placement}'
-        )
-
-    def doctor(self, *options: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
-        """Run the command; its exit code, and its checks by name."""
-        code = main(["doctor", str(self.site), "--json", *options])
-        found: dict[str, list[dict[str, Any]]] = {}
-        for check in json.loads(self._capsys.readouterr().out)["checks"]:
-            found.setdefault(check["name"], []).append(check)
-            assert "\n" not in check["finding"]
-        return code, found
-
-    def text(self) -> tuple[int, list[str]]:
-        code = main(["doctor", str(self.site)])
-        return code, self._capsys.readouterr().out.splitlines()
-
-    def probes(self) -> list[str]:
-        """List the doctor's jobs and pods that are there, however they are."""
-        found = [*self.kubernetes.list("jobs"), *self.kubernetes.list("pods")]
-        return [
-            one["metadata"]["name"]
-            for one in found
-            if "doctor-" in str(one["metadata"].get("annotations"))
-        ]
 
 
 @pytest.fixture
@@ -337,26 +284,60 @@ def test_pools_in_two_namespaces(office: Office) -> None:
     assert "where: quota none; got: asks for 1 pods" in bad_of(checks["pool two"])[0]
 
 
-def test_a_doctor_that_is_interrupted_leaves_nothing(office: Office) -> None:
+@pytest.mark.parametrize("moment", ["sent", "there"])
+def test_a_doctor_that_is_interrupted_leaves_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Neither a Job that is there, nor one that is still on its way to the API server."""
     office.write({"cpu": 'node_selector = { pool = "none" }'})
-    kubernetes = office.kubernetes
-    kubernetes.hold_answers(seconds=2.0, times=2)  # the first is that of the trial
-
-    async def examine() -> None:
-        async for _ in examine_site(read_site(str(office.site)), office.db):
-            pass
+    submit = KubernetesBackend.submit
 
     async def interrupt() -> None:
+        sent = asyncio.Event()
+
+        async def submit_slowly(backend: KubernetesBackend, wave: Wave) -> str:
+            sent.set()
+            await asyncio.sleep(0.5)
+            return await submit(backend, wave)
+
+        async def examine() -> None:
+            async for _ in examine_site(read_site(str(office.site)), office.db):
+                pass
+
+        monkeypatch.setattr(KubernetesBackend, "submit", submit_slowly)
         task = asyncio.ensure_future(examine())
-        while not await asyncio.to_thread(office.probes):
+        await sent.wait()
+        while moment == "there" and not await asyncio.to_thread(office.probes):
             await asyncio.sleep(0.05)
-        task.cancel()  # while its Job is there, and it does not know yet
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        await asyncio.sleep(1.0)
 
     asyncio.run(interrupt())
     assert office.probes() == []
     assert [*(office.work / "doctor").iterdir()] == []
+
+
+@thorough
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_doctor_that_is_told_to_end_leaves_nothing(
+    office: Office, number: int, code: int
+) -> None:
+    office.write({"cpu": 'node_selector = { pool = "none" }'})
+    command = "from muster.cli import main; raise SystemExit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", command, "doctor", str(office.site)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    ) as doctor:  # fmt: skip
+        office.kubernetes.until(office.probes)
+        doctor.send_signal(number)
+        assert doctor.stderr is not None
+        said = doctor.stderr.read()
+        assert doctor.wait(60) == code, said
+    assert "Traceback" not in said
+    assert office.probes() == []
 
 
 def absent_cluster(office: Office) -> None:
