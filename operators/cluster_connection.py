@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from muster.backends.kubernetes.connect import SERVICE_VARIABLE
 from muster.errors import Transient
 
@@ -42,7 +44,14 @@ async def load_connection(conn_id: str) -> Configuration:
             hook.in_cluster = True
         async with hook.get_conn() as client:
             found: Configuration = client.configuration
-    except (AirflowException, AirflowRuntimeError, ConfigException, OSError, ValueError) as error:
+    except (
+        AirflowException,
+        AirflowRuntimeError,
+        ConfigException,
+        OSError,
+        ValueError,
+        yaml.YAMLError,
+    ) as error:
         raise Transient(
             "Airflow's connection cannot be used",
             where=f"connection {conn_id!r}",

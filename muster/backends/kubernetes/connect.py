@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from muster.errors import ConfigError, Transient
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ async def load_configuration(cluster: Kubernetes) -> Configuration:
         )
     except ConfigException as error:
         raise Transient("credentials cannot be used", where=where, got=error) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise Transient("the kubeconfig cannot be read", where=path, got=error) from error
     return configuration
 
