@@ -179,7 +179,10 @@ def start_muster(
     (settings / "airflow_local_settings.py").write_text(SETTINGS)
     pythonpath = os.pathsep.join([str(REPOSITORY), str(STEPS_FOLDER)])
     site = folder / "site.toml"
-    site.write_text(_render_site(on_slurm if cluster else (), pythonpath, on_pods) + pods)
+    rendered = _render_site(on_slurm if cluster else (), pythonpath, on_pods)
+    # Pods see what their site mounts: a folder that the site file names.
+    work = f'work = "{folder / "work"}"\n' if pods else ""
+    site.write_text(work + rendered + pods)
     environment = {"MUSTER_SITE": str(site), "PYTHONPATH": f"{pythonpath}{os.pathsep}{settings}"}
     if cluster is not None:
         environment["SLURM_CONF"] = cluster.environment["SLURM_CONF"]
