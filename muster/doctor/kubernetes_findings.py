@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from muster.backends.kubernetes.names import RIGHTS
 from muster.backends.kubernetes.parse import parse_pod
-from muster.backends.kubernetes.refusal import find_failed_creation, find_hindrance
+from muster.backends.kubernetes.refusal import (
+    find_failed_creation,
+    find_failed_start,
+    find_hindrance,
+)
 from muster.doctor.asked import count_of
 from muster.doctor.check import Check, bad, doubtful
 from muster.doctor.kubernetes_nodes import (
@@ -181,7 +185,7 @@ def find_wait(
     """Say what keeps a pod, or the Job of one, from starting, where that has a name."""
     if pod is None:
         return find_failed_creation(events)
-    return find_hindrance(parse_pod(pod))
+    return find_hindrance(parse_pod(pod)) or find_failed_start(events)
 
 
 def explain_wait(

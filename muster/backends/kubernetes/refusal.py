@@ -31,6 +31,14 @@ _IMAGE = frozenset(
         "InvalidImageName", "RegistryUnavailable", "SignatureValidationFailed",
     }
 )  # fmt: skip
+_START = frozenset(
+    {
+        "FailedAttachVolume", "FailedCreatePodContainer", "FailedCreatePodSandBox",
+        "FailedMapVolume", "FailedMount", "NetworkNotReady",
+    }
+)  # fmt: skip
+"""Events of a pod that its node has taken, and cannot start now."""
+_ABSENT = re.compile(r"(secret|configmap) \S+ not found|references non-existent", re.IGNORECASE)
 _CONTAINER = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 _DO = (
@@ -38,6 +46,8 @@ _DO = (
      "give the account the rights that docs/kubernetes.md lists"),
     (re.compile(r"[Ss]ecret|[Cc]onfigMap|couldn't find key"),
      "make it in the namespace, or correct environment_from, env_from and store of the pool"),
+    (re.compile(r"[Vv]olume"),
+     "see that the claim is bound and its storage answers, or correct volumes of the pool"),
     (re.compile(r"runAsNonRoot|non-numeric user"), "say run_as_user of the pool"),
     (re.compile(r"PodSecurity|securityContext"), "correct pod_template of the pool"),
     (re.compile(r"service ?account"),
@@ -51,6 +61,7 @@ _DO = (
 _DO_POOL = "correct the pool in the site file"
 _DO_IMAGE = "correct image, image_pull_policy or pull_secrets of the pool"
 _DO_QUOTA = "wait for other work to end, or ask for a larger quota"
+_DO_STARTS = "ask whether the node is well, or correct the pool"
 _DO_NODE = (
     "wait for a node, or correct what the placement asks for, and node_selector, tolerations and "
     "affinity of the pool"
@@ -162,6 +173,24 @@ def find_failed_creation(events: Iterable[Mapping[str, Any]]) -> Hindrance | Non
     lasting = not _WEBHOOK_AWAY.search(message)
     do = _find_do(message, _DO_POOL)
     return Hindrance("FailedCreate", message, lasting=lasting, do=do)
+
+
+def find_failed_start(events: Iterable[Mapping[str, Any]]) -> Hindrance | None:
+    """Say why a node does not start a pod that it took; None where its newest event is no trouble.
+
+    What failed may have succeeded since: then the image is being pulled.
+
+    Parameters
+    ----------
+    events : iterable of mapping
+        Those of the pod, as the API server has them.
+    """
+    newest = max(events, key=lambda e: (_time_of(e), e.get("reason") not in _START), default=None)
+    if newest is None or newest.get("reason") not in _START:
+        return None
+    message = one_line(str(newest.get("message") or ""))
+    lasting = _ABSENT.search(message) is not None
+    return Hindrance(str(newest["reason"]), message, lasting, _find_do(message, _DO_STARTS))
 
 
 def _find_do(message: str, otherwise: str) -> str:

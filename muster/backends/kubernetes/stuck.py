@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from muster.backends.kubernetes.client import ApiError, events_path
 from muster.backends.kubernetes.parse import is_ended, is_suspended, parse_pod
-from muster.backends.kubernetes.refusal import Hindrance, find_failed_creation, find_hindrance
+from muster.backends.kubernetes.refusal import (
+    Hindrance,
+    find_failed_creation,
+    find_failed_start,
+    find_hindrance,
+)
 from muster.model.outcome import JobState, Observation
 
 if TYPE_CHECKING:
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 
 FEW_PODS_S = 10.0
 """So long a Job may have fewer pods than it should before its events are asked for, in seconds."""
+STARTING_S = 60.0
+"""So long a node may take to start a pod before its events are asked for, in seconds."""
 EVENTS_EVERY_S = 30.0
 PAUSE_S = 60.0
 """A pod that was not hindered for so long begins anew: its node tries again in between."""
@@ -44,8 +51,8 @@ class _Waiting:
 
 
 @dataclass
-class _FewPods:
-    """A Job that has fewer pods than it should have."""
+class _Asked:
+    """A Job that has fewer pods than it should have, or a pod that its node does not start."""
 
     since_s: float
     asked_s: float = float("-inf")
@@ -64,13 +71,14 @@ class StuckPods:
     """
 
     few_pods_s = FEW_PODS_S
+    starting_s = STARTING_S
     events_every_s = EVENTS_EVERY_S
 
     def __init__(self, client: ApiClient, cluster: Kubernetes) -> None:
         self._client = client
         self._cluster = cluster
         self._waiting: dict[tuple[str, int, bool], _Waiting] = {}
-        self._few: dict[str, _FewPods] = {}
+        self._asked: dict[str, _Asked] = {}  # name of a Job or pod → what was told of it
         self._logged: dict[tuple[str, str], None] = {}
         self._told: dict[str, tuple[float, str]] = {}  # key → when and what
         self._refused: dict[str, str] = {}
@@ -128,14 +136,22 @@ class StuckPods:
         now_s = time.monotonic()
         waiting = {places[i] for i, look in seen.items() if look.state is JobState.WAITING}
         found: list[tuple[Hindrance, float]] = []
+        starting = []
         for place in sorted(waiting & newest.keys()):
             hindrance = find_hindrance(parse_pod(newest[place]))
             if hindrance is not None:
                 found.append((hindrance, self._since(wave.key, place, hindrance, now_s)))
+            elif (newest[place].get("spec") or {}).get("nodeName"):
+                starting.append(place)
         if waiting - newest.keys():
-            few = await self._find_few(wave, job, now_s)
+            few = await self._find_few(job, now_s)
             if few is not None:
                 found.append((few, self._since(wave.key, -1, few, now_s)))
+        if starting:  # one of them stands for all: their events are many
+            first = min(starting, key=lambda place: str(_created_at(newest[place])))
+            slow = await self._ask("Pod", newest[first], self.starting_s, now_s)
+            if slow is not None:
+                found.append((slow, self._since(wave.key, first, slow, now_s)))
         self._tell(wave.key, [hindrance for hindrance, _ in found], now_s)
         if not found or any(look.state is JobState.RUNNING for look in seen.values()):
             return None
@@ -154,33 +170,40 @@ class StuckPods:
         _drop_first(self._waiting)
         return now_s - known.since_s
 
-    async def _find_few(self, wave: Wave, job: Mapping[str, Any], now_s: float) -> Hindrance | None:
+    async def _find_few(self, job: Mapping[str, Any], now_s: float) -> Hindrance | None:
         """Say why a Job has fewer pods than it should have, by its events."""
         if not _has_few(job):
-            self._few.pop(wave.key, None)
+            self._asked.pop(str(job["metadata"]["name"]), None)
             return None
-        few = self._few.setdefault(wave.key, _FewPods(now_s))
-        _drop_first(self._few)
-        if now_s - few.since_s >= self.few_pods_s and now_s - few.asked_s >= self.events_every_s:
-            few.asked_s = now_s
-            few.why = await self._read_events(job)
-        return few.why
+        return await self._ask("Job", job, self.few_pods_s, now_s)
 
-    async def _read_events(self, job: Mapping[str, Any]) -> Hindrance | None:
-        name = job["metadata"]["name"]
-        query = {"fieldSelector": f"involvedObject.kind=Job,involvedObject.name={name}"}
+    async def _ask(
+        self, kind: str, item: Mapping[str, Any], patience_s: float, now_s: float
+    ) -> Hindrance | None:
+        """Say why a Job or a pod has not gone on for so long: its events are asked now and then."""
+        asked = self._asked.setdefault(str(item["metadata"]["name"]), _Asked(now_s))
+        _drop_first(self._asked)
+        if now_s - asked.since_s >= patience_s and now_s - asked.asked_s >= self.events_every_s:
+            asked.asked_s = now_s
+            asked.why = await self._read_events(kind, str(item["metadata"]["name"]))
+        return asked.why
+
+    async def _read_events(self, kind: str, name: str) -> Hindrance | None:
+        query = {"fieldSelector": f"involvedObject.kind={kind},involvedObject.name={name}"}
         try:
             events, _ = await self._client.list_all(events_path(self._cluster.namespace), query)
         except ApiError as error:
             if error.status != 403:
                 raise
+            what = {"Job": "the Job has fewer pods than it should", "Pod": "a pod does not start"}
             return Hindrance(
-                "FailedCreate",
-                f"the Job has fewer pods than it should, and its events may not be read: {error}",
+                {"Job": "FailedCreate", "Pod": "ContainerCreating"}[kind],
+                f"{what[kind]}, and its events may not be read: {error}",
                 lasting=False,
-                do=f"ask 'kubectl describe job {name}', or give the right to list events",
+                do=f"ask 'kubectl describe {kind.lower()} {name}', or give the right to list "
+                "events",
             )
-        return find_failed_creation(events)
+        return find_failed_creation(events) if kind == "Job" else find_failed_start(events)
 
     def _tell(self, key: str, hindrances: list[Hindrance], now_s: float) -> None:
         """Log each hindrance once, and keep the first for who asks."""
@@ -199,6 +222,11 @@ def _drop_first(kept: dict[Any, Any]) -> None:
     """Forget the oldest of what a process that runs for months remembers."""
     while len(kept) > MOST_KEPT:
         del kept[next(iter(kept))]
+
+
+def _created_at(pod: Mapping[str, Any]) -> str | None:
+    created: str | None = pod["metadata"].get("creationTimestamp")
+    return created
 
 
 def _has_few(job: Mapping[str, Any]) -> bool:

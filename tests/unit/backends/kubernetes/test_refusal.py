@@ -11,6 +11,7 @@ from muster.backends.kubernetes.refusal import (
     classify_refusal,
     explain_refusal,
     find_failed_creation,
+    find_failed_start,
     find_hindrance,
 )
 from muster.errors import InvalidInput, Transient
@@ -131,3 +132,24 @@ def test_a_job_without_pods_says_why_by_its_newest_event() -> None:
     found = find_failed_creation([event(POD_QUOTA, "2026-03-01T00:00:05Z"), late])
     assert found is not None
     assert "service_account" in found.do
+
+
+MOUNT = 'MountVolume.SetUp failed for volume "claim-0" : mount failed: exit status 32'
+
+
+def test_a_pod_that_its_node_does_not_start_says_why_by_its_newest_event() -> None:
+    assert find_failed_start([]) is None
+    assert find_failed_start([event("to n1", "1", "Scheduled")]) is None
+    began = event("to n1", "2026-03-01T00:00:01Z", "Scheduled")
+    failed = event(MOUNT, "2026-03-01T00:00:05Z", "FailedMount")
+    found = find_failed_start([failed, began])
+    assert found is not None
+    assert (found.reason, found.message, found.lasting) == ("FailedMount", MOUNT, False)
+    assert "see that the claim is bound" in found.do
+    pulls = event('Pulling image "x:1"', "2026-03-01T00:00:05Z", "Pulling")
+    assert find_failed_start([failed, pulls]) is None  # it was mounted since
+    absent = 'MountVolume.SetUp failed for volume "ca" : secret "ca" not found'
+    found = find_failed_start([event(absent, "2026-03-01T00:00:05Z", "FailedMount")])
+    assert found is not None
+    assert found.lasting
+    assert "make it in the namespace" in found.do
