@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(400)]
 def test_two_mapped_batches_share_a_watch(there: OnKubernetes, tmp_path: Path) -> None:
     if not there.kubernetes.real:
         there.kubernetes.forget_calls()  # type: ignore[attr-defined]
-    run = PodRun(there, tmp_path, [write(tmp_path, 0.5, 2, number) for number in range(2)])
+    run = PodRun(there, tmp_path, [write(tmp_path, 0.5, 1, number) for number in range(2)])
     run.start()
     assert run.end() == "success"
     run.check_whole()
