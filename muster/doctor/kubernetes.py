@@ -99,6 +99,8 @@ class NamespaceExaminer:
         self._label = f"cluster {self._cluster.name}"
         if not is_alone:
             self._label += f", namespace {self._namespace}"
+            if self._cluster.context is not None:
+                self._label += f", context {self._cluster.context}"
         self._backend = KubernetesBackend(db, self._cluster)
         self._client = self._backend.client
         self._looks = Looks(self._client)

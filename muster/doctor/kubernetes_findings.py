@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 OLDEST = (1, 30)
 """The oldest Kubernetes that Muster is tried with; by default it knows what its Jobs say."""
 YOUNGEST_BETA = (1, 33)
+MOST_KINDS = 5
+"""So many kinds of nodes are told of in a line."""
 WITHOUT = {
     ("", "pods/log", "get"): "a pod that ends before it can write a log leaves none",
     ("", "events", "list"): "why a Job has no pods cannot be told",
@@ -119,7 +121,9 @@ def check_nodes(
                 do="correct node_selector, tolerations and affinity of the pool",
             )
         ]
-    shapes = "; ".join(dict.fromkeys(node.describe() for node in ready))
+    kinds = [*dict.fromkeys(node.describe() for node in ready)]
+    more = f"; and {len(kinds) - MOST_KINDS} other kinds" if len(kinds) > MOST_KINDS else ""
+    shapes = "; ".join(kinds[:MOST_KINDS]) + more
     checks = [
         Check(
             label, True, f"{len(ready)} of {count_of(len(nodes), 'node')} take its pods: {shapes}"

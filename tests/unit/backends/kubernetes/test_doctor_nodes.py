@@ -133,6 +133,10 @@ def test_nodes_that_take_pods_of_a_pool() -> None:
     assert ok.mark == "ok"
     assert "no node that takes its pods has nvidia.com/mig-1g.10gb" in check.finding
     assert "nodes have nvidia.com/gpu" in check.finding
+    many = [Node(f"n{n}", {}, (), {"cpu": n, "memory": 0.0}) for n in range(2, 10)]
+    (check,) = check_nodes("p", pool(), asks({}), many)
+    assert check.finding.startswith("8 of 8 nodes take its pods: 2 CPUs, 0 MiB; 3 CPUs")
+    assert check.finding.endswith("6 CPUs, 0 MiB; and 3 other kinds")
     ok, check = check_nodes("p", pool(max_memory="20GiB"), asks({}), [CPU_1])
     assert 'do: max_memory = "16384MiB"' in check.finding
 
