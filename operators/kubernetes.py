@@ -29,9 +29,10 @@ from operators.batch import BatchOperator
 from operators.pod_arguments import check_cluster, check_own
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow.sdk import Context
+    from jinja2 import Environment
 
     from muster.model.batch import Batch
     from muster.store.records import Claim
@@ -84,6 +85,32 @@ class KubernetesBatchOperator(BatchOperator, KubernetesPodOperator):
         self.do_xcom_push = do_xcom_push
         self.pod_spec: str | None = None
         check_own(vars(self), f"task {self.task_id}")
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: Environment,
+        seen_oids: set[int],
+    ) -> None:
+        """Render what is of the pod as texts, though the DAG makes Python objects of all else.
+
+        A label "42" is no number to Kubernetes.
+        """
+        render = super()._do_render_template_fields
+        if parent is not self:
+            render(parent, template_fields, context, jinja_env, seen_oids)
+            return
+        fields = list(template_fields)
+        own = [name for name in fields if name in BatchOperator.template_fields]
+        render(parent, own, context, jinja_env, seen_oids)
+        native, self.render_template_as_native_obj = self.render_template_as_native_obj, False
+        try:
+            of_pod = [name for name in fields if name not in own]
+            render(parent, of_pod, context, self.get_template_env(), seen_oids)
+        finally:
+            self.render_template_as_native_obj = native
 
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
         """Say how a deferred batch ended, and show its pod again."""

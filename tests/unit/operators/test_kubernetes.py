@@ -111,6 +111,33 @@ class TestClass:
         dressed = dress(operator=unmapped)
         assert added(dressed) == OF_AIRFLOW | {"metadata.labels.cost": "a"}
 
+    @pytest.mark.parametrize("mapped", [False, True])
+    def test_what_is_of_the_pod_stays_text_where_a_dag_renders_objects(self, mapped: bool) -> None:
+        words: Json = {
+            "task_id": "t",
+            "step": "s",
+            "labels": {"cost": "42", "of": "{{ run_id }}"},
+            "env_vars": {"A": "1e3", "B": "{{ 7 }}"},
+        }
+        with DAG("d", render_template_as_native_obj=True) as dag:
+            if mapped:
+                KubernetesBatchOperator.partial(**words).expand(batch=["{{ {'a': 1} }}"])
+            else:
+                KubernetesBatchOperator(batch="{{ {'a': 1} }}", **words)
+        task: Any = dag.task_dict["t"]
+        if mapped:
+            task = task.unmap({"batch": "{{ {'a': 1} }}"})
+        task.render_template_fields({"run_id": "2026", "ti": None})
+        assert task.batch == {"a": 1}
+        assert added(dress(operator=task)) == OF_AIRFLOW | {
+            "metadata.labels.cost": "42",
+            "metadata.labels.of": "2026",
+            f"{CONTAINER}.env[A].name": "A",
+            f"{CONTAINER}.env[A].value": "1e3",
+            f"{CONTAINER}.env[B].name": "B",
+            f"{CONTAINER}.env[B].value": "7",
+        }
+
 
 class TestPod:
     def test_what_airflow_adds_are_labels(self) -> None:
