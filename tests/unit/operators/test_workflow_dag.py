@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -94,3 +95,33 @@ def test_a_step_that_the_site_does_not_place_is_told(site: Path) -> None:
     place_steps(site, load_workflow("resampling"))
     with pytest.raises(ConfigError, match="the site does not place this step"):
         make_dag("trait_inference", None, doc="…")
+
+
+PODS = """
+work = "s3://bucket/work"
+[pools]
+local = { backend = "local", slots = 2 }
+pods = { backend = "kubernetes", slots = 9, image = "registry.example.org/muster:1" }
+[placement]
+"resampling.inspect" = { pool = "local" }
+"resampling.resample" = { pool = "pods", time = "01:00:00" }
+"resampling.merge" = { pool = "pods", time = "01:00:00" }
+"""
+
+
+def test_a_pool_on_kubernetes_gives_its_operator_mapped_or_not(site: Path) -> None:
+    site.write_text(PODS)
+    tasks: dict[str, Any] = {t.task_id: t for t in make_dag("resampling", None, doc="…").tasks}
+    assert tasks["resample"].operator_class.__name__ == "KubernetesBatchOperator"
+    assert type(tasks["merge"]).__name__ == "KubernetesBatchOperator"
+    assert {tasks[name].pool for name in ("resample", "merge")} == {"pods"}
+
+
+def test_an_airflow_without_the_provider_is_told_in_a_line(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.write_text(PODS)
+    monkeypatch.delitem(sys.modules, "operators.kubernetes", raising=False)
+    monkeypatch.setitem(sys.modules, "airflow.providers.cncf.kubernetes.operators.pod", None)
+    with pytest.raises(ConfigError, match=r"pool pods of site site.*make kubernetes"):
+        make_dag("resampling", None, doc="…")
