@@ -163,7 +163,7 @@ class KubernetesBackend:
         """
         self._watch.ask()
         if self._watch.trouble is not None:
-            raise Transient("the cluster does not answer", where=self.cluster.name,
+            raise Transient("the cluster cannot be watched", where=self.cluster.name,
                             got=self._watch.trouble)  # fmt: skip
         if not self._watch.synced:
             return dict.fromkeys(wave.attempts, Observation(JobState.UNKNOWN))
@@ -275,9 +275,7 @@ class KubernetesBackend:
     async def _observe_without_job(self, wave: Wave) -> dict[int, Observation]:
         """Say how a wave is whose Job the watch does not know."""
         refused = self._stuck.refused(wave)
-        if refused is not None:
-            return refused
-        is_gone = await self._look_up(wave)
+        is_gone = bool(refused) or await self._look_up(wave)
         places, newest = _places(wave), self._newest(wave)
         seen = {
             index: self._observe_pod(None, places[index], newest.get(places[index]))
@@ -285,7 +283,8 @@ class KubernetesBackend:
         }
         self._remember_pods(wave, seen, newest)
         absent = Observation(JobState.GONE if is_gone else JobState.UNKNOWN)
-        return {i: absent if _is_of_deletion(o) else o for i, o in seen.items()}
+        seen = {i: absent if _is_of_deletion(o) else o for i, o in seen.items()}
+        return {**seen, **{i: o for i, o in refused.items() if i in seen}}
 
     async def _look_up(self, wave: Wave) -> bool:
         """Look a Job up that the watch does not know; tell whether it is gone."""
@@ -326,8 +325,9 @@ class KubernetesBackend:
         """End a wave that cannot start, or let it start on any node where it kept off some."""
         if why.lasting:
             await self._submissions.delete(wave.key)
-            self._stuck.give_up(wave, why)
-            return {**seen, **(self._stuck.refused(wave) or {})}
+            waiting = frozenset(i for i, look in seen.items() if look.state in ALIVE)
+            self._stuck.give_up(wave, waiting, why)
+            return {**seen, **self._stuck.refused(wave)}
         status = job.get("status") or {}
         begun = len(seen) < len(wave.order) or status.get("succeeded") or status.get("failed")
         kept_off = why.reason == "Unschedulable" and wave.excluded_hosts and not begun

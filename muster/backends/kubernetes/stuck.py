@@ -81,7 +81,7 @@ class StuckPods:
         self._asked: dict[str, _Asked] = {}  # name of a Job or pod → what was told of it
         self._logged: dict[tuple[str, str], None] = {}
         self._told: dict[str, tuple[float, str]] = {}  # key → when and what
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, tuple[frozenset[int], str]] = {}
 
     @property
     def reason(self) -> str | None:
@@ -94,17 +94,21 @@ class StuckPods:
         more = f"; and {len(self._told) - 1} more" if len(self._told) > 1 else ""
         return f"{key} waits: {text}{more}"
 
-    def refused(self, wave: Wave) -> dict[int, Observation] | None:
-        """Say that a wave was given up; None where it was not."""
-        message = self._refused.get(wave.key)
-        if message is None:
-            return None
-        return dict.fromkeys(wave.attempts, Observation(JobState.REFUSED, message=message))
+    def refused(self, wave: Wave) -> dict[int, Observation]:
+        """Say how the elements of a wave are that were given up; none where it was not."""
+        waiting, message = self._refused.get(wave.key, (frozenset(), ""))
+        return dict.fromkeys(waiting, Observation(JobState.REFUSED, message=message))
 
-    def give_up(self, wave: Wave, hindrance: Hindrance) -> None:
-        """Remember that a wave is ended for good, and why."""
+    def give_up(self, wave: Wave, waiting: frozenset[int], hindrance: Hindrance) -> None:
+        """Remember that elements of a wave are ended for good, and why.
+
+        Parameters
+        ----------
+        waiting : frozenset of int
+            Those that have not ended by themselves.
+        """
         log.error("%s is ended, for it cannot start: %s", wave.key, hindrance)
-        self._refused[wave.key] = str(hindrance)
+        self._refused[wave.key] = (waiting, str(hindrance))
         _drop_first(self._refused)
         self._told.pop(wave.key, None)
 

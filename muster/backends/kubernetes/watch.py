@@ -168,7 +168,7 @@ class Reflector:
         self._failures += 1
         if self._failures > 1 or not self.synced:
             if self.trouble is None:
-                log.warning("the API server does not answer: %s", error)
+                log.warning("the cluster cannot be watched: %s", error)
             self.trouble = one_line(str(error)) or type(error).__name__
             self._watch.notify()
         wait_s = min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2.0 ** min(self._failures - 1, 10))

@@ -273,7 +273,7 @@ class TestApiServer:
         def leave() -> None:
             desk.begun(batch)
             desk.kubernetes.go_away(seconds)
-            desk.until_degraded(batch, "does not answer")
+            desk.until_degraded(batch, "cannot be watched")
 
         assert desk.supervise(batch, leave).succeeded
         assert (desk.outcomes(batch), desk.degraded(batch)) == ([["succeeded"]], None)
