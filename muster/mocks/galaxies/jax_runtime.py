@@ -49,11 +49,15 @@ _COMPILE = "/jax/core/compile/backend_compile_duration"
 _CACHE_HIT = "/jax/compilation_cache/cache_hits"
 _NEVER_WRITE_S = 1e9
 
+_prepared_threads: int | None = None
+"""Threads of XLA's pool in this process, since it was first set up."""
+
 
 def prepare_jax(cache_folder: Path | None = None) -> None:
     """Set up JAX for the galaxy models; once, before the first of them is imported.
 
-    Give XLA's pool threads enough not to deadlock, and set the persistent cache.
+    Give XLA's pool threads enough not to deadlock, and set the persistent cache.  The pool keeps
+    the size that it started with, whatever the environment says later.
 
     Parameters
     ----------
@@ -65,9 +69,11 @@ def prepare_jax(cache_folder: Path | None = None) -> None:
     JAXError
         When JAX computed before, with so few threads that it may wait for ever.
     """
-    threads = _pool_threads()
+    global _prepared_threads
+    started = xla_bridge.backends_are_initialized()
+    threads = _prepared_threads if started and _prepared_threads else _stated_threads()
     if threads < LEAST_THREADS:
-        if xla_bridge.backends_are_initialized():
+        if started:
             raise JAXError(
                 "JAX was used before it was set up, with so few threads that it may wait for ever",
                 where=THREADS_VARIABLE,
@@ -75,7 +81,9 @@ def prepare_jax(cache_folder: Path | None = None) -> None:
                 expected=f"at least {LEAST_THREADS}",
                 do=f"export {THREADS_VARIABLE}={LEAST_THREADS}, or call prepare_jax first",
             )
-        os.environ[THREADS_VARIABLE] = str(LEAST_THREADS)
+        threads = LEAST_THREADS
+        os.environ[THREADS_VARIABLE] = str(threads)
+    _prepared_threads = threads
     use_persistent_cache(cache_folder)
 
 
@@ -146,8 +154,8 @@ def _set(name: str, value: str | float | bool) -> None:
     jax.config.update(name, value)  # type: ignore[no-untyped-call]
 
 
-def _pool_threads() -> int:
-    """Return how many threads XLA's pool has, or will have."""
+def _stated_threads() -> int:
+    """Return how many threads XLA gives a pool that starts now."""
     stated = os.environ.get(THREADS_VARIABLE, "")
     if stated.isascii() and stated.isdigit() and int(stated) > 0:
         return int(stated)

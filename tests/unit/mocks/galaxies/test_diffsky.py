@@ -277,6 +277,17 @@ def test_a_pool_of_too_few_threads_is_refused_once_it_runs():
     assert run("8") == ""
 
 
+def test_a_pool_that_was_set_up_is_judged_by_what_it_is(first, monkeypatch):
+    """A warm worker restores its environment before each element: the pool stays as it is."""
+    from muster.mocks.galaxies.jax_runtime import prepare_jax
+
+    DIFFSKY.versions()  # sets JAX up, and starts it
+    monkeypatch.setenv("NPROC", "2")
+    prepare_jax()
+    monkeypatch.delenv("NPROC")
+    prepare_jax()
+
+
 def test_versions_tell_precision_and_device(first):
     versions = DIFFSKY.versions()
     assert versions["jax"] == "0.10.2"
