@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from muster.mocks.campaign.config import Campaign
     from muster.mocks.find import FoundCampaign
     from muster.store.database import Database
+    from muster.store.records import Run
+    from muster.store.unfinished import UnfinishedRun
 
 GOING = (RunState.OPEN, RunState.PLANNED)
 SILENT_FOR_S = 180.0
@@ -36,22 +38,39 @@ class RunLine:
         As in the store.
     attended : bool
         Whether it is not over and goes on, as far as this host can tell: its process runs here, or
-        there is a heartbeat or an event for :data:`SILENT_FOR_S`, or its jobs were left alone.
+        there is a heartbeat or an event for :data:`SILENT_FOR_S`, or its jobs go on on a cluster.
+    left_alone : bool
+        Whether it is not over and no process follows it: its process was killed, or it was
+        submitted to be left alone.
+    detached : bool
+        Whether it was submitted to be left alone.
     """
 
     id: str
     state: str
     message: str | None
     attended: bool = False
+    left_alone: bool = False
+    detached: bool = False
 
     def describe(self) -> str:
         """Say it in one line."""
         line = f"run {self.id}: {self.state}" + (f": {self.message}" if self.message else "")
-        if self.state in GOING and not self.attended:
-            line += (
-                " (nothing goes on with it: the next submit or 'muster campaign cancel' ends it)"
+        advice = self._advise()
+        return line if advice is None else f"{line} ({advice})"
+
+    def _advise(self) -> str | None:
+        """Say of a run that no process follows what to do."""
+        if self.state not in GOING:
+            return None
+        if self.attended:
+            wait = f"no process follows it, its jobs go on: 'muster wait {self.id}' follows it"
+            return wait if self.left_alone else None
+        if self.detached:
+            return (
+                f"its jobs have ended: 'muster wait {self.id}' judges it, as the next submit does"
             )
-        return line
+        return "nothing goes on with it: the next submit or 'muster campaign cancel' ends it"
 
 
 @dataclass(frozen=True)
@@ -118,8 +137,7 @@ def read_progress(db: Database, found: FoundCampaign) -> ProgressReport:
             campaign.label, total, {"pending": total}, None, campaign.execution.quorum
         )
     status = read_campaign_status(db, found.record.id, step=STEP)
-    unfinished = read_unfinished(db, found.record.id)
-    attended = {run.id for run in unfinished if run.is_attended(SILENT_FOR_S)}
+    unfinished = {run.id: run for run in read_unfinished(db, found.record.id)}
     counts = dict(status.counts)
     counts["pending"] += max(0, total - status.total)
     return ProgressReport(
@@ -131,9 +149,18 @@ def read_progress(db: Database, found: FoundCampaign) -> ProgressReport:
         by_redshift=status.by_redshift,
         failures=tuple(read_failures(db, found.record.id, step=STEP)),
         runs=tuple(
-            RunLine(run.id, run.state.value, run.message, run.id in attended)
+            _make_line(run, unfinished.get(run.id))
             for run in read_campaign_runs(db, found.record.id)
         ),
+    )
+
+
+def _make_line(run: Run, going: UnfinishedRun | None) -> RunLine:
+    if going is None:
+        return RunLine(run.id, run.state.value, run.message)
+    attended = going.is_attended(SILENT_FOR_S)
+    return RunLine(
+        run.id, run.state.value, run.message, attended, going.is_left_alone, going.detached
     )
 
 

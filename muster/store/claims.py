@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from muster import storage
 from muster.errors import ClaimLost, MissingInput
 from muster.store.records import Claim
 
@@ -213,15 +214,35 @@ def find_detached(db: Database, run_id: str | None = None) -> list[str]:
 
 
 def is_followed(db: Database, run_id: str) -> bool:
-    """Tell whether a supervisor with a recent heartbeat follows something open of a run."""
+    """Tell whether a supervisor with a recent heartbeat follows something open of a run.
+
+    One whose process is known to have ended on this host does not.
+    """
     with db.transaction() as cursor:
         cursor.execute(
-            "SELECT EXISTS (SELECT 1 FROM batch b WHERE b.run_id = %s"
+            "SELECT DISTINCT b.claimed_by FROM batch b WHERE b.run_id = %s"
             " AND b.heartbeat_at > now() - make_interval(secs => %s)"
-            " AND EXISTS (SELECT 1 FROM submission WHERE batch_id = b.id AND state <> 'ended'))",
+            " AND EXISTS (SELECT 1 FROM submission WHERE batch_id = b.id AND state <> 'ended')",
             (run_id, FOLLOWED_S),
         )
-        return bool(one_row(cursor)[0])
+        claimed = [row[0] for row in cursor.fetchall()]
+    return any(is_process_alive(run_id, by) is not False for by in claimed)
+
+
+def is_process_alive(run_id: str, claimed_by: str | None) -> bool | None:
+    """Look for the process that follows a run of the command line; None where none can tell.
+
+    A run of Airflow is followed by whichever of its processes has its turn.
+
+    Parameters
+    ----------
+    claimed_by : str or None
+        HOST:PID of the process that took a batch of the run.
+    """
+    host, _, pid = (claimed_by or "").rpartition(":")
+    if ".cli__" not in run_id or host != socket.gethostname() or not pid.isdigit():
+        return None
+    return storage.is_alive(int(pid))
 
 
 def record_heartbeat(db: Database, claim: Claim) -> None:

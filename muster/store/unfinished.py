@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from muster import storage
+from muster.store.claims import FOLLOWED_S, is_process_alive
 from muster.store.records import RunState
 
 if TYPE_CHECKING:
@@ -93,17 +92,12 @@ class UnfinishedRun:
     @property
     def is_left_alone(self) -> bool:
         """Whether no process follows it: it was meant so, or its process was killed."""
-        return self.detached or self._is_followed() is False
+        age_s = self.heartbeat_age_s
+        silent = age_s is None or age_s >= FOLLOWED_S
+        return self._is_followed() is False or (self.detached and silent)
 
     def _is_followed(self) -> bool | None:
-        """Look for the process that follows a run of the command line; None where none can tell.
-
-        A run of Airflow is followed by whichever of its processes has its turn.
-        """
-        host, _, pid = (self.claimed_by or "").rpartition(":")
-        if ".cli__" not in self.id or host != socket.gethostname() or not pid.isdigit():
-            return None
-        return storage.is_alive(int(pid))
+        return is_process_alive(self.id, self.claimed_by)
 
     def _is_own(self) -> bool:
         return (self.claimed_by or "").endswith(f":{os.getpid()}")

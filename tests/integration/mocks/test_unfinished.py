@@ -17,6 +17,7 @@ from muster.mocks.campaign.register import register_campaign
 from muster.mocks.campaign.selection import Selection, select
 from muster.mocks.find import FoundCampaign
 from muster.mocks.params import MockParams
+from muster.mocks.progress import read_progress
 from muster.mocks.unfinished import (
     cancel_campaign,
     check_not_in_hand,
@@ -136,6 +137,9 @@ def test_jobs_that_were_left_alone_go_on_without_a_process(
     with db.transaction() as cursor:
         cursor.execute("UPDATE submission SET state = 'ended'")
     assert not attended(db, found), "all of them have ended, and no process follows the run"
+    assert f"its jobs have ended: 'muster wait {RUN}' judges it" in (
+        read_progress(db, found).runs[0].describe()
+    )
 
 
 def test_jobs_on_a_cluster_outlive_the_command_that_was_killed(
@@ -146,10 +150,16 @@ def test_jobs_on_a_cluster_outlive_the_command_that_was_killed(
     element = batches.read_batch(db, claim).elements[0]
     submission, _ = batches.intend_submission(db, claim, {element.id: (1, Resources(), "/log")})
     batches.record_submitted(db, claim, submission, "17")
-    sleeper.kill()
-    sleeper.wait()
     with db.transaction() as cursor:
         cursor.execute("UPDATE batch SET claimed_by = %s", (f"{HERE}:{sleeper.pid}",))
+    assert claims.is_followed(db, RUN)
+    assert read_progress(db, found).runs[0].describe() == f"run {RUN}: planned"
+    sleeper.kill()
+    sleeper.wait()
+    assert not claims.is_followed(db, RUN), "'muster wait' may follow it at once"
+    assert f"no process follows it, its jobs go on: 'muster wait {RUN}'" in (
+        read_progress(db, found).runs[0].describe()
+    )
     assert list_left_behind(db, found) == []
     with pytest.raises(InvalidInput, match=f"muster wait {RUN[:20]}"):
         check_not_in_hand(db, found, [(0, 1.1)])
