@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from muster import storage
 from muster.config import parse_config
@@ -18,13 +18,14 @@ from muster.jobs.planning.freeze import safe_name
 from muster.jobs.runs.verdict import GOOD, INPUTS
 from muster.mocks.params import MockParams
 from muster.mocks.qa.summary import read_summary
+from muster.report.formats import format_number, format_value
 from muster.report.pictures import read_picture
 from muster.report.read import read_story
 from muster.report.render import render_report
 from muster.report.write import Report, work_report_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from muster.mocks.campaign.config import Campaign
     from muster.mocks.campaign.folder import CampaignFolder
@@ -122,6 +123,7 @@ def render_campaign(story: RunStory, campaign: Campaign | None) -> str:
         story,
         TEMPLATE,
         campaign=None if campaign is None else campaign.label,
+        essentials={} if campaign is None else describe_campaign(campaign),
         folder=None if campaign is None else campaign.folder.uri,
         counts=count_states(made),
         classes=list_classes(story.elements),
@@ -131,6 +133,31 @@ def render_campaign(story: RunStory, campaign: Campaign | None) -> str:
         most_rows=MOST_ROWS,
         params=params,
     )
+
+
+def describe_campaign(campaign: Campaign) -> dict[str, object]:
+    """Describe what catalogues are made from; the rest is in the campaign's configuration."""
+    science = campaign.science
+    numbers = science.realizations.numbers
+    return {
+        "campaign": campaign.label,
+        "halo source": science.simulation_suite,
+        "box": _describe_options(science.box),
+        "galaxy model": science.galaxy_model,
+        "model parameters": _describe_options(science.parameters),
+        "realizations": f"{format_number(len(numbers))}, {numbers[0]} to {numbers[-1]}",
+        "redshifts": science.redshifts,
+        "seed": str(science.seed),
+        "minimum mass": f"{science.min_mass_msunh:g} Msun/h",
+        "slabs": science.slabs,
+        "layout": campaign.outputs.layout,
+        "compression": campaign.outputs.compression.filter,
+    }
+
+
+def _describe_options(options: Mapping[str, Any]) -> str:
+    pairs = (f"{name}: {format_value(value)}" for name, value in options.items())
+    return "; ".join(pairs) or "all by default"
 
 
 def read_ensemble(folder: CampaignFolder) -> tuple[EnsembleSummary | None, str | None]:

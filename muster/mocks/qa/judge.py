@@ -23,7 +23,7 @@ from muster.mocks.qa.summary import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -196,20 +196,50 @@ def make_summary(
 
 
 def _list_warnings(campaign: CampaignStatistics, judgement: Judgement) -> Iterable[str]:
-    """One line for each warning of a statistic, with the redshifts that share it."""
+    """One line a statistic for what all its covariances lack, and one for each other warning."""
     if not len(campaign):
         yield "there are no statistics at all"
     few = [z for z in campaign.redshifts if len(campaign.at(z)) < LEAST_BOXES]
     if few:
         yield f"fewer than {LEAST_BOXES} boxes, outliers are not looked for, at {_list(few)}"
     for statistic in STATISTICS:
+        mine = [found for found in judgement.statistics if found.statistic is statistic]
+        lacking = [found for found in mine if found.covariance.warnings]
+        if lacking:
+            yield f"{statistic.name}: {_describe_lack(lacking)}, {_where(lacking, mine)}"
         shared: dict[str, list[float]] = {}
-        for found in judgement.statistics:
-            if found.statistic is statistic:
-                for warning in found.warnings:
+        for found in mine:
+            for warning in found.warnings:
+                if warning not in found.covariance.warnings:
                     shared.setdefault(warning, []).append(found.redshift)
         for warning, redshifts in shared.items():
             yield f"{statistic.name}: {warning}, at {_list(redshifts)}"
+
+
+def _describe_lack(lacking: Sequence[EnsembleStatistic]) -> str:
+    """Say why the covariances of a statistic have no inverse, all redshifts together."""
+    found = [one.covariance for one in lacking]
+    if all(one.boxes < 2 for one in found):
+        return "no covariance, which needs 2 boxes"
+    boxes = _span(one.boxes for one in found)
+    bins = _span(len(one.bins) for one in found)
+    rank = _span(one.rank for one in found)
+    return (
+        f"no inverse covariance, which needs N > p + 2 and rank p: N = {boxes} boxes, "
+        f"p = {bins} bins, rank {rank}"
+    )
+
+
+def _span(numbers: Iterable[int]) -> str:
+    found = sorted(numbers)
+    return f"{found[0]}" if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+
+
+def _where(some: Sequence[EnsembleStatistic], every: Sequence[EnsembleStatistic]) -> str:
+    if len(some) == len(every) > 1:
+        return f"at all {len(every)} redshifts"
+    where = _list([found.redshift for found in some])
+    return f"at {where}" if len(every) == 1 else f"at {len(some)} of {len(every)}: {where}"
 
 
 def _list(redshifts: list[float]) -> str:

@@ -7,6 +7,7 @@ same bytes.
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,15 @@ _COLUMNS = 4
 _PANEL_WIDTH, _PANEL_HEIGHT = 3.3, 2.6
 _GAP_X, _GAP_Y = 0.85, 0.75
 _EDGE, _KEY = 0.25, 0.75
-"""All in inches; gaps hold the labels of the axes."""
+_HEAD, _TITLE_LINE = 0.65, 0.19
+"""All in inches; gaps hold the labels of the axes, the head a title of one line."""
+
+_TITLE_CHARACTERS_PER_IN = 10.5
+_FEW_DECADES = 1.5
+"""Of an axis: so few get more ticks than one a decade."""
+
+_FACTOR_OF_LOG_TICKS = 3.0
+"""An axis that spans less has equally spaced ticks: logarithmic ones would be one or none."""
 
 _LINE, _BAND = "#1f6f68", "#2a7f78"
 _DIVERGING = "RdBu_r"
@@ -125,7 +134,9 @@ def _draw_panels(drawing: _Drawing, items: Sequence[Any]) -> Canvas:
     rows = math.ceil(len(items) / columns)
     key = _KEY if drawing.colours is not None else 0.0
     width = _PANEL_WIDTH * columns + _EDGE + key
-    height = _PANEL_HEIGHT * rows + 2 * _EDGE
+    title = _break_title(drawing.title, int(width * _TITLE_CHARACTERS_PER_IN))
+    head = _HEAD + _TITLE_LINE * (len(title) - 1)
+    height = _PANEL_HEIGHT * rows + 2 * _EDGE + head - _HEAD
     figure = Canvas(figsize=(width, height))
     FigureCanvasAgg(figure)
     # Placed by the inch: to let Matplotlib find the places would take most of the time.
@@ -133,11 +144,14 @@ def _draw_panels(drawing: _Drawing, items: Sequence[Any]) -> Canvas:
         left=0.65 / width,
         right=1 - (_EDGE + key) / width,
         bottom=0.5 / height,
-        top=1 - 0.65 / height,
+        top=1 - head / height,
         wspace=_GAP_X / (_PANEL_WIDTH - _GAP_X),
         hspace=_GAP_Y / (_PANEL_HEIGHT - _GAP_Y),
     )
-    figure.suptitle(drawing.title, y=1 - 0.2 / height, fontsize=11, va="center", parse_math=False)
+    figure.suptitle(
+        "\n".join(title), y=1 - (head - 0.45) / 2 / height - 0.1 / height,
+        fontsize=11, va="center", parse_math=False,
+    )  # fmt: skip
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(items) :]:
         axes.set_visible(False)
@@ -151,11 +165,17 @@ def _draw_panels(drawing: _Drawing, items: Sequence[Any]) -> Canvas:
             axes.set_xlabel("")
     if drawing.colours is not None:
         high = _PANEL_HEIGHT - _GAP_Y
-        place = (1 - (key + 0.05) / width, 1 - (0.65 + high) / height, 0.12 / width, high / height)
+        place = (1 - (key + 0.05) / width, 1 - (head + high) / height, 0.12 / width, high / height)
         bar = figure.colorbar(drawing.colours, cax=figure.add_axes(place))
         bar.ax.minorticks_off()
         bar.ax.tick_params(labelsize=7)
     return figure
+
+
+def _break_title(title: str, characters: int) -> list[str]:
+    """Break a title that is longer than a line, after its colon first."""
+    parts = [title] if len(title) <= characters else title.replace(": ", ":\n").split("\n")
+    return [line for part in parts for line in textwrap.wrap(part, characters)]
 
 
 def _draw_bands(axes: Any, found: EnsembleStatistic) -> None:
@@ -171,17 +191,21 @@ def _draw_bands(axes: Any, found: EnsembleStatistic) -> None:
         )  # fmt: skip
     axes.plot(x, mean, color=_LINE, linewidth=1.2, label="mean")
     _use_log(axes, "y")
-    axes.yaxis.set_major_locator(LogLocator(numticks=5))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     if statistic.log_x:
         _use_log(axes, "x")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if len(mean):
-        axes.set_ylim(bottom=least)
+        low, high = max(least, 0.8 * float(low_95.min())), 1.25 * float(high_95.max())
+        axes.set_ylim(low, high)
+        _tick_log(axes.yaxis, low, high)
     _name_axes(axes, found.redshift, statistic.x_label, statistic.y_label, found.boxes)
     if axes.get_subplotspec().num1 == 0:
-        axes.legend(fontsize=6, frameon=False, loc="lower left")
+        # Where the bands are not: below the middle of a statistic with its peak there.
+        peak = np.argmax(mean) / len(mean) if len(mean) else 0.0
+        where = "lower center" if 0.25 < peak < 0.75 else "lower left"
+        axes.legend(fontsize=6, frameon=False, loc=where)
 
 
 def _use_log(axes: Any, which: str) -> None:
@@ -189,6 +213,17 @@ def _use_log(axes: Any, which: str) -> None:
     # Minor ticks would take half of the time.
     axes.tick_params(axis=which, which="minor", bottom=False, left=False)
     getattr(axes, f"{which}axis").set_minor_locator(NullLocator())
+
+
+def _tick_log(axis: Any, low: float, high: float) -> None:
+    """Give a logarithmic axis some ticks, however few decades it spans."""
+    decades = math.log10(high / low)
+    if decades > _FEW_DECADES:
+        axis.set_major_locator(LogLocator(numticks=5))
+        return
+    narrow = high < _FACTOR_OF_LOG_TICKS * low
+    axis.set_major_locator(MaxNLocator(4) if narrow else LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _draw_correlation(axes: Any, found: EnsembleStatistic, *, colours: ScalarMappable) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import matplotlib.image
+import numpy as np
 import pytest
 import yaml
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+SPINE_PX = round(0.65 * 110)
+"""Where the y axis of a plot of the ensemble is; its ticks are left of it."""
+
 NAMES = [f"r{n:04d}_z0.500" for n in range(10)]
 
 
@@ -44,7 +49,7 @@ def make_story(folder: Path, elements: Sequence[ElementStory]) -> RunStory:
         id="mock_campaign.manual__1",
         workflow="mock_campaign",
         params={"definition": yaml.safe_load(text), "slice": 3},
-        facts={"campaign": "1.0_small_boxes"},
+        facts={"campaign": "1.0_small_boxes", "bands": []},
         message="7 of 10 succeeded",
     )
     steps = (POPULATE, "mocks.collect", "mocks.qa", "mocks.manifest")
@@ -79,18 +84,35 @@ def judge(folder: Path) -> Path:
     return campaign
 
 
+def check_plot(path: Path) -> None:
+    """Check a plot of one panel: its title is whole, and its y axis has ticks enough to read."""
+    dark = matplotlib.image.imread(path)[:, :, :3].max(axis=2) < 0.5
+    assert not dark[:, :4].any(), path.name
+    assert not dark[:, -4:].any(), path.name
+    marks = np.diff(dark[:, SPINE_PX - 3].astype(int), prepend=0)
+    assert (marks == 1).sum() >= 2, path.name
+
+
 def test_a_report_tells_counts_failures_and_the_ensemble(tmp_path: Path) -> None:
     elements = [populate(name, "succeeded") for name in NAMES[:7]]
     elements += [populate(name, "missing_input", "no halo_info_002.asdf") for name in NAMES[7:9]]
     elements.append(populate(NAMES[9], "software_error", HOSTILE))
-    judge(tmp_path)
+    for path in (judge(tmp_path) / "qa" / "summary_plots").iterdir():
+        check_plot(path)
     document = show(make_story(tmp_path, elements))
     for said in (
         "Mock campaign 1.0_small_boxes",
         "7 of 10 succeeded",
         "statistics of 16 catalogues of 18; 2 missing, 1 outlier.",
         "Boxes of 100 Mpc/h.",
-        "stellar_mass_function: 16 boxes for 69 bins",
+        "stellar_mass_function: no inverse covariance",
+        "N = 16 boxes, p = 69 bins, rank 15, at z = 0.5",
+        "halo sourcesynthetic",
+        "boxbox_size_mpch: 50",
+        "realizations10, 0 to 9",
+        "redshifts1.1, 0.5",
+        "minimum mass1e+10 Msun/h",
+        "layoutlean",
         HOSTILE,
         "z = 0.5",
     ):
@@ -101,6 +123,7 @@ def test_a_report_tells_counts_failures_and_the_ensemble(tmp_path: Path) -> None
     assert document.row("r0004_z0.500", "power")
     assert document.tags.count("img") == 10
     assert "script" not in document.tags
+    assert "bands" not in document.text[document.text.index("What was found there") :]
     assert "realizations: 10" not in document.text  # the campaign file is not told key by key
 
 
