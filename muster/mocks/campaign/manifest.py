@@ -30,7 +30,7 @@ from muster.mocks.campaign.facts import (
     read_facts,
     require_local,
 )
-from muster.mocks.campaign.places import Copy, Place, find_copies
+from muster.mocks.campaign.places import Copy, Place, choose_copy, find_copies
 from muster.mocks.campaign.record_database import write_database
 from muster.model.step import StepContext
 from muster.storage import os_errors_at
@@ -228,19 +228,16 @@ def locate(catalogues: Sequence[Listed], folder: str) -> tuple[list[Listed], lis
     for listed in catalogues:
         if listed.name not in gone:
             found.append(listed)
-        elif (copy := _find_copy(listed, copies)) is not None:
+            continue
+        fact = listed.fact
+        copy = choose_copy(copies.get(listed.name, ()), fact.sha256, fact.bytes)
+        if copy is not None:
             found.append(replace(listed, copy=copy))
         else:
             absent.append(listed.name)
     if absent:
         _log_absent(absent, folder)
     return found, absent
-
-
-def _find_copy(listed: Listed, copies: Mapping[str, Sequence[Copy]]) -> Copy | None:
-    wanted = (listed.fact.sha256, listed.fact.bytes)
-    of_name = copies.get(listed.name, ())
-    return next((copy for copy in of_name if (copy.sha256, copy.bytes) == wanted), None)
 
 
 def _list_elsewhere(here: Iterable[CatalogueFact], folder: str) -> list[CatalogueFact]:

@@ -21,7 +21,7 @@ from muster.mocks.campaign.tar_file import MOST_INDEX_BYTES, TarIndex
 from muster.storage import os_errors_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,11 @@ def find_copies(root: Path) -> dict[str, list[Copy]]:
                 copy = Copy("archived", uri, member.sha256, member.bytes)
                 copies.setdefault(member.name, []).append(copy)
     return {name: found for name, found in copies.items() if name.startswith(f"{CATALOGS}/")}
+
+
+def choose_copy(copies: Sequence[Copy], sha256: str, size: int) -> Copy | None:
+    """Choose the first copy that is the very file of a record; None where none is."""
+    return next((copy for copy in copies if (copy.sha256, copy.bytes) == (sha256, size)), None)
 
 
 def part_elsewhere(root: Path, recorded: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from muster import storage
 from muster.errors import InvalidInput
 from muster.jobs.planning.inspection import write_plan
+from muster.mocks.campaign.facts import name_in_campaign, require_local
 from muster.mocks.campaign.placement import STEP as POPULATE
 from muster.mocks.campaign.placement import make_placement, override_of
+from muster.mocks.campaign.places import Copy, choose_copy, find_copies
 from muster.mocks.campaign.selection import select
 from muster.mocks.params import MockParams
 from muster.mocks.plan.batches import ENSEMBLE, collect_reused, deal_batches, plan_ensemble
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from muster.mocks.halos.source import InputState
 
 WORKFLOW = "mock_campaign"
+NO_HALOES = "its haloes are not there any more"
+"""Why a catalogue that is there cannot be held against what it was made from."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,23 @@ class Whole:
     fingerprint: str
     bytes: int
     uri: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What lies in the folders of catalogues, and elsewhere of what does not.
+
+    Attributes
+    ----------
+    bytes : mapping of str to int
+        URI → size, of the files in the folders.
+    copies : mapping of str to Copy
+        URI → staged or archived copy of a catalogue whose file was removed.
+    """
+
+    bytes: Mapping[str, int]
+    copies: Mapping[str, Copy]
 
 
 def inspect_campaign(
@@ -63,7 +84,8 @@ def inspect_campaign(
     params : dict
         As :class:`muster.mocks.params.MockParams`.
     whole : str
-        URI of what the record says is there: realization, redshift, fingerprint, bytes, URI each.
+        URI of what the record says is there: realization, redshift, fingerprint, bytes, URI and
+        SHA-256 each.
     plan : Path
         Where plan.json is written.
     only : str, optional
@@ -130,7 +152,9 @@ def read_whole(uri: str) -> dict[tuple[int, float], Whole]:
     """
     try:
         rows = json.loads(storage.read_bytes(uri))
-        return {(int(r), float(z)): Whole(str(f), int(b), str(u)) for r, z, f, b, u in rows}
+        return {
+            (int(r), float(z)): Whole(str(f), int(b), str(u), str(h)) for r, z, f, b, u, h in rows
+        }
     except (ValueError, TypeError) as error:
         raise InvalidInput(
             "not a list of catalogues", where=uri, got=error, do="plan the run again"
@@ -172,9 +196,9 @@ class _Inspection:
         inputs = self.inputs.find(coordinates)
         found: list[PlannedElement] = []
         to_make = 0
-        there = self._list_files(coordinates) if self.params.verify else None
+        files = self._list_files(coordinates) if self.params.verify else None
         for coordinate in coordinates:
-            element = self._decide_one(coordinate, inputs[coordinate], there)
+            element = self._decide_one(coordinate, inputs[coordinate], files)
             to_make += element.decision is Decision.RUN
             found.append(element)
             if to_make == self.params.first:
@@ -189,7 +213,7 @@ class _Inspection:
         ]
 
     def _decide_one(
-        self, coordinate: Coordinate, state: InputState, there: Mapping[str, int] | None
+        self, coordinate: Coordinate, state: InputState, files: _Files | None
     ) -> PlannedElement:
         campaign = self.campaign
         said: dict[str, Any] = {
@@ -200,17 +224,17 @@ class _Inspection:
                 realization=coordinate.realization, redshift=coordinate.redshift
             ),
         }
-        if state.state != "present":
-            reason = state.reason or "its input is not there"
-            return PlannedElement(decision=Decision.MISSING_INPUT, reason=reason, **said)
-        fingerprint = self.inputs.fingerprint(coordinate, state)
+        has_haloes = state.state == "present"
+        fingerprint = self.inputs.fingerprint(coordinate, state) if has_haloes else None
         uri = campaign.catalogue_uri(coordinate)
         known = self.whole.get((coordinate.realization, coordinate.redshift))
-        why = _why_made(known, fingerprint, uri, there)
+        why = _why_made(known, fingerprint, uri, files)
         if why is None:
-            return PlannedElement(
-                decision=Decision.REUSED, reason="it is there, and up to date", **said
-            )
+            reason = _why_reused(has_haloes, uri, files, campaign.folder_uri)
+            return PlannedElement(decision=Decision.REUSED, reason=reason, **said)
+        if not has_haloes:
+            reason = state.reason or "its input is not there"
+            return PlannedElement(decision=Decision.MISSING_INPUT, reason=reason, **said)
         return PlannedElement(
             decision=Decision.RUN,
             reason=why,
@@ -242,28 +266,66 @@ class _Inspection:
                 )
         return lost
 
-    def _list_files(self, coordinates: Sequence[Coordinate]) -> dict[str, int]:
-        """List the sizes of the catalogues' files, a folder at a time."""
+    def _list_files(self, coordinates: Sequence[Coordinate]) -> _Files:
+        """List the sizes of the catalogues' files, a folder at a time, and copies of the absent."""
         catalogs = self.campaign.folder.catalogs_uri
         sizes: dict[str, int] = {}
         for folder in dict.fromkeys(coordinate.folder for coordinate in coordinates):
             uri = storage.join(catalogs, folder)
             sizes |= {storage.join(uri, entry.name): entry.bytes for entry in storage.walk(uri)}
-        return sizes
+        return _Files(sizes, self._find_copies(coordinates, sizes))
+
+    def _find_copies(
+        self, coordinates: Sequence[Coordinate], sizes: Mapping[str, int]
+    ) -> dict[str, Copy]:
+        """Find staged and archived copies that are the very files of the record: URI → copy."""
+        folder = self.campaign.folder_uri
+        absent = {
+            uri: known
+            for c in coordinates
+            if (known := self.whole.get((c.realization, c.redshift))) is not None
+            and (uri := self.campaign.catalogue_uri(c)) == known.uri
+            and uri not in sizes
+        }
+        copies = find_copies(require_local(folder)) if absent else {}
+        chosen = {
+            uri: choose_copy(
+                copies.get(name_in_campaign(uri, folder), ()), known.sha256, known.bytes
+            )
+            for uri, known in absent.items()
+        }
+        return {uri: copy for uri, copy in chosen.items() if copy is not None}
 
 
 def _why_made(
-    known: Whole | None, fingerprint: str, uri: str, there: Mapping[str, int] | None
+    known: Whole | None, fingerprint: str | None, uri: str, files: _Files | None
 ) -> str | None:
-    """Say why a catalogue is made; None where the one that is there is whole and up to date."""
+    """Say why a catalogue is made; None where the one that is there is whole and up to date.
+
+    ``fingerprint`` is None where its haloes are not there: it cannot be compared then.
+    """
     if known is None:
         return "it is not there"
-    if known.fingerprint != fingerprint:
+    if fingerprint is not None and known.fingerprint != fingerprint:
         return "what it is made from has changed"
     if known.uri != uri:
         return f"it lies elsewhere: {known.uri}"
-    if there is not None and uri not in there:
+    if files is None or uri in files.copies:
+        return None
+    if uri not in files.bytes:
         return "its file is gone"
-    if there is not None and there[uri] != known.bytes:
-        return f"its file has {there[uri]} bytes, and had {known.bytes}"
+    if files.bytes[uri] != known.bytes:
+        return f"its file has {files.bytes[uri]} bytes, and had {known.bytes}"
     return None
+
+
+def _why_reused(has_haloes: bool, uri: str, files: _Files | None, folder: str) -> str:
+    """Say why a catalogue is not made again, and where it lies if not in the campaign's folder."""
+    copy = None if files is None else files.copies.get(uri)
+    there = "it is there"
+    if copy is not None:  # the tree, and not the file: what is alike is told once
+        tree = copy.uri.removesuffix(f"/{name_in_campaign(uri, folder)}")
+        there = f"it is {copy.place} in {tree}"
+    return (
+        f"{there}, and up to date" if has_haloes else f"{there}; its haloes are not there any more"
+    )

@@ -54,8 +54,8 @@ def prepare_run(
         campaign_id = register_campaign(db, campaign, allow_dirty=params.allow_dirty).id
     whole = find_whole(db, campaign.folder_uri, STEP, artifact=CATALOGUE)
     rows = [
-        [realization, redshift, product.fingerprint, product.bytes, product.uri]
-        for (realization, redshift), product in whole.items()
+        [realization, redshift, p.fingerprint, p.bytes, p.uri, p.sha256]
+        for (realization, redshift), p in whole.items()
     ]
     inputs: dict[str, Any] = {
         "whole": _write(work_uri, "whole.json", rows),
