@@ -1,7 +1,7 @@
 """Haloes and galaxies of a slice of a box, side by side: the scatter plot of the original.
 
 Left the haloes, as large as their radius and coloured by mass; right the galaxies, coloured by
-stellar mass; in each an inset around the most massive halo.  What is drawn is bounded: of a crowded
+stellar mass; beside them a zoom of each around the most massive halo.  What is drawn is bounded: of a crowded
 slice, the most massive haloes and galaxies.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from muster.errors import ConfigError, InvalidInput
 from muster.mocks.catalogue.hdf5 import (
@@ -38,9 +39,12 @@ MOST_GALAXIES = 100_000
 _DPI = 150
 _POINTS_PER_INCH = 72
 _PANEL_IN = 7.0
-_INSET_SHARE = 0.38
-_INSET_RADII = 16
-"""Width of an inset in radii of its halo."""
+_BAR_IN = 2.0
+"""Room of a panel's colour bar."""
+
+_ZOOM_IN = 3.2
+_ZOOM_RADII = 16
+"""Width of a zoom in radii of its halo."""
 
 _GALAXY_INK = 60_000.0
 """Square points of all galaxies of a panel together, within limits for each."""
@@ -222,58 +226,53 @@ def _most_massive(rows: NDArray[Any], most: int) -> NDArray[Any]:
 
 
 def draw_slice(found: Slice) -> Figure:
-    """Draw the two panels with their insets and colour bars."""
-    figure = Figure(figsize=(2 * _PANEL_IN + 4.2, _PANEL_IN + 1.6))
+    """Draw the two panels with their colour bars, and both zooms beside them."""
+    figure = Figure(figsize=(2 * _PANEL_IN + 2 * _BAR_IN + _ZOOM_IN + 1.0, _PANEL_IN + 1.6))
     FigureCanvasAgg(figure)
     width, height = figure.get_size_inches()
+
+    def add_axes(left: float, bottom: float, wide: float, high: float) -> Any:
+        return figure.add_axes((left / width, bottom / height, wide / width, high / height))
+
     figure.suptitle(
         f"{found.title}, {found.from_mpch:g} ≤ x < {found.to_mpch:g} Mpc/h", parse_math=False
     )
-    middle, half_width = _zoom(found)
+    corner, side = _find_zoom(found)
     for number, (points, noun, colours, limits, label) in enumerate(
         (
             (found.halos, "haloes", "plasma", _HALO_MASS, "log10 halo mass, Msun/h"),
             (found.galaxies, "galaxies", "viridis", _STELLAR_MASS, "log10 stellar mass, Msun"),
         )
     ):
-        left = 0.7 + number * (_PANEL_IN + 2.0)
-        axes = figure.add_axes((left / width, 0.7 / height, _PANEL_IN / width, _PANEL_IN / height))
+        left = 0.7 + number * (_PANEL_IN + _BAR_IN)
+        axes = add_axes(left, 0.7, _PANEL_IN, _PANEL_IN)
         size = float(np.clip(_GALAXY_INK / max(1, len(points.mass)), 0.5, 8.0))
         drawn = _scatter(axes, points, found.box_size_mpch, _PANEL_IN, colours, limits, size)
-        axes.set_xlim(0, found.box_size_mpch)
-        axes.set_ylim(0, found.box_size_mpch)
-        axes.set_xlabel("y, Mpc/h")
-        axes.set_ylabel("z, Mpc/h")
+        axes.set(xlim=(0, found.box_size_mpch), ylim=(0, found.box_size_mpch))
+        axes.set(xlabel="y, Mpc/h", ylabel="z, Mpc/h")
         most = len(points.mass)
         shown = f", the {most} most massive drawn" if most < points.in_slice else ""
         axes.set_title(f"{points.in_slice} {noun}{shown}")
-        inset = axes.inset_axes((0.08, 0.58, _INSET_SHARE, _INSET_SHARE))
-        _scatter(inset, points, 2 * half_width, _INSET_SHARE * _PANEL_IN, colours, limits, 6.0)
-        inset.set_xlim(middle[0] - half_width, middle[0] + half_width)
-        inset.set_ylim(middle[1] - half_width, middle[1] + half_width)
-        inset.tick_params(labelsize=7, colors="white")
-        for spine in inset.spines.values():
-            spine.set_color("white")
-        key = figure.add_axes(
-            ((left + _PANEL_IN + 0.1) / width, 0.7 / height, 0.15 / width, _PANEL_IN / height)
-        )
+        axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=1))
+        bottom = 0.7 + (1 - number) * (_PANEL_IN - _ZOOM_IN)
+        zoom = add_axes(0.7 + 2 * (_PANEL_IN + _BAR_IN), bottom, _ZOOM_IN, _ZOOM_IN)
+        _scatter(zoom, points, side, _ZOOM_IN, colours, limits, 6.0)
+        zoom.set(xlim=(corner[0], corner[0] + side), ylim=(corner[1], corner[1] + side))
+        zoom.tick_params(labelsize=7)
+        zoom.set_title(f"{noun} of the square", fontsize=9)
+        key = add_axes(left + _PANEL_IN + 0.1, 0.7, 0.15, _PANEL_IN)
         figure.colorbar(drawn, cax=key).set_label(label)
     return figure
 
 
-def _zoom(found: Slice) -> tuple[tuple[float, float], float]:
-    """Choose the middle and half the width of the insets: the most massive halo with y < L/2 < z.
-
-    That quadrant lies under the insets, so that nothing else is hidden; without a halo there, the
-    most massive one of the slice.
-    """
-    halos, half = found.halos, found.box_size_mpch / 2
+def _find_zoom(found: Slice) -> tuple[tuple[float, float], float]:
+    """Return lower left corner and side of a square in the box around the most massive halo."""
+    halos, size = found.halos, found.box_size_mpch
     if not len(halos.mass):
-        return (half, half), half / 4
-    hidden = np.flatnonzero((halos.y < half) & (halos.z > half))
-    row = int(hidden[-1]) if hidden.size else len(halos.mass) - 1
-    width = _INSET_RADII * float(halos.radius[row])
-    return (float(halos.y[row]), float(halos.z[row])), max(width / 2, 1e-3 * half)
+        return (3 * size / 8, 3 * size / 8), size / 4
+    side = float(np.clip(_ZOOM_RADII * halos.radius[-1], 1e-3 * size, size))
+    y, z = np.clip((halos.y[-1] - side / 2, halos.z[-1] - side / 2), 0, size - side)
+    return (float(y), float(z)), side
 
 
 def _scatter(

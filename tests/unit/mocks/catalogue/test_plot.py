@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import h5py
@@ -45,8 +46,16 @@ def test_of_a_crowded_slice_the_most_massive_are_drawn(
     assert few.galaxies.in_slice == whole.galaxies.in_slice > 2000
     np.testing.assert_array_equal(few.galaxies.mass, whole.galaxies.mass[-40:])
     np.testing.assert_array_equal(few.halos.radius, whole.halos.radius[-5:])
-    titles = [axes.get_title() for axes in draw_slice(few).axes]
-    assert any("the 40 most massive drawn" in title for title in titles)
+    drawn = draw_slice(few).axes
+    assert any("the 40 most massive drawn" in axes.get_title() for axes in drawn)
+    assert not any(axes.child_axes for axes in drawn), "an inset would hide points"
+    places = [axes.get_position() for axes in drawn]
+    assert not any(a.overlaps(b) for a, b in combinations(places, 2))
+    zoom = next(axes for axes in drawn if axes.get_title() == "galaxies of the square")
+    for low, value, high in zip(
+        zoom.viewLim.min, (few.halos.y[-1], few.halos.z[-1]), zoom.viewLim.max, strict=True
+    ):
+        assert 0 <= low <= value <= high <= few.box_size_mpch
 
 
 def test_the_picture_shows_points_and_is_the_same_each_time(tmp_path: Path) -> None:
