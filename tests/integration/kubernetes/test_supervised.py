@@ -54,6 +54,7 @@ class TestEnds:
         assert [a.resources.memory_mib for a in element.attempts] == [300, 400]
         assert "OOMKilled" in (end.elements[0].message or "")
 
+    @thorough
     def test_what_is_evicted_runs_again_on_another_node(self, desk: Desk) -> None:
         batch = desk.batch([desk.perform("sleep", "well")])
 
@@ -205,6 +206,7 @@ class TestStarts:
 class TestApiServer:
     """The API server and its watches go wrong, and no element pays for it."""
 
+    @thorough
     def test_an_answer_that_never_came_makes_no_second_job(self, desk: Desk) -> None:
         desk.kubernetes.cut_answers()
         batch = desk.batch([desk.perform("well")])
@@ -237,6 +239,7 @@ class TestApiServer:
         assert desk.outcomes(batch) == [["succeeded"]]
         assert (desk.folder / "ledger").read_text().count("begin ") == 1
 
+    @thorough
     def test_a_watch_that_breaks_or_expires_is_taken_up(self, desk: Desk) -> None:
         desk.kubernetes.calls()
         batch = desk.batch([desk.perform("well", seconds=3.0)])
