@@ -129,8 +129,20 @@ def _describe(model: type[BaseModel], problem: Mapping[str, Any]) -> ConfigProbl
         return ConfigProblem(tuple(path), "wrong", "unknown", got, expected)
     # Of a whole section, what is wrong is said; the rest of it is of no use to who reads that.
     whole = isinstance(problem["input"], dict)
-    shown = None if whole else repr(problem["input"])
+    shown = None if whole else render_value(problem["input"])
     return ConfigProblem(tuple(path), "wrong", _say(problem), shown)
+
+
+def render_value(value: Any) -> str:
+    """Render a value that a message quotes: true, false and null as files have them."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(render_value(item) for item in value)}]"
+    if isinstance(value, dict):
+        items = (f"{render_value(key)}: {render_value(item)}" for key, item in value.items())
+        return f"{{{', '.join(items)}}}"
+    return repr(value)
 
 
 def read_yaml(path: Path, keys: Iterable[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,11 +69,30 @@ class LazyGroup(click.Group):
         return command
 
 
+@dataclass
+class Shown:
+    """What the options before the command say of what is shown.
+
+    Attributes
+    ----------
+    tracebacks : bool
+        Raise what a command fails with, instead of saying it in one line.
+    """
+
+    tracebacks: bool = False
+
+
+def _show_tracebacks(ctx: click.Context, _: click.Parameter, verbose: bool) -> bool:
+    """Note --verbose as soon as it is read: to import the command may fail already."""
+    ctx.ensure_object(Shown).tracebacks = verbose
+    return verbose
+
+
 @click.group(
     cls=LazyGroup, elsewhere=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__)
-@click.option("--verbose", is_flag=True, help="Show tracebacks.")
+@click.option("--verbose", is_flag=True, callback=_show_tracebacks, help="Show tracebacks.")
 def cli(*, verbose: bool) -> None:
     """Scientific campaigns on Slurm, Kubernetes or one machine, remembered in Postgres."""
     from muster.log import configure_logging
@@ -82,8 +102,9 @@ def cli(*, verbose: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    shown = Shown()
     try:
-        result: Any = cli.main(arguments, prog_name="muster", standalone_mode=False)
+        result: Any = cli.main(arguments, prog_name="muster", standalone_mode=False, obj=shown)
     except click.ClickException as error:
         error.show()
         return os.EX_USAGE
@@ -91,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        if "--verbose" in (arguments or sys.argv):
+        if shown.tracebacks:
             raise
         explained = _explain(error)
         print(f"muster: {explained}", file=sys.stderr)

@@ -24,7 +24,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
         ("traits: {names: [a], nmaes: 1}\n" + REST, ("unknown key", "traits.nmaes", ": names")),
         (TRAITS + REST + "output: other", ("key 'output' is given twice", "line 5")),
         ("traits: {names: []}\n" + REST, ("traits.names: needs at least 1", "got: []")),
-        ("traits: {names: null}\n" + REST, ("traits.names: should be a list", "got: None")),
+        ("traits: {names: null}\n" + REST, ("traits.names: should be a list", "got: null")),
         ("traits: {names: leaf}\n" + REST, ("traits.names: should be a list", "got: 'leaf'")),
         ("traits: [leaf]\n" + REST, ("traits: should be a mapping", "got: ['leaf']")),
         ("traits: {}\n" + REST, ("a key is missing", "expected: traits.names")),

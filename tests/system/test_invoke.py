@@ -54,8 +54,10 @@ def test_a_process_ends_as_the_call_does(
 
 @click.command()
 @click.option("--how", default="")
-def disturb(how: str) -> int:
+@click.option("--verbose", is_flag=True)
+def disturb(how: str, *, verbose: bool) -> int:
     """Change what belongs to the whole process, and end in one of several ways."""
+    del verbose  # of its own, as status of a campaign has one
     os.chdir("/")
     os.environ["MUSTER_STORE_URL"] = "changed"
     os.environ["MUSTER_NEW"] = "new"
@@ -116,3 +118,10 @@ def test_an_unexpected_error_is_one_line_and_no_traceback(desk: Desk) -> None:
     assert_says_once(ran, "muster: RuntimeError: on two lines", "do: run 'muster --verbose …'")
     with pytest.raises(RuntimeError, match="two lines"):
         desk.invoke("--verbose", "disturb", "--how", "raise")
+
+
+@pytest.mark.usefixtures("disturbing")
+def test_an_option_of_a_command_changes_not_how_errors_are_shown(desk: Desk) -> None:
+    ran = desk.invoke("disturb", "--how", "raise", "--verbose")
+    assert ran.code == 70
+    assert_says_once(ran, "muster: RuntimeError: on two lines")

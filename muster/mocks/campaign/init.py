@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
+from muster.config import render_value
 from muster.errors import ConfigError, InvalidInput, MissingInput, shorten
 from muster.mocks.campaign.code_version import (
     CODE_FOLDER,
@@ -191,7 +192,9 @@ def describe_changes(old: Any, new: Any, key: str = "") -> list[str]:
             dotted = f"{key}.{name}" if key else str(name)
             changes += describe_changes(old.get(name), new.get(name), dotted)
         return changes
-    return [] if old == new else [f"{key}: {shorten(repr(old), 60)} → {shorten(repr(new), 60)}"]
+    if old == new:
+        return []
+    return [f"{key}: {shorten(render_value(old), 60)} → {shorten(render_value(new), 60)}"]
 
 
 def _create(

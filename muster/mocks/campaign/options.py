@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from muster.config import ConfigProblem
+from muster.config import ConfigProblem, render_value
 from muster.errors import ConfigError
 from muster.mocks.galaxies.model import MODEL_REGISTRY, load_model, split_model_name
 from muster.mocks.halos.source import SOURCE_REGISTRY, LimitsRedshifts, load_source
@@ -162,7 +162,7 @@ def _find_other(given: Any, path: tuple[str, ...], *, flag: bool) -> list[Config
     else:
         right = not isinstance(given, bool) and not _is_quoted_number(given)
         wanted = "should be a number"
-    return [] if right else [ConfigProblem(path, "wrong", wanted, repr(given))]
+    return [] if right else [ConfigProblem(path, "wrong", wanted, render_value(given))]
 
 
 def _find_coerced_beside(

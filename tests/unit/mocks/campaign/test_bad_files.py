@@ -53,7 +53,11 @@ BAD = {
     ),
     "true for a number": (
         ("batch_size: 4", "batch_size: true"),
-        "line 11: execution.batch_size: should be a whole number; got: True",
+        "line 11: execution.batch_size: should be a whole number; got: true",
+    ),
+    "nothing for a number": (
+        ("batch_size: 4", "batch_size:"),
+        "line 11: execution.batch_size: should be a whole number; got: null",
     ),
     "yes for a number": (
         ("batch_size: 4", "batch_size: yes"),
@@ -261,7 +265,7 @@ BAD = {
     ),
     "true for a number in the box": (
         ("box_size_mpch: 50", "seed: true"),
-        "line 6: science.box.seed: should be a number; got: True",
+        "line 6: science.box.seed: should be a number; got: true",
     ),
     "text for a parameter": (
         ("  galaxy_model", '  parameters:\n    alpha: "1"\n  galaxy_model'),

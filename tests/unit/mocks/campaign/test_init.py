@@ -270,7 +270,7 @@ def test_catalogues_without_a_record_are_not_taken_over(tmp_path: Path, code: Pa
 def test_changes_are_listed_by_key() -> None:
     old = {"a": 1, "b": {"c": [1, 2], "d": None}}
     new = {"a": 1, "b": {"c": [1, 3], "e": "x"}}
-    assert describe_changes(old, new) == ["b.c: [1, 2] → [1, 3]", "b.e: None → 'x'"]
+    assert describe_changes(old, new) == ["b.c: [1, 2] → [1, 3]", "b.e: null → 'x'"]
 
 
 CHILD = """
