@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from muster.backends import Backends
@@ -21,13 +22,16 @@ from muster.jobs.runs.verdict import give_verdict
 from muster.mocks.campaign.placement import STEP
 from muster.mocks.campaign.selection import select
 from muster.mocks.coordinates import Coordinate
+from muster.mocks.failed import find_failed
+from muster.mocks.find import find_record_of
 from muster.mocks.params import MockParams
 from muster.store import runs, unfinished
+from muster.store.campaigns import hold_opening_lock
 from muster.store.records import RunState
 from muster.store.unfinished import read_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from muster.mocks.find import FoundCampaign
     from muster.store.database import Database
@@ -37,6 +41,9 @@ log = logging.getLogger(__name__)
 
 ENDED_WITHIN_S = 300.0
 """How long the cluster of a run that was left behind may take to end its jobs."""
+
+OPENED_WITHIN_S = 600.0
+"""How long another run of the campaign may take to be opened: it may initialize the campaign."""
 
 LEFT_BEHIND = "the process that followed it has ended"
 
@@ -53,7 +60,7 @@ def list_left_behind(db: Database, found: FoundCampaign) -> list[str]:
     return [run.id for run in going if not run.is_attended(SILENT_FOR_S)]
 
 
-async def end_left_behind(db: Database, found: FoundCampaign) -> None:
+async def end_left_behind(db: Database, found: FoundCampaign, *, beside: str | None = None) -> None:
     """End the runs of a campaign that nothing goes on with any more; log it in a line each.
 
     What had ended by itself is recorded as it ended, and what still runs on this machine is
@@ -108,15 +115,59 @@ async def _look_at_jobs(db: Database, left_alone: Iterable[UnfinishedRun]) -> No
         await backends.close()
 
 
+@contextmanager
+def hold_opening(db: Database, run_id: str, params: MockParams) -> Iterator[None]:
+    """Open no other run of the campaign meanwhile; refuse one that makes what a run has before it.
+
+    A run is prepared and recorded within, whoever starts it, so that of two that are started at
+    once the second sees the first.
+
+    Raises
+    ------
+    InvalidInput
+        When a run that is going has any of the catalogues before it.
+    Transient
+        When another run of the campaign is not opened in time.
+    """
+    if params.dry_run:
+        yield
+        return
+    campaign = params.campaign
+    with hold_opening_lock(db, campaign.folder_uri, OPENED_WITHIN_S) as lock:
+        found = find_record_of(db, campaign)
+        check_not_in_hand(db, found, _list_wanted(db, found, params), beside=run_id)
+        yield
+        lock.check()
+
+
+def _list_wanted(
+    db: Database, found: FoundCampaign, params: MockParams
+) -> list[tuple[int, float | None]]:
+    if not params.failed_only:
+        return [(c.realization, c.redshift) for c in select(params.campaign, params.selection)]
+    if found.record is None:
+        return []
+    failed, _ = find_failed(db, found.record.id, params.max_attempts)
+    return [(element.realization, element.redshift) for element in failed]
+
+
 def check_not_in_hand(
-    db: Database, found: FoundCampaign, wanted: Sequence[tuple[int, float | None]]
+    db: Database,
+    found: FoundCampaign,
+    wanted: Sequence[tuple[int, float | None]],
+    *,
+    beside: str | None = None,
 ) -> None:
     """Make sure that no run that is going has any of the catalogues before it.
+
+    What was left behind is not going.
 
     Parameters
     ----------
     wanted : sequence of (int, float)
         Realization and redshift of what is to be made.
+    beside : str, optional
+        The run that is to make it, where that is recorded already.
 
     Raises
     ------
@@ -127,6 +178,8 @@ def check_not_in_hand(
         return
     asked = set(wanted)
     for run in read_unfinished(db, found.record.id):
+        if run.id == beside or not run.is_attended(SILENT_FOR_S):
+            continue
         common = sorted(_coordinates_ahead(db, found, run) & asked)
         if not common:
             continue

@@ -15,6 +15,7 @@ WORKFLOW = Workflow(
     judged="element",
     counted=("mocks.populate",),
     prepare="muster.mocks.plan.prepare:prepare_run",
+    opening="muster.mocks.unfinished:hold_opening",
     report="muster.mocks.report:make_report",
     conclude="muster.mocks.conclude:conclude_run",
     told_apart_by={

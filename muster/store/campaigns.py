@@ -223,6 +223,37 @@ def hold_record_lock(db: Database, campaign_id: int, wait_s: float) -> Iterator[
         yield lock
 
 
+@contextmanager
+def hold_opening_lock(db: Database, folder: str, wait_s: float) -> Iterator[HeldLock]:
+    """Hold the lock under which the runs of a campaign are opened one after the other.
+
+    Parameters
+    ----------
+    folder : str
+        URI of the campaign's folder: the store may not know the campaign yet.
+
+    Raises
+    ------
+    Transient
+        When another run of the campaign is still being opened after ``wait_s`` seconds.
+    """
+
+    def log_wait() -> None:
+        log.info("another run of the campaign is being opened: waiting up to %g s", wait_s)
+
+    def refuse() -> Transient:
+        return Transient(
+            "another run of the campaign is being opened",
+            where=folder,
+            got=f"no end of it in {wait_s:g} s",
+            do="try again when it is open",
+        )
+
+    name = f"muster campaign opening {name_folder(folder)}"
+    with hold_lock(db, name, wait_s, log_wait=log_wait, refuse=refuse) as lock:
+        yield lock
+
+
 def name_folder(uri: str) -> str:
     """Name a folder alike, however it was written."""
     return re.sub(r"(?<=.)/+$", "", uri.removeprefix("file://"))

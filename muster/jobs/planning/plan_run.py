@@ -6,6 +6,7 @@ The Airflow tasks and the command line both call these functions; neither adds a
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -18,26 +19,23 @@ from muster.jobs.planning.freeze import Freezer, plan_batches, safe_name
 from muster.jobs.planning.placement import resources_of
 from muster.jobs.planning.workflow import Preparation, find_workflow
 from muster.model.batch import Element
-from muster.model.plan import Plan
+from muster.model.plan import Plan, describe_decisions
 from muster.store import runs
 from muster.store.retention import read_removed_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from muster.jobs.planning.freeze import Group
     from muster.jobs.planning.params import RunParams
     from muster.jobs.planning.workflow import Workflow
-    from muster.model.plan import PlannedElement
     from muster.site import Site
     from muster.store.database import Database
     from muster.store.records import Run
 
 log = logging.getLogger(__name__)
-
-MOST_LOGGED = 1000
-"""Elements of a plan up to which each decision has a line of the log."""
 
 
 def open_run(
@@ -61,6 +59,8 @@ def open_run(
         When a parameter is unknown or wrong.
     MissingInput
         When the parameters name a file that is not there.
+    InvalidInput
+        When a run that is going excludes it.
     """
     typed = workflow.parse_params(params)
     relative = typed.relative_locations()
@@ -76,16 +76,17 @@ def open_run(
     for step, override in (checked.get("resources") or {}).items():
         resources_of(site, step, override)
     work_uri = run_work_uri(site, run_id)
-    prepared = _prepare(db, site, workflow, typed, work_uri)
-    runs.open_run(
-        db,
-        run_id,
-        workflow=workflow.name,
-        params=checked,
-        work_uri=work_uri,
-        interval=interval,
-        campaign_id=prepared.campaign_id,
-    )
+    with _opening(db, workflow, run_id, typed):
+        prepared = _prepare(db, site, workflow, typed, work_uri)
+        runs.open_run(
+            db,
+            run_id,
+            workflow=workflow.name,
+            params=checked,
+            work_uri=work_uri,
+            interval=interval,
+            campaign_id=prepared.campaign_id,
+        )
     plan_uri = storage.join(work_uri, "plan.json")
     element = inspection_element(site, workflow, checked, plan_uri, prepared.inputs)
     freezer = Freezer(site, run_id, work_uri, {})
@@ -97,6 +98,15 @@ def open_run(
 def run_work_uri(site: Site, run_id: str) -> str:
     """Return the folder of a run's own work."""
     return storage.join(site.work_uri, "runs", safe_name(run_id))
+
+
+def _opening(
+    db: Database, workflow: Workflow, run_id: str, params: RunParams
+) -> AbstractContextManager[None]:
+    if workflow.opening is None:
+        return nullcontext()
+    opening: AbstractContextManager[None] = load_named(workflow.opening)(db, run_id, params)
+    return opening
 
 
 def _prepare(
@@ -172,9 +182,8 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
     looked_at = plan.made_at.isoformat()
     again = run.facts.get("looked_at") not in (None, looked_at)
     frozen = plan_batches(site, run.id, run.work_uri, plan, run.params.get("resources") or {})
-    _log_decisions(plan)
     told = tell_cost(db, [batch for _, batch in frozen.batches], find_workflow(run.workflow))
-    for line in told:
+    for line in (*describe_decisions(plan.elements), *told):
         log.info("%s", line)
     if frozen.batches:
         runs.create_batches(db, frozen.batches, again=again, coordinates=frozen.coordinates)
@@ -186,21 +195,6 @@ def freeze_plan(db: Database, site: Site, run_id: str) -> list[Group]:
     }
     runs.record_plan(db, run_id, frozen.settled, facts)
     return frozen.groups
-
-
-def _log_decisions(plan: Plan) -> None:
-    """Log what was decided, element by element; of a large plan, the first of each kind."""
-    kinds: dict[tuple[str, str], list[PlannedElement]] = {}
-    if len(plan.elements) > MOST_LOGGED:
-        for element in plan.elements:
-            kinds.setdefault((element.step, element.decision.value), []).append(element)
-        for (step, decision), members in kinds.items():
-            first = members[0]
-            log.info("%s: %d %s, %s: %s", step, len(members), decision, first.name, first.reason)
-        return
-    for element in plan.elements:
-        said = (element.group, element.step, element.decision.value, element.reason)
-        log.info("%s %s: %s: %s", *said)
 
 
 def read_plan(run: Run) -> Plan:

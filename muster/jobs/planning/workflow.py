@@ -87,6 +87,9 @@ class Workflow:
     prepare : str or None
         "module:function" of what is to be known before a run's inputs are inspected:
         ``function(db, site, params, work_uri) -> Preparation``, with the typed parameters.
+    opening : str or None
+        "module:function" of a context manager in which a run is prepared and recorded, so that of
+        runs that exclude each other one alone is opened: ``function(db, run_id, params)``.
     told_apart_by : mapping of str to tuple of str
         Step → its inputs, nested ones with dots, that tell kinds of its work apart: how long one
         kind takes says nothing of another.
@@ -105,6 +108,7 @@ class Workflow:
     judged: Literal["group", "element"] = "group"
     counted: tuple[str, ...] = ()
     prepare: str | None = None
+    opening: str | None = None
     told_apart_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muster.errors import InvalidInput
+from muster.errors import InvalidInput, Transient
 from muster.mocks.campaign.config import read_campaign
 from muster.mocks.campaign.register import register_campaign
 from muster.mocks.campaign.selection import Selection, select
@@ -22,11 +23,13 @@ from muster.mocks.unfinished import (
     cancel_campaign,
     check_not_in_hand,
     end_left_behind,
+    hold_opening,
     list_left_behind,
     read_unfinished,
 )
 from muster.model.resources import Resources
 from muster.store import batches, claims, runs
+from muster.store.campaigns import hold_opening_lock
 from muster.store.records import RunState
 from tests.mock_campaigns import write_campaign
 from tests.stored_campaign import make_site, plan_coordinate, plan_run
@@ -41,6 +44,18 @@ if TYPE_CHECKING:
 HERE = socket.gethostname()
 RUN = "mock_campaign.cli__2026-11-30T12:00:00+00:00"
 LONG_S = 600.0
+SITE = """
+[pools]
+local = { backend = "local", slots = 2 }
+[job_types]
+local = { pool = "local", memory = "1GiB", time = "01:00:00" }
+[placement]
+"mocks.inspect" = { pool = "local" }
+"mocks.populate" = { pool = "local" }
+"mocks.collect" = { pool = "local" }
+"mocks.qa" = { pool = "local" }
+"mocks.manifest" = { pool = "local" }
+"""
 
 
 @pytest.fixture
@@ -185,6 +200,84 @@ def test_a_run_that_is_not_planned_yet_has_all_before_it_that_it_selects(
     with pytest.raises(InvalidInput, match=r"1 of 2, r0001_z0.500 first"):
         check_not_in_hand(db, found, [(0, 1.1), (1, 0.5)])
     check_not_in_hand(db, found, [(0, 1.1), (2, 0.5)])
+
+
+_OPEN = """
+import sys
+from muster.jobs.planning.plan_run import open_run
+from muster.jobs.planning.workflow import load_workflow
+from muster.mocks.params import MockParams
+from muster.site import read_site
+from muster.store.database import Database
+
+url, file, run_id = sys.argv[1:]
+params = {"config": file, "allow_dirty": True}
+args = Database(url), read_site(), load_workflow("mock_campaign"), run_id
+print("ready", flush=True)
+sys.stdin.readline()
+open_run(*args, params)
+print("opened", flush=True)
+"""
+
+
+@pytest.mark.thorough
+def test_of_two_processes_that_start_a_campaign_at_once_one_alone_opens_a_run(
+    db: Database, tmp_path: Path
+) -> None:
+    file = write_campaign(tmp_path, resources={"job_type": "local"})
+    site = tmp_path / "site.toml"
+    site.write_text(SITE)
+    env = {**os.environ, "MUSTER_HOME": str(tmp_path / "home"), "MUSTER_SITE": str(site)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", _OPEN, db.url, str(file), f"mock_campaign.cli__{n}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=env,
+        )
+        for n in "12"
+    ]  # fmt: skip
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", process.communicate()
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ends = [process.communicate(timeout=120) for process in both]
+    assert sorted(out for out, _ in ends) == ["", "opened\n"], ends
+    (refused,) = (err for out, err in ends if not out)
+    assert "a run of the campaign is going that makes the same catalogues" in refused
+    assert len(runs.list_runs(db)) == 1
+
+
+def test_no_run_is_opened_beside_one_that_makes_the_same_catalogues(
+    db: Database, tmp_path: Path, found: FoundCampaign
+) -> None:
+    data = found.campaign.config.to_data()
+    params = MockParams.model_validate({"definition": data, "realizations": "1"})
+    other = MockParams.model_validate({"definition": data, "realizations": "0,2"})
+    folder, again = found.campaign.folder_uri, "mock_campaign.manual__2"
+    with hold_opening(db, RUN, params):
+        with (
+            pytest.raises(Transient, match="another run of the campaign is being opened"),
+            hold_opening_lock(db, folder, 0.0),
+        ):
+            pass
+        runs.open_run(
+            db, RUN, workflow="mock_campaign", params=params.model_dump(mode="json"),
+            work_uri=str(tmp_path), campaign_id=found.require_record().id,
+        )  # fmt: skip
+    with (
+        pytest.raises(InvalidInput, match=r"2 of 2, r0001_z0\.500 first"),
+        hold_opening(db, again, params),
+    ):
+        pass
+    with hold_opening(db, again, other), hold_opening_lock(db, f"{folder}_other", 0.0):
+        pass
+    with hold_opening(db, RUN, params):  # opened again, as a task that is cleared does
+        pass
+    with hold_opening(db, again, params.model_copy(update={"failed_only": True})):
+        pass
 
 
 def test_a_campaign_is_cancelled_in_a_line_a_run_that_counts_its_elements(
