@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 BAND_NAME = r"[A-Za-z0-9_.]+-[0-9a-f]{16}\.tif"
 """File name of a raster that is kept by what it is made from, for Python and for Postgres."""
 
+MOST_LINES = 1000
+"""Lines that describe a plan at most, where it is told batch by batch and reason by reason."""
+
 
 class Decision(StrEnum):
     """What the plan decided about an element."""
@@ -176,3 +179,31 @@ def count_decisions(elements: Iterable[PlannedElement]) -> dict[str, dict[str, i
     for element in elements:
         counts.setdefault(element.step, Counter())[element.decision.value] += 1
     return {step: dict(sorted(counter.items())) for step, counter in counts.items()}
+
+
+def describe_decisions(elements: Iterable[PlannedElement]) -> list[str]:
+    """Describe what was decided: a line a group, step, decision and reason.
+
+    Where these are too many, as with a file of its own that each element lacks, a line a step and
+    decision, with the first reason.
+    """
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for e in elements:
+        names = alike.setdefault((e.group, e.step, e.decision.value, e.reason), [])
+        names.append(e.name)
+    if len(alike) <= MOST_LINES:
+        return [_describe_alike(*kind, names) for kind, names in alike.items()]
+    by_decision: dict[tuple[str, str], tuple[str, list[str]]] = {}
+    for (_, step, decision, reason), names in alike.items():
+        by_decision.setdefault((step, decision), (reason, []))[1].extend(names)
+    return [
+        f"{step}: {len(names)} {decision}, {names[0]}: {reason}"
+        for (step, decision), (reason, names) in by_decision.items()
+    ]
+
+
+def _describe_alike(group: str, step: str, decision: str, reason: str, names: list[str]) -> str:
+    line = f"{group} {step}: {decision}: {reason}"
+    if len(names) > 1:
+        return f"{line}; {len(names)} elements, the first is {names[0]}"
+    return line if names[0] == group else f"{line}; {names[0]}"

@@ -15,7 +15,7 @@ from muster.jobs.planning.freeze import Freezer, FrozenPlan, plan_batches
 from muster.model.batch import Batch, Element
 from muster.model.coordinates import Coordinates
 from muster.model.environment import STORE_VARIABLE, store_variables
-from muster.model.plan import Decision, Plan, PlannedElement, PlannedPlacement
+from muster.model.plan import Decision, Plan, PlannedElement, PlannedPlacement, describe_decisions
 from muster.model.resources import Caps, PartialResources, Resources
 from muster.model.retry_policy import RetryPolicy
 from muster.model.slurm_target import SlurmTarget
@@ -209,3 +209,26 @@ def test_the_cost_of_elements_with_resources_of_their_own_is_counted() -> None:
     batch = only_batch(freeze_placed(planned(1.0), planned(0.1, resources=long)))
     cost = estimate_cost([batch], [])
     assert (cost.elements, cost.cpu_hours_at_most, cost.gpu_hours_at_most) == (2, 24.0, 4.0)
+
+
+def test_a_plan_is_described_by_a_line_a_batch_and_reason() -> None:
+    def element(group: str, name: str, decision: Decision, reason: str) -> PlannedElement:
+        return PlannedElement(
+            step="mocks.populate", name=name, group=group, decision=decision, reason=reason
+        )
+
+    elements = [
+        *(element("b0", f"r{n}", Decision.RUN, "it is not there") for n in range(400)),
+        element("b0", "r400", Decision.REUSED, "it is there"),
+        element("b1", "b1", Decision.RUN, "it is not there"),
+    ]
+    assert describe_decisions(elements) == [
+        "b0 mocks.populate: run: it is not there; 400 elements, the first is r0",
+        "b0 mocks.populate: reused: it is there; r400",
+        "b1 mocks.populate: run: it is not there",
+    ]
+    lacking = (element("b0", f"r{n}", Decision.MISSING_INPUT, f"no r{n}") for n in range(1001))
+    assert describe_decisions([*lacking, *elements])[:2] == [
+        "mocks.populate: 1001 missing_input, r0: no r0",
+        "mocks.populate: 401 run, r0: it is not there",
+    ]
