@@ -187,7 +187,7 @@ def describe_decisions(elements: Iterable[PlannedElement]) -> list[str]:
     Where these are too many, as with a file of its own that each element lacks, a line a step and
     decision, with the first reason.
     """
-    alike: dict[tuple[str, ...], list[str]] = {}
+    alike: dict[tuple[str, str, str, str], list[str]] = {}
     for e in elements:
         names = alike.setdefault((e.group, e.step, e.decision.value, e.reason), [])
         names.append(e.name)
