@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import time
 from dataclasses import replace
@@ -10,18 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 from muster_test_crash import crash
 
 from muster.config import parse_config
 from muster.frozen import Frozen
+from muster.mocks.errors import ModelError
+from muster.mocks.galaxies.boxes import generate_box
+from muster.mocks.galaxies.catalog import GalaxyCatalog
 from muster.mocks.galaxies.model import Expectation, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muster.mocks.galaxies.catalog import GalaxyCatalog
     from muster.mocks.galaxies.stream import RandomStream
     from muster.mocks.halos.catalog import HaloCatalog
+    from muster.model.step import StepContext
 
 WAIT_S = 0.02
 
@@ -104,3 +109,44 @@ class FaultyModel:
 
 
 FAULTY = FaultyModel()
+
+
+class Telling:
+    """A galaxy a halo, with the process that made it, and a model's harm in slabs but the first."""
+
+    name = "telling"
+    compiles = False
+
+    def generate(
+        self, halos: HaloCatalog, params: Any, stream: RandomStream, *, histories: bool = False
+    ) -> GalaxyCatalog:
+        said = os.environ["MUSTER_INDEX"]
+        print(f"slab {stream.slab} of element {said}", flush=True)
+        if stream.slab == 1 and params == "die":
+            os._exit(9)
+        if stream.slab == 1 and params == "fail":
+            raise ModelError("planted", where=self.name)
+        if params == "sleep":
+            time.sleep(600)
+        made = {
+            name: np.full(len(halos), int(n)) for name, n in (("pid", os.getpid()), ("i", said))
+        }
+        return GalaxyCatalog(halos.positions, made, np.arange(len(halos)), {})
+
+
+def share_slabs(*, halos: str, act: str, out: Path, context: StepContext) -> dict[str, Any]:
+    """Populate a box of pickled haloes by processes, and say which they were."""
+    where = {"seed": 1, "realization": 0, "redshift_index": 0, "slabs": 4}
+    read = pickle.loads(Path(halos).read_bytes())
+    box = generate_box(read, Telling(), act, workers=context.threads, **where)
+    pids = np.unique(box.properties["pid"]).tolist()
+    if act == "orphan":
+        os.kill(pids[0], signal.SIGKILL)
+    out.write_text("made")
+    rss_mib = psutil.Process().memory_info().rss / 2**20
+    return {
+        "pid": os.getpid(),
+        "rss_mib": rss_mib,
+        "pids": pids,
+        "indexes": np.unique(box.properties["i"]).tolist(),
+    }

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from muster.jobs.running import kept
 from muster.jobs.running.child import die_with_parent, run_task
 from muster.log import configure_logging
 from muster.model.step import load_step
@@ -31,7 +32,6 @@ from muster.model.step import load_step
 LONGEST_LINE = 64 << 20
 """Bytes of a task, or of an answer: more is nothing that an element or its facts would hold."""
 LONGEST_ANSWER = 4 << 20
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def serve(descriptor: int, parent_pid: int) -> int:
     """Run tasks from a socket until the other side closes it, and return the exit code."""
     die_with_parent(parent_pid)
     configure_logging()
+    kept.allow_keeping()
     home = _Home()
     with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as tasks:
         while line := tasks.readline(LONGEST_LINE):
@@ -97,13 +98,15 @@ def _run(task: dict[str, Any], home: _Home) -> dict[str, Any]:
         code = os.EX_SOFTWARE
         message = f"the step's facts are {len(report)} bytes of JSON; at most {LONGEST_ANSWER}"
         report = json.dumps({"error_class": "SoftwareError", "message": message, "outcome": None})
+    left = kept.has_left()
+    peak_mib, kept_mib = _read_peak_mib(), kept.kept_rss_mib()
     return {
         "id": task["id"],
         "code": code,
         "report": report,
-        "peak_rss_mib": _read_peak_mib() if can_reset else None,
-        "rss_mib": _read_rss_mib(),
-        "left": _has_children(),
+        "peak_rss_mib": peak_mib + kept_mib if can_reset and peak_mib is not None else None,
+        "rss_mib": _read_rss_mib() + kept_mib,
+        "left": left,
         "own_process": _wants_own_process(task["step"]),
     }
 
@@ -151,16 +154,7 @@ def _read_peak_mib() -> float | None:
 
 
 def _read_rss_mib() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES / 2**20
-
-
-def _has_children() -> bool:
-    """Say whether the step has left processes, without reaping any that a library waits for."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+    return int(Path("/proc/self/statm").read_text().split()[1]) * kept.PAGE_BYTES / 2**20
 
 
 def _wants_own_process(step: str) -> bool:

@@ -7,9 +7,6 @@ slab, within a slab in the order that the model gives.
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
-import os
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muster.errors import ConfigError
-from muster.jobs.running.child import die_with_parent
 from muster.mocks.errors import ModelError
 from muster.mocks.galaxies.catalog import GalaxyCatalog
+from muster.mocks.galaxies.slab_processes import map_slabs
 from muster.mocks.galaxies.stream import RandomStream
 from muster.mocks.halos.catalog import HaloCatalog
 from muster.mocks.halos.slabs import slab_of
@@ -175,27 +172,14 @@ def _populate_all(
     busy = sum(len(task[1]) > 0 for task in tasks)
     if workers == 1 or busy < 2:
         return [_populate(task) for task in tasks]
-    # A fresh process each: neither JAX nor a library's threads survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(
-        min(workers, busy),
-        mp_context=context,
-        initializer=die_with_parent,  # they would wait for ever where this process is killed
-        initargs=(os.getpid(),),
-    ) as pool:
-        try:
-            futures = []
-            for task in tasks:
-                futures.append(pool.submit(_populate, task))
-                if model.compiles and len(futures) == 1:
-                    futures[0].result()  # fills the cache of compiled programs for the others
-            return [future.result() for future in futures]
-        except BrokenProcessPool as error:
-            raise ModelError(
-                "a process of the galaxy model ended",
-                where=model.name,
-                do="give the job more memory, or fewer threads",
-            ) from error
+    try:
+        return map_slabs(_populate, tasks, model, min(workers, busy))
+    except BrokenProcessPool as error:
+        raise ModelError(
+            "a process of the galaxy model ended",
+            where=model.name,
+            do="give the job more memory, or fewer threads",
+        ) from error
 
 
 def _check_box(box: GalaxyCatalog, box_size_mpch: float, name: str) -> None:
