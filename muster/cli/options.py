@@ -18,6 +18,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON doc
 closing_json_option = click.option(
     "--json", "as_json", is_flag=True, help="The closing report as JSON."
 )
+json_lines_option = click.option(
+    "--json", "as_json", is_flag=True, help="A JSON document, on one line, at each change."
+)
 site_option = click.option("--site", "site_name", help="Site file, by name or path.")
 
 
@@ -35,6 +38,11 @@ def with_options(*options: Option) -> Callable[[Command], Command]:
 def print_json(value: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, indent=1, default=str))
+
+
+def render_json_line(value: Any) -> str:
+    """Render a JSON document on one line, of which others may follow."""
+    return json.dumps(value, default=str)
 
 
 def print_answer(value: Any, lines: Iterable[str], *, as_json: bool) -> None:

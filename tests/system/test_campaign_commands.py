@@ -177,7 +177,7 @@ def test_a_name_that_is_unknown_or_fits_two_is_refused_in_a_line(desk: Desk) -> 
     for command in ("stage", "archive"):
         refused = desk.invoke("campaign", command, "nobody_knows_it", "elsewhere")
         assert "nobody_knows_it" in error_of(refused, NO_INPUT)
-    absent = desk.invoke("campaign", "status", "absent.yaml")
+    absent = desk.invoke("campaign", "status", "absent.yaml", "--verbose")
     assert "absent.yaml" in error_of(absent, NO_INPUT)
     for command in ("report", "advise"):
         assert "no run" in error_of(desk.invoke("campaign", command, "1_small"), NO_INPUT)
@@ -280,6 +280,9 @@ def assert_status_tells_it(desk: Desk, run: str) -> None:
         assert f"z {redshift:.3f}: " in verbose
         assert f"z{redshift:.3f}" in verbose.partition("  run ")[2], "each that failed"
     assert desk.invoke("campaign", "monitor", "Small").stdout == f"{plain.splitlines()[0]}\n"
+    monitored = desk.invoke("campaign", "monitor", "Small", "--json")
+    assert monitored.stdout.count("\n") == 1, "a line a document"
+    assert monitored.json() == report
     assert "mocks.populate" in desk.invoke("campaign", "advise", "Small").stdout
 
 
