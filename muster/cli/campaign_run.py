@@ -49,6 +49,7 @@ def submit(named: str, **options: Any) -> int:
     Where an Airflow answers the run is triggered there; else it is followed here.  What is there
     and whole is never made again.  A run whose process was killed is ended first.
     """
+    from muster.mocks.campaign.init import check_unchanged
     from muster.mocks.campaign.selection import select
     from muster.mocks.find import find_campaign_by
     from muster.mocks.unfinished import check_not_in_hand, end_left_behind
@@ -56,6 +57,7 @@ def submit(named: str, **options: Any) -> int:
     db = open_database()
     found = find_campaign_by(db, named)
     if not options["dry_run"]:
+        check_unchanged(found.campaign)
         wanted = select(found.campaign, replace(make_selection(options), first=None))
         run_until_told(end_left_behind(db, found))
         check_not_in_hand(db, found, [(c.realization, c.redshift) for c in wanted])

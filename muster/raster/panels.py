@@ -183,8 +183,9 @@ def save_figure(figure: Figure, path: Path) -> None:
         # Nothing of the machine or the moment in the file.
         figure.savefig(path, format="png", dpi=_DPI, metadata={"Software": None})
     except OSError as error:
+        explained = explain_write_error(path, str(error.strerror), "plot")
         path.unlink(missing_ok=True)
-        raise explain_write_error(path, str(error.strerror)) from error
+        raise explained from error
 
 
 def say_axes(crs: CRS) -> str:

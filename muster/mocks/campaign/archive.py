@@ -29,7 +29,7 @@ from muster.mocks.campaign.stage import (
     read_recorded,
 )
 from muster.mocks.campaign.stage_report import ProblemKind, StageProblem, StageProgress
-from muster.mocks.campaign.staged_tree import list_staged, place_outside
+from muster.mocks.campaign.staged_tree import list_staged, make_destination, place_outside
 from muster.mocks.campaign.tar_file import (
     INDEX_SUFFIX,
     Content,
@@ -93,6 +93,7 @@ def archive_campaign(
             do="give numbers of 1 or more",
         )
     there = place_outside(root, destination, f"{root.name}_archive")
+    make_destination(there)
     with _held(root) as scratch:
         list_staged(there)  # which removes what was left half-written
         archiving = _Archiving(root, there, scratch, read_recorded(root), progress)

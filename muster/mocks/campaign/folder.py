@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from muster import storage
+from muster.errors import InvalidInput, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -82,3 +89,25 @@ class CampaignFolder:
             self.reports_uri,
             self.plots_uri,
         )
+
+
+@contextlib.contextmanager
+def folder_errors_at(path: Path, what: str, do: str) -> Iterator[None]:
+    """Raise an OSError of the block as that of a folder that cannot be made or written.
+
+    Raises
+    ------
+    InvalidInput
+        With what the folder is, and what to do.
+    Transient
+        When the file system failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        explained = storage.explain_os_error(error, path)
+        if isinstance(explained, Transient):
+            raise explained from error
+        raise InvalidInput(
+            f"the {what} cannot be made or written", where=path, got=error.strerror, do=do
+        ) from error

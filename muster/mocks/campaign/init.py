@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from muster import storage
 from muster.config import render_value
@@ -25,7 +25,7 @@ from muster.mocks.campaign.code_version import (
     read_code_version,
 )
 from muster.mocks.campaign.config import parse_campaign, read_campaign
-from muster.mocks.campaign.folder import CampaignFolder
+from muster.mocks.campaign.folder import CampaignFolder, folder_errors_at
 from muster.mocks.campaign.naming import campaign_label, slug
 from muster.mocks.campaign.provenance import (
     CampaignRecord,
@@ -99,14 +99,27 @@ def initialize_campaign(
             got=folder.uri,
             do="set outputs.base_path to a path; 'muster campaign stage' brings it to S3",
         )
-    with storage.os_errors_at(root):
-        (root / "metadata").mkdir(parents=True, exist_ok=True)
-    with _only_one(root / "metadata" / ".init.lock"):
+    with _only_one(root):
         if not storage.exists(folder.provenance_uri):
             record = _create(campaign, git_tag, descends_from, code_folder, allow_dirty)
             # Where locks do not reach, another host may have been first: the file says who was.
             _publish_once(root / "metadata" / "provenance.json", record.to_json())
         return _join(campaign, allow_dirty, code_folder)
+
+
+def check_unchanged(campaign: Campaign) -> None:
+    """Refuse a campaign that may not join what was initialized, before a run of it starts.
+
+    Raises
+    ------
+    ConfigError
+        When it was initialized with another configuration: says what changed, and in which file.
+    """
+    folder = campaign.folder
+    if storage.exists(folder.provenance_uri):
+        recorded = _parse_recorded(folder, _read_provenance(folder))
+        if recorded != campaign.config and not _is_extended(recorded, campaign.config):
+            raise _refuse_change(campaign, recorded)
 
 
 def read_record(folder: CampaignFolder) -> CampaignRecord:
@@ -338,15 +351,22 @@ def render_config(campaign: Campaign) -> str:
 
 
 @contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Let one process at a time initialize; the next one waits."""
-    with storage.os_errors_at(path), path.open("a") as file:
+def _only_one(root: Path) -> Iterator[None]:
+    """Make the folder, and let one process at a time initialize; the next one waits."""
+    with _open_lock(root) as file, storage.os_errors_at(root):
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
         yield
+
+
+def _open_lock(root: Path) -> TextIO:
+    do = "make it writable, or set outputs.base_path to a folder that is"
+    with folder_errors_at(root, "campaign's folder", do):
+        (root / "metadata").mkdir(parents=True, exist_ok=True)
+        return (root / "metadata" / ".init.lock").open("a")
 
 
 def _publish_once(path: Path, text: str) -> bool:

@@ -28,7 +28,12 @@ from muster.mocks.campaign.stage_report import (
     StageProgress,
     StageReport,
 )
-from muster.mocks.campaign.staged_tree import StagedTree, list_staged, place_outside
+from muster.mocks.campaign.staged_tree import (
+    StagedTree,
+    list_staged,
+    make_destination,
+    place_outside,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -92,6 +97,7 @@ def stage_campaign(
             "no workers", got=workers, expected="at least 1", do="give a number of 1 or more"
         )
     there = place_outside(root, destination, root.name)
+    make_destination(there)
     with Ledger(root, there) as ledger:
         files, problems = list_working_files(root)
         tree = list_staged(there)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from muster import storage
 from muster.errors import InvalidInput
+from muster.mocks.campaign.folder import folder_errors_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,6 +69,26 @@ def place_outside(root: Path, destination: str, name: str) -> str:
             do="name a folder elsewhere",
         )
     return there
+
+
+def make_destination(there: str) -> None:
+    """Make the folder of a staged tree, where it lies on a file system.
+
+    Raises
+    ------
+    InvalidInput
+        When it cannot be made, or not be written.
+    Transient
+        When the file system failed.
+    """
+    path = storage.local_path(there)
+    if path is None:
+        return  # S3 answers only to a real upload
+    with folder_errors_at(path, "destination", "make it writable, or choose another destination"):
+        path.mkdir(parents=True, exist_ok=True)
+        probe = storage.temporary_sibling(path / "probe")
+        probe.touch()
+        probe.unlink()
 
 
 def list_staged(there: str) -> StagedTree:

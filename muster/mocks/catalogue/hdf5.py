@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from muster.errors import InvalidInput, MissingInput, MusterError, shorten
+from muster.errors import InvalidInput, MissingInput, MusterError
+from muster.mocks.hdf5_text import fold_hdf5_text
 from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ MOST_ATTRIBUTE_BYTES = 1 << 15
 SLAB_BYTES = 8 << 20
 """About as many bytes of a dataset are held at a time."""
 
-_OF_C = re.compile(r"(?:time|filename|buf|file descriptor) = [^,)]*,? ?")
 _DEEPEST = 4
-_LONGEST_TEXT = 200
 _MOST_ROWS = 1 << 33
 _MOST_CHUNK_BYTES = 64 << 20
 _MOST_DIMENSIONS = 3
@@ -72,14 +71,6 @@ def explain_hdf5_error(error: Exception, where: object) -> MusterError:
         got=fold_hdf5_text(text),
         do="copy the file again from where it is whole",
     )
-
-
-def fold_hdf5_text(text: str) -> str:
-    """Return what h5py says in a short line, without addresses, times and sizes in C."""
-    plain = re.sub(
-        r"(?:time|filename|buf|file descriptor) = [^,)]*,? ?", "", " ".join(text.split())
-    )
-    return shorten(plain, _LONGEST_TEXT)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Haloes and galaxies of a slice of a box, side by side: the scatter plot of the original.
 
 Left the haloes, as large as their radius and coloured by mass; right the galaxies, coloured by
-stellar mass; beside them a zoom of each around the most massive halo.  What is drawn is bounded: of a crowded
-slice, the most massive haloes and galaxies.
+stellar mass; beside them a zoom of each around the most massive halo.  What is drawn is bounded: of
+a crowded slice, the most massive haloes and galaxies.
 """
 
 from __future__ import annotations

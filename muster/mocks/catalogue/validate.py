@@ -17,7 +17,6 @@ from muster.mocks.catalogue.hdf5 import (
     HDF5_ERRORS,
     AttributeValue,
     explain_hdf5_error,
-    fold_hdf5_text,
     list_datasets,
     open_hdf5,
     read_attributes,
@@ -38,6 +37,7 @@ from muster.mocks.catalogue.layout import (
     required_columns,
 )
 from muster.mocks.catalogue.problems import Expected, Problem, set_aside
+from muster.mocks.hdf5_text import fold_hdf5_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

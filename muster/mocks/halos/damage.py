@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from muster.errors import MusterError
+from muster.errors import InvalidInput, MusterError
 from muster.mocks.errors import CatalogNotFound, ValidationError
+from muster.mocks.hdf5_text import fold_hdf5_text
 from muster.storage import explain_os_error
 
 if TYPE_CHECKING:
@@ -62,9 +64,9 @@ def damage_at(path: Path, kind: str, raised: tuple[type[Exception], ...]) -> Ite
     CatalogNotFound
         When it is not there.
     ValidationError
-        When it is damaged.
-    Transient, InvalidInput
-        When the file system failed, or does not let it be read.
+        When it is damaged, no file, or may not be read.
+    Transient
+        When the file system failed.
     """
     kinds: tuple[type[Exception], ...] = (*raised, OSError)
     try:
@@ -79,10 +81,24 @@ def damage_at(path: Path, kind: str, raised: tuple[type[Exception], ...]) -> Ite
         ) from error
     except kinds as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise explain_os_error(error, path) from error
+            raise _explain(error.errno, kind, path) from error
         raise ValidationError(
             f"not a readable {kind}",
             where=path,
-            got=f"{type(error).__name__}: {error}"[:300],
+            got=fold_hdf5_text(f"{type(error).__name__}: {error}"),
             do="fetch it again from where it came from",
         ) from error
+
+
+def _explain(number: int, kind: str, path: Path) -> MusterError:
+    """Explain an error of the file system; HDF5 puts a text of its own beside its number."""
+    explained = explain_os_error(OSError(number, os.strerror(number)), path)
+    if not isinstance(explained, InvalidInput):
+        return explained
+    return ValidationError(
+        f"the {kind} cannot be read",
+        where=path,
+        got=os.strerror(number),
+        expected="a regular file that may be read",
+        do="put the file there, or correct science.box",
+    )

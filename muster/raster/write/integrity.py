@@ -73,8 +73,8 @@ def check_output_location(folder: str) -> None:
     check_output_folder(nearest / "raster.tif")
 
 
-def explain_write_error(path: Path, got: str) -> MusterError:
-    """Find out why a raster could not be written.
+def explain_write_error(path: Path, got: str, what: str = "raster") -> MusterError:
+    """Find out why a raster, or another file, could not be written.
 
     Parameters
     ----------
@@ -82,6 +82,8 @@ def explain_write_error(path: Path, got: str) -> MusterError:
         What was being written; whatever part of it exists is still there.
     got : str
         What GDAL, or a check, had to say.
+    what : str
+        What was being written, for the message.
 
     Returns
     -------
@@ -97,14 +99,14 @@ def explain_write_error(path: Path, got: str) -> MusterError:
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit != resource.RLIM_INFINITY and size + _PROBE_BYTES > limit:
         return Transient(
-            "raster could not be written: the limit of a file's size is reached",
+            f"{what} could not be written: the limit of a file's size is reached",
             where=path,
             got=f"{size} bytes written, limit {limit} bytes, {free} bytes free; {got}",
             do="raise the limit (ulimit -f) or write elsewhere",
         )
-    reason = "raster could not be written"
+    reason = f"{what} could not be written"
     if error is not None or free < _PROBE_BYTES:
-        reason = "raster could not be written: the disk is full"
+        reason = f"{what} could not be written: the disk is full"
     return Transient(
         reason,
         where=path,

@@ -86,8 +86,9 @@ def write_parquet(
         path.unlink(missing_ok=True)
         raise
     except OSError as error:
+        explained = explain_write_error(path, str(error), "table")
         path.unlink(missing_ok=True)
-        raise explain_write_error(path, str(error)) from error
+        raise explained from error
 
 
 def make_schema(layers: Sequence[Layer], grid: Grid, said: Mapping[str, str]) -> pa.Schema:

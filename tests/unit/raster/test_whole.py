@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import rasterio
+from matplotlib.figure import Figure
 
 from muster.errors import Transient
 from muster.raster.grid import Band, Grid, Window
+from muster.raster.panels import save_figure
 from muster.raster.write.cog import CogFormat, write_cog
 from muster.raster.write.draft import open_draft
 from muster.raster.write.integrity import check_whole, explain_write_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -109,4 +112,16 @@ def test_an_unknown_cause_is_transient_and_says_what_is_free(tmp_path: Path) -> 
     assert "bytes free" in str(error)
     assert "Write error at scanline 7" in str(error)
     assert str(tmp_path / "a.tif") in str(error)
+    assert str(error).startswith("raster could not be written; ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plot_that_is_cut_short_says_so_and_is_removed(tmp_path: Path) -> None:
+    class Cut(Figure):
+        def savefig(self, path: Any, **_: Any) -> None:
+            Path(path).write_bytes(bytes(77))
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(Transient, match=r"^plot could not be written.*got: 77 bytes written"):
+        save_figure(Cut(), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.mocks.campaign.code_version import read_code_version
 from muster.mocks.campaign.config import read_campaign
 from muster.mocks.campaign.init import (
+    check_unchanged,
     describe_changes,
     find_campaign_file,
     initialize_campaign,
@@ -173,9 +175,26 @@ def test_another_configuration_is_refused_with_what_changed(tmp_path: Path, code
             "realizations.count: 10 → 11; execution.batch_size: 4 → 5",
         ),
     ):
+        changed = make(tmp_path, *changes)
         with pytest.raises(ConfigError, match=says):
-            initialize_campaign(make(tmp_path, *changes), code_folder=code)
+            initialize_campaign(changed, code_folder=code)
+        with pytest.raises(ConfigError, match=f"where: {changed.where}.*{says}"):
+            check_unchanged(changed)
+    for same in ((), ("realizations: 10", "realizations: 11")):
+        check_unchanged(make(tmp_path, *([same] if same else [])))
     assert files_below(tmp_path / "campaigns") == before
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, code: Path) -> None:
+    campaign = make(tmp_path)
+    root = Path(campaign.folder_uri)
+    (root / "metadata" / ".init.lock").mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match=r"cannot be made or written.*do: make it") as told:
+            initialize_campaign(campaign, code_folder=code)
+        assert f"where: {root};" in str(told.value)
+        shutil.rmtree(root, ignore_errors=True)
+        root.touch()
 
 
 def test_further_realizations_join(tmp_path: Path, code: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from muster import storage
 from muster.errors import InvalidInput, MissingInput, Transient
 from muster.mocks.campaign import stage
+from muster.mocks.campaign.archive import archive_campaign
 from muster.mocks.campaign.ledger import Ledger, ledger_path, read_completed
 from muster.mocks.campaign.manifest import MANIFEST
 from muster.mocks.campaign.stage import CHECKSUMS, stage_campaign
@@ -23,7 +25,6 @@ from tests.unit.mocks.campaign.staged_campaign import checksums, make_campaign, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from muster.mocks.campaign.stage_report import StageProgress
 
@@ -319,6 +320,11 @@ def test_places_that_cannot_be_are_refused(folder: Path, tmp_path: Path) -> None
         stage_campaign(str(folder), str(folder.parent))
     with pytest.raises(InvalidInput, match="lies in the campaign's folder"):
         stage_campaign(str(folder), str(folder / "qa"))
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", Path("/proc/x")):
+        for bring in (stage_campaign, archive_campaign):
+            with pytest.raises(InvalidInput, match=r"destination cannot be made.*do: make it"):
+                bring(str(folder), str(place))
     with pytest.raises(InvalidInput, match="must be on this machine"):
         stage_campaign("s3://bucket/small_v1", str(tmp_path))
 

@@ -244,6 +244,20 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         read(path)
 
 
+def test_what_hdf5_says_is_told_in_plain_words(tmp_path: Path) -> None:
+    path = tmp_path / "halos.hdf5"
+    path.mkdir()
+    with pytest.raises(ValidationError, match=r"cannot be read.*got: Is a directory") as folder:
+        read(path)
+    path.rmdir()
+    path.write_bytes(bytes(100))
+    with pytest.raises(ValidationError, match="not a readable HDF5 file") as damaged:
+        read(path)
+    for told in (folder, damaged):
+        assert "0x" not in str(told.value)
+        assert "; do: " in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
