@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muster.cli.options import json_option, print_json
+from muster.cli.options import json_lines_option, json_option, print_json, render_json_line
 from muster.cli.session import open_database
 from muster.errors import MissingInput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import RenderableType
 
+    from muster.mocks.find import FoundCampaign
     from muster.mocks.progress import ProgressReport
     from muster.store.database import Database
     from muster.store.records import Run
 
 MOST_FAILURES = 10
+LOOK_AT_JOBS_S = 15.0
+"""Least seconds between two looks of ``monitor`` at jobs that no process follows."""
 
 
 @click.command()
@@ -73,34 +79,58 @@ def describe(report: ProgressReport, *, verbose: bool = False) -> list[str]:
     show_default=True,
     help="Seconds between two looks.",
 )
-def monitor(named: str, every_s: float) -> int:
-    """Follow a CAMPAIGN live until no run of it is going; Ctrl-C leaves it alone."""
+@json_lines_option
+def monitor(named: str, every_s: float, *, as_json: bool) -> int:
+    """Follow a CAMPAIGN live until no run of it is going; Ctrl-C leaves it alone.
+
+    Jobs that were submitted with --no-wait are looked at as well, and their run is judged where all
+    of it has ended well.  A run whose process was killed is named, with what to do.
+    """
     from rich.console import Console
     from rich.live import Live
 
     from muster.mocks.find import find_campaign_by
-    from muster.mocks.progress import read_progress
 
     db = open_database()
     found = find_campaign_by(db, named)
     console = Console()
-    if not console.is_terminal:
+    if as_json or not console.is_terminal:
         last = ""
-        while True:
-            report = read_progress(db, found)
-            if report.describe() != last:
-                last = report.describe()
-                click.echo(last)
-            if not report.is_going:
-                return os.EX_OK
-            time.sleep(every_s)
+        for report in _look_again(db, found, every_s):
+            line = render_json_line(report.to_dict()) if as_json else report.describe()
+            if line != last:
+                last = line
+                click.echo(line)
+        for run in report.runs:
+            if run.advice is not None and not as_json:
+                click.echo(f"  {run.describe()}")
+        return os.EX_OK
     with Live(console=console, auto_refresh=False) as live:
-        while True:
-            report = read_progress(db, found)
+        for report in _look_again(db, found, every_s):
             live.update(_render(report), refresh=True)
-            if not report.is_going:
-                return os.EX_OK
-            time.sleep(every_s)
+    return os.EX_OK
+
+
+def _look_again(db: Database, found: FoundCampaign, every_s: float) -> Iterator[ProgressReport]:
+    """Read how a campaign stands until no run of it goes on.
+
+    Jobs that no process follows are looked at in longer intervals: each look costs their cluster
+    a query, and the store a few rows a batch.
+    """
+    from muster.mocks.progress import read_progress
+    from muster.mocks.unfinished import look_at_left_alone
+
+    look_at = 0.0
+    while True:
+        if (began := time.monotonic()) >= look_at:
+            asyncio.run(look_at_left_alone(db, found))
+            ended = time.monotonic()
+            look_at = ended + max(every_s, LOOK_AT_JOBS_S, 20 * (ended - began))
+        report = read_progress(db, found)
+        yield report
+        if not any(run.moves for run in report.runs):
+            return
+        time.sleep(every_s)
 
 
 def _render(report: ProgressReport) -> RenderableType:

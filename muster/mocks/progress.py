@@ -53,14 +53,19 @@ class RunLine:
     left_alone: bool = False
     detached: bool = False
 
+    @property
+    def moves(self) -> bool:
+        """Whether its record goes on: a process follows it, or its jobs may be looked at."""
+        return self.attended and (self.detached or not self.left_alone)
+
     def describe(self) -> str:
         """Say it in one line."""
         line = f"run {self.id}: {self.state}" + (f": {self.message}" if self.message else "")
-        advice = self._advise()
-        return line if advice is None else f"{line} ({advice})"
+        return line if self.advice is None else f"{line} ({self.advice})"
 
-    def _advise(self) -> str | None:
-        """Say of a run that no process follows what to do."""
+    @property
+    def advice(self) -> str | None:
+        """What to do with a run that is not over and that no process follows."""
         if self.state not in GOING:
             return None
         if self.attended:

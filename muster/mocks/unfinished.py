@@ -89,6 +89,18 @@ async def end_left_behind(db: Database, found: FoundCampaign, *, beside: str | N
             log.warning("run %s is ended: %s", run.id, LEFT_BEHIND)
 
 
+async def look_at_left_alone(db: Database, found: FoundCampaign) -> None:
+    """Record what has become of the jobs of runs that no process follows.
+
+    A run of which all has ended well is judged; another is left to the next submit, and to who
+    follows it.
+    """
+    if found.record is None:
+        return
+    going = await asyncio.to_thread(read_unfinished, db, found.record.id)
+    await _look_at_jobs(db, [run for run in going if run.has_jobs and run.is_left_alone])
+
+
 async def _end_batches(db: Database, run_id: str) -> None:
     try:
         async with asyncio.timeout(ENDED_WITHIN_S):

@@ -8,10 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
+from muster.cli.campaign_status import monitor
 from muster.errors import InvalidInput, Transient
 from muster.mocks.campaign.config import read_campaign
 from muster.mocks.campaign.register import register_campaign
@@ -31,12 +34,15 @@ from muster.model.resources import Resources
 from muster.store import batches, claims, runs
 from muster.store.campaigns import hold_opening_lock
 from muster.store.records import RunState
+from tests.batches import make_batch
 from tests.mock_campaigns import write_campaign
 from tests.stored_campaign import make_site, plan_coordinate, plan_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from click.testing import Result
 
     from muster.site import Site
     from muster.store.database import Database
@@ -157,6 +163,42 @@ def test_jobs_that_were_left_alone_go_on_without_a_process(
     )
 
 
+def watch(db: Database, found: FoundCampaign, *, last: str) -> None:
+    """Let ``monitor`` come to an end by itself, and expect this of its last line."""
+    arguments, env = [found.campaign.folder_uri, "--every", "0.2"], {"MUSTER_STORE_URL": db.url}
+    ended: list[Result] = []
+    thread = Thread(
+        target=lambda: ended.append(CliRunner().invoke(monitor, arguments, env=env)), daemon=True
+    )
+    thread.start()
+    thread.join(30)
+    assert ended, "it never ends"
+    (ran,) = ended
+    assert ran.exit_code == 0, ran.output
+    assert last in ran.output.splitlines()[-1]
+
+
+def test_who_watches_a_campaign_sees_the_end_of_jobs_that_no_process_follows(
+    db: Database, tmp_path: Path, found: FoundCampaign, sleeper: subprocess.Popen[bytes]
+) -> None:
+    make_planned(db, tmp_path, found, RUN, "elsewhere:1")
+    batch = make_batch(tmp_path, [{}])
+    with db.transaction() as cursor:  # the local backend's jobs have ended with their process
+        cursor.execute(
+            "UPDATE batch SET spec = %s, backend = 'local' WHERE run_id = %s",
+            (batch.model_copy(update={"id": "x", "run": RUN}).to_json(), RUN),
+        )
+        cursor.execute("SELECT id FROM batch WHERE run_id = %s", (RUN,))
+        ((batch_id,),) = cursor.fetchall()
+    claim = claims.take_claim(db, batch_id)
+    element = batches.read_batch(db, claim).elements[0]
+    submission, _ = batches.intend_submission(db, claim, {element.id: (1, Resources(), "/log")})
+    batches.record_submitted(db, claim, submission, f"{HERE}:boot:1")
+    claims.detach(db, claim)
+    assert attended(db, found)
+    watch(db, found, last=f"its jobs have ended: 'muster wait {RUN}'")
+
+
 def test_jobs_on_a_cluster_outlive_the_command_that_was_killed(
     db: Database, tmp_path: Path, found: FoundCampaign, sleeper: subprocess.Popen[bytes]
 ) -> None:
@@ -175,6 +217,7 @@ def test_jobs_on_a_cluster_outlive_the_command_that_was_killed(
     assert f"no process follows it, its jobs go on: 'muster wait {RUN}'" in (
         read_progress(db, found).runs[0].describe()
     )
+    watch(db, found, last=f"no process follows it, its jobs go on: 'muster wait {RUN}'")
     assert list_left_behind(db, found) == []
     with pytest.raises(InvalidInput, match=f"muster wait {RUN[:20]}"):
         check_not_in_hand(db, found, [(0, 1.1)])
