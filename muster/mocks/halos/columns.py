@@ -91,12 +91,12 @@ class Columns:
             n_halos=self.n_halos,
         )
         ids = ids[order]
-        twice = int(np.count_nonzero(ids[1:] == ids[:-1]))
-        if twice:
+        twice = np.flatnonzero(ids[1:] == ids[:-1])
+        if len(twice):
             raise ValidationError(
                 "haloes with an id that is there twice",
                 where=where,
-                got=twice,
+                got=f"{len(twice)}, the first of id {ids[twice[0]]}",
                 do="give every halo an id of its own",
             )
         return HaloCatalog(

@@ -13,6 +13,7 @@ from muster.mocks.errors import CatalogNotFound, ValidationError
 from muster.mocks.halos.catalog import HaloMetadata
 from muster.mocks.halos.columns import Columns
 from muster.mocks.halos.damage import check_values, damage_at
+from muster.mocks.halos.hdf5_options import DEFAULT_IDS
 from muster.mocks.halos.slabs import check_selection, wrap_positions
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ def _read_number(file: h5py.File, name: str, path: Path) -> float | None:
 
 def _find_datasets(file: h5py.File, inputs: Hdf5Inputs, path: Path) -> dict[str, h5py.Dataset]:
     names = inputs.layout.model_dump(include={"masses", "positions", "velocities", "radii", "ids"})
+    if names["ids"] == DEFAULT_IDS and DEFAULT_IDS not in file:
+        names["ids"] = None
     found = {
         column: _find_dataset(file, name, path)
         for column, name in names.items()

@@ -16,6 +16,9 @@ LengthUnit = Literal["Mpc/h", "kpc/h", "Mpc"]
 MassUnit = Literal["log10(Msun/h)", "Msun/h", "Msun"]
 ObjectName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
+DEFAULT_IDS = "halos/id"
+"""Read where a file has it; any other name that is stated must be there."""
+
 
 class Hdf5Layout(Frozen):
     """What the datasets of a file are called, and their units; the defaults are our catalogues'.
@@ -25,7 +28,8 @@ class Hdf5Layout(Frozen):
     masses, positions, velocities, radii : str
         Names of datasets: (n,), (n, 3), (n, 3), (n,).
     ids : str or None
-        Name of the dataset of unique integers; None where a halo's number is its row.
+        Name of the dataset of unique integers; None where a halo's number is its row.  A file
+        without the default's dataset has its rows as numbers, too.
     mass_unit : {"log10(Msun/h)", "Msun/h", "Msun"}
         Of the masses.
     length_unit : {"Mpc/h", "kpc/h", "Mpc"}
@@ -40,7 +44,7 @@ class Hdf5Layout(Frozen):
     positions: ObjectName = "halos/pos"
     velocities: ObjectName = "halos/vel"
     radii: ObjectName = "halos/radius"
-    ids: ObjectName | None = None
+    ids: ObjectName | None = DEFAULT_IDS
     mass_unit: MassUnit = "log10(Msun/h)"
     length_unit: LengthUnit = "Mpc/h"
     box_size: ObjectName = "Lbox"

@@ -61,6 +61,17 @@ def test_a_file_in_our_own_layout_is_read_as_it_is(tmp_path: Path) -> None:
     assert (said.box_size_mpch, said.redshift, said.realization) == (BOX, 1.1, 7)
 
 
+def test_ids_of_our_own_layout_are_kept_where_a_file_has_them(tmp_path: Path) -> None:
+    columns = {**draw_columns(), "halos/id": np.arange(50, dtype=np.int64)[::-1] * 5}
+    path = write(tmp_path / "halos.hdf5", columns)
+    assert read(path).ids.tolist() == list(range(0, 250, 5))
+    assert read(path, layout={"ids": None}).ids.tolist() == list(range(50))
+    columns["halos/id"][:3] = 10
+    write(path, columns)
+    with pytest.raises(ValidationError, match=r"there twice.*got: 3, the first of id 10;"):
+        read(path)
+
+
 def test_other_names_and_units(tmp_path: Path) -> None:
     columns = draw_columns()
     h = 0.7
