@@ -193,6 +193,12 @@ def test_what_fails_is_told_by_class_and_tried_again_alone(campaign: Runs, tmp_p
     assert not again.good, "nothing succeeded in it"
     assert campaign.counts("Small") == {"completed": 10, "failed": 5, "missing_input": 1}
 
+    for path in (tmp_path / "halos").iterdir():  # as on scratch, after production
+        path.unlink()
+    campaign.run(file)
+    assert campaign.decisions() == {"reused": 10, "missing_input": 6}
+    assert campaign.counts("Small") == {"completed": 10, "missing_input": 6}
+
 
 @pytest.mark.thorough
 def test_slices_and_selections_choose_a_part(campaign: Runs, tmp_path: Path) -> None:
