@@ -42,8 +42,10 @@ def open_database() -> Database:
     """Open the store, bringing an embedded one to this version's schema."""
     embedded = not os.environ.get(URL_VARIABLE)
     url = store_url()
-    if embedded:
-        from muster.store.schema import migrate
+    if not embedded:
+        return Database(url)
+    from muster.site import home_folder
+    from muster.store.schema import migrate
 
-        migrate(url)
-    return Database(url)
+    migrate(url)
+    return Database(url, place=f"store in {home_folder().resolve()}")

@@ -169,8 +169,10 @@ def find_campaign(db: Database, text: str, version: str | None = None) -> Campai
     if not found:
         raise MissingInput(
             "the store knows no such campaign",
+            where=db.place,
             got=text if version is None else f"{text}, version {version}",
-            do="list campaigns, or initialize it with 'muster campaign init'",
+            do="see 'muster campaign list', name the campaign's file or folder, or set MUSTER_HOME"
+            " or MUSTER_STORE_URL to the store that has it",
         )
     if found[0].folder != name_folder(text) and len({c.name for c in found}) > 1:
         names = ", ".join(f"{c.version} of {c.name}" for c in found)

@@ -55,6 +55,8 @@ class Database:
     url : str
         ``postgresql://user:password@host/muster``; SQLAlchemy's ``postgresql+psycopg2://`` is
         understood as well.
+    place : str, optional
+        What a person knows it by, for messages; by default server and database of the address.
 
     Notes
     -----
@@ -62,10 +64,21 @@ class Database:
     connects again.  Transactions are not nested: each takes a connection of its own.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, place: str | None = None) -> None:
         self.url = url.replace("postgresql+psycopg2://", "postgresql://", 1)
+        self._place = place
         self._idle: list[Connection] = []
         self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    @property
+    def place(self) -> str:
+        """Where the store is, without what is secret in its address."""
+        if self._place is not None:
+            return self._place
+        parts = psycopg2.extensions.parse_dsn(self.url)
+        host = parts.get("host", "this machine")
+        port = f":{parts['port']}" if "port" in parts else ""
+        return f"store {parts.get('dbname', '')} at {host}{port}"
 
     @classmethod
     def from_environment(cls) -> Database:

@@ -31,6 +31,7 @@ from muster.store.campaign_state import (
     read_campaign_status,
     read_failures,
 )
+from muster.store.database import Database
 from tests.batches import make_batch
 from tests.stored_campaign import (
     REDSHIFTS,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from muster.jobs.planning.params import RunParams
     from muster.site import Site
     from muster.store.campaigns import CampaignRecord
-    from muster.store.database import Database
 
 ENDS = {
     (0, 0.1): "succeeded", (0, 0.2): "succeeded", (1, 0.1): "software_error",
@@ -104,8 +104,12 @@ def test_a_campaign_is_recorded_once_and_found_as_people_name_it(
         assert campaigns.find_campaign(db, named) == first, named
     for named in ("Bright v1", "v1 bright"):
         assert campaigns.find_campaign(db, named) == first, named
-    with pytest.raises(MissingInput, match="no such campaign; got: Dark"):
+    with pytest.raises(MissingInput, match=r"no such campaign; where: store .* at .*; got: Dark"):
         campaigns.find_campaign(db, "Dark")
+    with pytest.raises(MissingInput, match=r"where: store in /home/\.muster; got: Dark"):
+        campaigns.find_campaign(Database(db.url, place="store in /home/.muster"), "Dark")
+    secret = Database("postgresql://me:hidden@pg.example:5433/muster")
+    assert secret.place == "store muster at pg.example:5433"
     with pytest.raises(MissingInput, match="version v3"):
         campaigns.find_campaign(db, "Bright", "v3")
     with pytest.raises(MissingInput, match="no such campaign"):
