@@ -15,6 +15,7 @@ from muster.mocks.halos.source import load_source
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from muster.mocks.campaign.config import Campaign
     from muster.site import Site
 
 
@@ -32,7 +33,8 @@ class ValidationReport:
         Everything that is wrong, a line each; none where the campaign is valid.
     notes : tuple of str
         Packages that are not installed here (the nodes may have them), numbers that include or
-        exclude nothing, a base_path that is on no file system of this machine, ranks without work.
+        exclude nothing, a minimum mass below the lowest of the box, a base_path that is on no file
+        system of this machine, ranks without work.
     """
 
     where: str
@@ -76,8 +78,21 @@ def validate_campaign(path: Path, site: Site) -> ValidationReport:
     notes = [
         *(part.check_installed() for part in parts),
         *(f"science.realizations.{note}" for note in science.realizations.notes),
+        _describe_idle_mass(campaign),
         describe_absence(campaign),
         describe_idle_ranks(campaign, placed),
     ]
     said = tuple(note for note in notes if note is not None)
     return ValidationReport(str(path), campaign.label, (), said)
+
+
+def _describe_idle_mass(campaign: Campaign) -> str | None:
+    """Say that a stated minimum mass cuts nothing: the haloes of the suite begin above it."""
+    stated = campaign.science.min_mass_msunh
+    lowest = getattr(campaign.file_names.options, "lowest_mass_msunh", stated)
+    if "min_mass_msunh" not in campaign.science.model_fields_set or stated >= lowest:
+        return None
+    return (
+        f"science.min_mass_msunh: {stated:g} cuts nothing: the box has no halo below its "
+        f"lowest_mass_msunh, {lowest:g} Msun/h"
+    )

@@ -36,7 +36,13 @@ def test_whatever_is_wrong_with_a_file_is_in_the_report(
     manager: CampaignManager, tmp_path: Path
 ) -> None:
     report = manager.validate_configuration(write_campaign(tmp_path))
-    assert (report.valid, report.campaign) == (True, "1_small")
+    assert (report.valid, report.campaign, report.notes) == (True, "1_small", ())
+    report = manager.validate_configuration(write_campaign(tmp_path, min_mass_msunh=1e9))
+    assert report.valid
+    assert report.notes == (
+        "science.min_mass_msunh: 1e+09 cuts nothing: the box has no halo below its "
+        "lowest_mass_msunh, 1e+12 Msun/h",
+    )
     for named in (tmp_path / "absent.yaml", tmp_path):
         report = manager.validate_configuration(named)
         assert (report.valid, report.campaign) == (False, None)
