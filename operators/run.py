@@ -57,7 +57,7 @@ def open_run(context: Context) -> dict[str, Any]:
             Database.from_environment(), site, workflow, run_id_of(context), params, interval
         )
     except (InvalidInput, MissingInput) as error:  # a params file that is not there, for one
-        raise AirflowFailException(str(error)) from None
+        raise _refusal(error) from None
     return {
         "group": "inputs",
         "run": run_id_of(context),
@@ -76,13 +76,19 @@ def freeze(context: Context) -> list[dict[str, Any]]:
     try:
         groups = freeze_plan(Database.from_environment(), read_site(), run_id)
     except InvalidInput as error:  # no retry mends a plan, or what it was made by
-        raise AirflowFailException(str(error)) from None
+        raise _refusal(error) from None
     side_by_side, final = workflow.split_groups(groups)
     if workflow.final_steps:
         none = Group("", run_id, {}, dict.fromkeys(workflow.final_steps, "the params ask for none"))
         last = (*final, none)[0]
         context["ti"].xcom_push(key=FINAL_KEY, value=last.to_dict())
     return [group.to_dict() for group in side_by_side]
+
+
+def _refusal(error: MusterError) -> AirflowFailException:
+    """Log what is wrong in a line of its own: Airflow logs an exception with its traceback."""
+    log.error("%s", error)
+    return AirflowFailException(str(error))
 
 
 def conclude(context: Context) -> str:

@@ -75,6 +75,11 @@ class MockParams(IntervalParams):
     quorum: Annotated[float, Field(ge=0, le=1)] | None = None
 
     FILE_KEYS: ClassVar[frozenset[str]] = frozenset({"definition"})
+    FILE_TITLE: ClassVar[str] = "Campaign file"
+    FILE_DESCRIPTION: ClassVar[str] = (
+        "Absolute path of the campaign file, as Airflow's workers see it (config over REST); or "
+        "leave it out, and give the campaign's blocks under Definition."
+    )
 
     @classmethod
     def read_file(cls, path: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from muster.store import runs
 from operators import run
+from tests.mock_campaigns import write_campaign
 from tests.months import write_config
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ local = { backend = "local", slots = 2, max_memory = "60MiB" }
 "resampling.inspect" = { pool = "local" }
 "resampling.resample" = { pool = "local" }
 "resampling.merge" = { pool = "local" }
+"mocks.inspect" = { pool = "local" }
+"mocks.populate" = { pool = "local" }
+"mocks.collect" = { pool = "local" }
+"mocks.qa" = { pool = "local" }
+"mocks.manifest" = { pool = "local" }
 """
 GOOD = {
     "traits": ["leaf_area"],
@@ -106,6 +112,19 @@ def test_of_resampling(
     write_config(tmp_path)
     conf = {"config": str(tmp_path / "resampling.yaml"), **changes}
     assert_refused(db, lambda: open_run("resampling", conf), says)
+
+
+def test_of_mock_campaign_in_one_line_of_the_log(
+    db: Database,
+    tmp_path: Path,
+    open_run: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file = write_campaign(tmp_path, pack=0)
+    assert_refused(db, lambda: open_run("mock_campaign", {"config": str(file)}), "execution.pack")
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "execution.pack" in line.getMessage()
+    assert line.exc_info is None
 
 
 def test_good_params_open_the_run(db: Database, open_run: Callable[..., Any]) -> None:

@@ -65,9 +65,8 @@ def make_form(workflow: Workflow) -> dict[str, FormField]:
             None,
             {
                 "type": ["null", "string"],
-                "title": "Params file",
-                "description": "Absolute path of a YAML file with parameters; what is said below "
-                "goes before what it says.",
+                "title": model.FILE_TITLE,
+                "description": model.FILE_DESCRIPTION,
             },
         )
     for name, schema in described["properties"].items():

@@ -34,9 +34,16 @@ class RunParams(Frozen):
     FILE_KEYS : frozenset of str
         Parameters that a params file can say, which ``config`` names then; none: there is no such
         file.
+    FILE_TITLE, FILE_DESCRIPTION : str
+        What the form says of that file.
     """
 
     FILE_KEYS: ClassVar[frozenset[str]] = frozenset()
+    FILE_TITLE: ClassVar[str] = "Params file"
+    FILE_DESCRIPTION: ClassVar[str] = (
+        "Absolute path of a YAML file with parameters (config over REST); what is said below goes "
+        "before what it says."
+    )
 
     @classmethod
     def complete(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -35,6 +35,13 @@ def test_every_default_is_one_that_its_own_field_takes(form: dict[str, FormField
         jsonschema.validate(field.default, field.schema)
 
 
+def test_the_file_of_a_campaign_is_called_so() -> None:
+    mocks = make_form(load_workflow("mock_campaign"))["config"].schema
+    assert mocks["title"] == "Campaign file"
+    assert "Definition" in mocks["description"]
+    assert make_form(load_workflow("resampling"))["config"].schema["title"] == "Params file"
+
+
 def test_every_field_is_named_and_described(form: dict[str, FormField]) -> None:
     for name, field in form.items():
         assert field.schema["title"], name
