@@ -65,6 +65,10 @@ class ResourceEstimate:
         Elements, batches, arrays, bytes.
     pool : str
         Where mocks.populate runs.
+    backend : str
+        Of the pool: local, slurm, …
+    slots : int
+        How many elements of a batch run at once.
     cpus, gpus, memory_mib, time_limit_s
         What an element asks for: CPUs for each rank, GPUs and memory for each node.
     cost : str
@@ -78,6 +82,8 @@ class ResourceEstimate:
     campaign: str
     size: SizeEstimate
     pool: str
+    backend: str
+    slots: int
     cpus: int
     gpus: int
     memory_mib: int | None
@@ -179,6 +185,8 @@ def estimate_campaign(
         campaign=campaign.label,
         size=size,
         pool=placed.pool_name,
+        backend=placed.pool.backend,
+        slots=placed.slots,
         cpus=placed.resources.cpus,
         gpus=placed.resources.gpus,
         memory_mib=placed.resources.memory_mib,

@@ -10,6 +10,7 @@ import click
 
 from muster.cli.options import json_option, print_json
 from muster.cli.session import open_database
+from muster.counts import count_of
 from muster.errors import MissingInput
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def _describe(advice: StepAdvice) -> list[str]:
 
     asked, advised = advice.asked, advice.advised
     outcomes = ", ".join(f"{n} {o.replace('_', ' ')}" for o, n in sorted(advice.outcomes.items()))
-    gpus = f", {asked.gpus} GPU" if asked.gpus else ""
-    cpus = "1 CPU" if asked.cpus == 1 else f"{asked.cpus} CPUs"
+    gpus = f", {count_of(asked.gpus, 'GPU')}" if asked.gpus else ""
+    cpus = count_of(asked.cpus, "CPU")
     memory = [format_mib(asked.memory_mib), *_cells(advice.memory_mib, format_mib)]
     limits = [render_time(r.time_limit_s) if r.time_limit_s else "–" for r in (asked, advised)]
     time = [limits[0], *_cells(advice.elapsed_s, format_seconds), limits[1]]

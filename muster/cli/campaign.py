@@ -15,8 +15,10 @@ import click
 from muster.cli import LazyGroup
 from muster.cli.options import json_option, print_json, site_option, with_options
 from muster.cli.session import open_database
+from muster.counts import count_of
 
 if TYPE_CHECKING:
+    from muster.campaign_manager import ResourceEstimate
     from muster.mocks.campaign.selection import Selection
 
 
@@ -143,7 +145,7 @@ def estimate(
     """Estimate what a CAMPAIGN, or a part of it, takes: batches, jobs, bytes, hours."""
     from muster.campaign_manager import estimate_campaign
     from muster.mocks.find import find_campaign_by
-    from muster.report.formats import format_mib, format_seconds
+    from muster.report.formats import format_bytes, format_mib, format_seconds
     from muster.site import read_site
 
     db = open_database()
@@ -159,41 +161,43 @@ def estimate(
         return
     size = found.size
     click.echo(
-        f"{found.campaign}: {size.elements:,} catalogues, {size.realizations:,} realizations at "
-        f"{size.redshifts} redshifts"
+        f"{found.campaign}: {count_of(size.elements, 'catalogue')}, "
+        f"{count_of(size.realizations, 'realization')} at {count_of(size.redshifts, 'redshift')}"
     )
-    click.echo(
-        f"{_count(size.batches, 'batch', 'batches')} of at most {size.elements_per_batch:,}, "
-        f"submitted as {_count(size.arrays, 'array')} of at most {size.array_size:,}, "
-        f"{_count(size.jobs, 'job')}; {_count(size.slices, 'slice')}"
-    )
+    click.echo(_describe_batches(found))
     if size.bytes is not None and size.bytes_per_catalogue is not None:
         click.echo(
-            f"{_size(size.bytes)} in all, {_size(size.bytes_per_catalogue)} a catalogue: "
+            f"{format_bytes(size.bytes)} in all, {format_bytes(size.bytes_per_catalogue)} "
+            f"a catalogue: "
             f"by {size.basis}"
         )
     else:
         click.echo(f"size of the files: {size.basis}")
     limit = "no time limit" if found.time_limit_s is None else format_seconds(found.time_limit_s)
-    gpus = f", {found.gpus} GPUs" if found.gpus else ""
+    gpus = f", {count_of(found.gpus, 'GPU')}" if found.gpus else ""
     memory = format_mib(found.memory_mib)
     ranks = f"{found.ranks} ranks of " if found.ranks > 1 else ""
     click.echo(
-        f"each in pool {found.pool}: {ranks}{found.cpus} CPUs{gpus}, memory {memory}, {limit}"
+        f"each in pool {found.pool}: {ranks}{count_of(found.cpus, 'CPU')}{gpus}, "
+        f"memory {memory}, {limit}"
     )
     click.echo(found.cost)
     for note in found.notes:
         click.echo(f"note: {note}")
 
 
-def _count(number: int, one: str, more: str = "") -> str:
-    return f"{number:,} {one if number == 1 else more or f'{one}s'}"
-
-
-def _size(size_bytes: int) -> str:
-    from muster.report.formats import format_mib
-
-    return f"{size_bytes / 1024:.0f} KiB" if size_bytes < 2**20 else format_mib(size_bytes / 2**20)
+def _describe_batches(found: ResourceEstimate) -> str:
+    """Describe how the elements are dealt out: arrays are Slurm's alone."""
+    size = found.size
+    batches = f"{count_of(size.batches, 'batch', 'batches')} of at most {size.elements_per_batch:,}"
+    slices = count_of(size.slices, "slice")
+    if found.backend != "slurm":
+        at_once = min(found.slots, size.elements)
+        return f"{batches}, {count_of(at_once, 'element')} at once; {slices}"
+    return (
+        f"{batches}, submitted as {count_of(size.arrays, 'array')} of at most "
+        f"{size.array_size:,}, {count_of(size.jobs, 'job')}; {slices}"
+    )
 
 
 @campaign.command()

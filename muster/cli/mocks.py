@@ -10,6 +10,7 @@ import click
 
 from muster.cli.following import showing_progress
 from muster.cli.options import json_option, print_answer, print_json
+from muster.counts import count_of
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def validate(catalogue: Path, *, as_json: bool) -> int:
     else:
         for problem in problems:
             click.echo(problem.describe())
-        click.echo(f"{catalogue}: {len(problems)} problems" if problems else f"{catalogue}: whole")
+        end = count_of(len(problems), "problem") if problems else "whole"
+        click.echo(f"{catalogue}: {end}")
     return 1 if problems else os.EX_OK
 
 

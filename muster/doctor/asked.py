@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from muster.backends.array_tasks import job_time_s
 from muster.config import render_time
+from muster.counts import count_of
 
 if TYPE_CHECKING:
     from muster.model.resources import Caps, Resources
@@ -46,8 +47,3 @@ class Asked:
         if self.time_s is not None:
             words.append(render_time(self.time_s))
         return ", ".join(words)
-
-
-def count_of(number: int, what: str) -> str:
-    """Say a number of things."""
-    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -12,7 +12,7 @@ from muster.backends.kubernetes.refusal import (
     find_failed_start,
     find_hindrance,
 )
-from muster.doctor.asked import count_of
+from muster.counts import count_of
 from muster.doctor.check import Check, bad, doubtful
 from muster.doctor.kubernetes_nodes import (
     describe_amounts,

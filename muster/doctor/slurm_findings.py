@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from muster.backends.slurm.parse import LOST_FOLDER_SIGNAL, is_stuck
 from muster.config import render_time
-from muster.doctor.asked import Asked, count_of
+from muster.counts import count_of
 from muster.doctor.check import Check, bad, doubtful
 from muster.errors import MusterError, one_line
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from muster.backends.slurm.limits import Limits
     from muster.backends.slurm.parse import JobRow
+    from muster.doctor.asked import Asked
     from muster.doctor.slurm_inventory import Nodes, Partition
     from muster.model.resources import Resources
     from muster.model.slurm_target import Cluster
@@ -47,7 +48,7 @@ def check_limits(label: str, limits: Limits, slots: Mapping[str, int]) -> list[C
     own = "no limit on your jobs is known" if most is None else f"{count_of(most, 'job')} of yours"
     said = (
         f"arrays of {count_of(limits.max_array_size, 'task')} (MaxArraySize), "
-        f"{limits.max_job_count} jobs in all (MaxJobCount), {own}"
+        f"{count_of(limits.max_job_count, 'job')} in all (MaxJobCount), {own}"
     )
     wide = [name for name, count in slots.items() if most is not None and count > most]
     if wide:

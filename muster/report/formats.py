@@ -57,6 +57,13 @@ def format_mib(mebibytes: float | None) -> str:
     return f"{mebibytes / 1024:.1f}".removesuffix(".0") + " GiB"
 
 
+def format_bytes(size_bytes: int) -> str:
+    """Format a size in KiB, MiB or GiB; less than a KiB in bytes."""
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
+    return f"{size_bytes / 1024:.0f} KiB" if size_bytes < 2**20 else format_mib(size_bytes / 2**20)
+
+
 def format_number(value: object, digits: int = 3) -> str:
     """Format a number with so many significant digits; great ones whole, in groups of three."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -128,6 +128,8 @@ def test_estimate_tells_batches_and_arrays_of_a_part(desk: Desk) -> None:
     assert part.json()["size"]["elements"] == 100
     told = desk.invoke("campaign", "estimate", file.name)
     assert "6,000 catalogues" in told.stdout
+    assert "at once; 20 slices" in told.stdout
+    assert "array" not in told.stdout, "arrays are Slurm's"
     refused = desk.invoke("campaign", "estimate", file.name, "--redshift", "0.7")
     assert "0.7" in error_of(refused, DATA)
     refused = desk.invoke("campaign", "estimate", file.name, "--slice", "20")
@@ -374,7 +376,7 @@ def test_generate_compare_validate_and_plot_refuse_in_a_line(desk: Desk) -> None
     damaged.write_bytes(damaged.read_bytes()[:3000])
     ran = desk.invoke("mocks", "validate", "damaged.hdf5")
     assert ran.code == 1
-    assert "damaged.hdf5: 1 problems" in ran.stdout
+    assert "damaged.hdf5: 1 problem\n" in ran.stdout
     assert "damaged.hdf5" in error_of(desk.invoke("mocks", "compare", "damaged.hdf5", "few.hdf5"),
                                       DATA)  # fmt: skip
     for command in (["compare", "absent.hdf5", "few.hdf5"],

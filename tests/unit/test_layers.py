@@ -23,6 +23,7 @@ FLOORS = (
     {
         "",
         "config",
+        "counts",
         "entry_points",
         "errors",
         "frozen",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from muster.counts import count_of
+from muster.report.formats import format_bytes
+
 if TYPE_CHECKING:
     from muster.mocks.campaign.stage_report import StageProblem
 
@@ -62,10 +65,12 @@ class ArchiveReport:
         """State it in a line each, the summary last."""
         end = "complete" if self.complete else "not complete"
         elsewhere = f" {self.elsewhere} elsewhere," if self.elsewhere else ""
+        problems = count_of(len(self.problems), "problem")
+        removed = count_of(self.removed, "working copy", "working copies")
         return [
             *(f"{p.kind}: {p.name}: {p.message}" for p in self.problems),
             *(f"written: {name}" for name in self.written),
-            f"{self.destination}: {end}: {self.files} files ({self.bytes / 1e9:.2f} GB) archived,"
-            f" {self.already} before,{elsewhere} {self.removed} working copies removed"
-            f" ({self.removed_bytes / 1e9:.2f} GB), {len(self.problems)} problems",
+            f"{self.destination}: {end}: {count_of(self.files, 'file')}"
+            f" ({format_bytes(self.bytes)}) archived, {self.already} before,{elsewhere}"
+            f" {removed} removed ({format_bytes(self.removed_bytes)}), {problems}",
         ]

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from muster import storage
 from muster.config import render_keep
+from muster.counts import count_of
 from muster.errors import MissingInput
 from muster.mocks.campaign.facts import CATALOGS, require_local
 from muster.mocks.campaign.ledger import CompletedStaging, read_completed
 from muster.mocks.campaign.stage import list_working_files
+from muster.report.formats import format_bytes
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,8 +57,10 @@ class KeptReport:
     def describe(self) -> list[str]:
         """State it in a line each, the summary last."""
         did = "would be removed" if self.dry_run else "removed"
-        counts = ", ".join(f"{n} files of {part}" for part, n in self.removed.items() if n)
-        return [*self.notes, f"{did}: {counts or 'nothing'} ({self.bytes / 1e9:.2f} GB)"]
+        counts = ", ".join(
+            f"{count_of(n, 'file')} of {part}" for part, n in self.removed.items() if n
+        )
+        return [*self.notes, f"{did}: {counts or 'nothing'} ({format_bytes(self.bytes)})"]
 
 
 def clean_campaign(

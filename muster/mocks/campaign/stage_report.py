@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from muster.counts import count_of
+from muster.report.formats import format_bytes
+
 ProblemKind = Literal["missing", "changed", "occupied", "failed", "unreadable"]
 
 
@@ -91,7 +94,7 @@ class StageReport:
         elsewhere = f" {self.elsewhere} archived or staged elsewhere," if self.elsewhere else ""
         return [
             *lines,
-            f"{self.destination}: {end}: {self.copied} copied ({self.bytes / 1e9:.2f} GB),"
+            f"{self.destination}: {end}: {self.copied} copied ({format_bytes(self.bytes)}),"
             f" {self.entered} found there, {self.already} staged before,{elsewhere}"
-            f" {len(self.problems)} problems",
+            f" {count_of(len(self.problems), 'problem')}",
         ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from muster.counts import count_of
 from muster.mocks.qa.bins import HALO_MASS, SFR, STELLAR_MASS
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def estimate_covariance(values: FloatArray) -> Covariance:
     if boxes < 2:
         nothing = np.full((0, 0), np.nan)
         none = np.zeros(0, np.int64)
-        said = (f"{boxes} boxes have no covariance",)
+        said = (f"{count_of(boxes, 'box', 'boxes')}: a covariance needs 2",)
         return Covariance(none, boxes, nothing, nothing, None, None, 0, said)
     bins = np.flatnonzero(np.ptp(values, axis=0) > 0)
     centred = values[:, bins] - values[:, bins].mean(axis=0)
@@ -224,7 +225,8 @@ def summarise(
     bins = values.shape[1]
     warnings = []
     if not finite.all():
-        warnings.append(f"{int((~finite).sum())} boxes without galaxies are left out")
+        left = count_of(int((~finite).sum()), "box", "boxes")
+        warnings.append(f"left out: {left} without galaxies")
     covariance = estimate_covariance(vectors)
     x = statistic.x if statistic.x is not None else k_hmpc
     mean = vectors.mean(axis=0) if len(vectors) else np.full(bins, np.nan)

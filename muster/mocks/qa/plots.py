@@ -20,6 +20,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from muster import storage
+from muster.counts import count_of
 from muster.mocks.qa.bins import COARSE_HALO_MASS, COARSE_SFR, COARSE_STELLAR_MASS
 from muster.mocks.qa.ensemble import STATISTICS, average_histogram
 from muster.mocks.qa.summary import Figure
@@ -261,7 +262,11 @@ def _draw_histogram(
 
 
 def _name_axes(axes: Any, redshift: float, x: str, y: str, boxes: int | None = None) -> None:
-    title = f"z = {redshift:g}" if boxes is None else f"z = {redshift:g}, {boxes} boxes"
+    title = (
+        f"z = {redshift:g}"
+        if boxes is None
+        else f"z = {redshift:g}, {count_of(boxes, 'box', 'boxes')}"
+    )
     axes.set_title(title, fontsize=8, y=1.0, parse_math=False)
     axes.set_xlabel(x, fontsize=7, parse_math=False)
     axes.set_ylabel(y, fontsize=7, parse_math=False)

@@ -111,7 +111,7 @@ def test_a_good_site(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
         "ok   cluster mini: Slurm 22.05.8, cluster muster",
         "ok   cluster mini: the clocks of this machine, the store and the controller agree",
         "ok   cluster mini: how jobs end is told by the queue (for 600 s, MinJobAge), the log of",
-        "ok   cluster mini: arrays of 50001 tasks (MaxArraySize), 200000 jobs in all",
+        "ok   cluster mini: arrays of 50,001 tasks (MaxArraySize), 200,000 jobs in all",
         "ok   cluster mini: Muster looks at the queue every 30 s",
         "ok   pool cpu: partition genoa is UP, 2 of 2 nodes take jobs: 48 CPUs, 190000 MiB;",
         "ok   pool cpu: Slurm would take jobs of traits.cov (8 CPUs, 4096 MiB, 02:00:00)",

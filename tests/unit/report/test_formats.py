@@ -6,7 +6,9 @@ import math
 
 import pytest
 
+from muster.counts import count_of
 from muster.report.formats import (
+    format_bytes,
     format_facts,
     format_hours,
     format_iso,
@@ -46,6 +48,16 @@ def test_durations(seconds: float | None, text: str) -> None:
 )  # fmt: skip
 def test_a_share_is_never_all_or_nothing_by_rounding(share: object, text: str) -> None:
     assert format_share(share) == text
+
+
+def test_no_size_reads_as_nothing() -> None:
+    sizes = (1, 1023, 2048, 3 << 20, 5 << 30)
+    assert [format_bytes(s) for s in sizes] == ["1 B", "1023 B", "2 KiB", "3 MiB", "5 GiB"]
+
+
+def test_what_is_one_is_not_told_as_several() -> None:
+    told = [count_of(1, "job"), count_of(4000, "job"), count_of(0, "box", "boxes")]
+    assert told == ["1 job", "4,000 jobs", "0 boxes"]
 
 
 def test_sizes_hours_times_and_json() -> None:

@@ -20,6 +20,7 @@ from muster.mocks.campaign.archive import archive_campaign
 from muster.mocks.campaign.ledger import Ledger, ledger_path, read_completed
 from muster.mocks.campaign.manifest import MANIFEST
 from muster.mocks.campaign.stage import CHECKSUMS, stage_campaign
+from muster.report.formats import format_bytes
 from tests.s3_server import empty_bucket
 from tests.unit.mocks.campaign.staged_campaign import checksums, make_campaign, renew_manifest
 
@@ -75,6 +76,7 @@ def test_the_staged_tree_equals_the_campaign(folder: Path, destination: str) -> 
     assert dict(reversed(line.split("  ")) for line in listed) == checksums(folder)
     assert report.copied == len(listed) == seen[-1].files + 1  # the configuration goes first
     assert seen[-1].bytes == seen[-1].of_bytes
+    assert f"copied ({format_bytes(report.bytes)}), 0 found" in report.describe()[-1]
     again = stage_campaign(str(folder), destination, verify=True)
     assert (again.copied, again.entered, again.already) == (0, 0, report.copied)
     found = read_completed(folder)

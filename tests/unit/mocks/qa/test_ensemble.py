@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from muster.counts import count_of
 from muster.mocks.qa.bins import HALO_MASS, SFR
 from muster.mocks.qa.collect import read_campaign
 from muster.mocks.qa.ensemble import (
@@ -114,7 +115,7 @@ def test_bins_that_never_vary_are_left_out() -> None:
 def test_one_box_has_no_covariance(boxes: int) -> None:
     found = estimate_covariance(np.ones((boxes, 3)))
     assert found.precision is None
-    assert found.warnings == (f"{boxes} boxes have no covariance",)
+    assert found.warnings == (f"{count_of(boxes, 'box', 'boxes')}: a covariance needs 2",)
 
 
 def test_bands_hold_their_share_of_the_boxes() -> None:
@@ -202,7 +203,7 @@ def test_boxes_without_galaxies_have_no_power_and_are_told(tmp_path: Path) -> No
     write_statistics(tmp_path / "b.parquet", [*rows, make_row(20, statistics=empty)])
     found = summarise_campaign(read_campaign(tmp_path))
     assert [s.boxes for s in found] == [20, 21, 21, 21]
-    assert found[0].warnings == ("1 boxes without galaxies are left out",)
+    assert found[0].warnings == ("left out: 1 box without galaxies",)
     assert np.isfinite(found[0].mean).all()
 
 
