@@ -117,6 +117,8 @@ def populate_mock(
     phases = _Phases(context)
     with phases.timed("haloes", 0.0):
         halos = halo_source.read(haloes, min_mass_msunh=min_mass_msunh, n_halos=n_gen)
+    if not len(halos):
+        log.warning("%s: no halo of %g Msun/h or more", coordinate.name, min_mass_msunh)
     with phases.timed("galaxies", 0.1):
         galaxies = generate_box(
             halos,

@@ -88,10 +88,13 @@ class Judgement:
     ----------
     statistics : list of EnsembleStatistic
     outliers : list of Outlier
+    without_haloes : list of str
+        Names of the boxes that have none.
     """
 
     statistics: list[EnsembleStatistic] = field(default_factory=list)
     outliers: list[Outlier] = field(default_factory=list)
+    without_haloes: list[str] = field(default_factory=list)
 
 
 def judge_campaign(campaign: CampaignStatistics) -> Judgement:
@@ -129,6 +132,8 @@ def judge_campaign(campaign: CampaignStatistics) -> Judgement:
     judgement.statistics = summarise_campaign(campaign, visit)
     if len(campaign):
         counts = campaign.read("counts")
+        empty = np.flatnonzero(counts[:, COUNTS.index("n_halos")] == 0)
+        judgement.without_haloes = [campaign.coordinates[row].name for row in empty]
         for redshift in campaign.redshifts:
             mine = campaign.at(redshift)
             for column, name in enumerate(COUNTS):
@@ -199,6 +204,9 @@ def _list_warnings(campaign: CampaignStatistics, judgement: Judgement) -> Iterab
     """One line a statistic for what all its covariances lack, and one for each other warning."""
     if not len(campaign):
         yield "there are no statistics at all"
+    empty = judgement.without_haloes
+    if empty:
+        yield f"boxes without haloes: {len(empty):,}, the first {empty[0]}"
     few = [z for z in campaign.redshifts if len(campaign.at(z)) < LEAST_BOXES]
     if few:
         yield f"fewer than {LEAST_BOXES} boxes, outliers are not looked for, at {_list(few)}"

@@ -11,6 +11,7 @@ import pytest
 from muster.errors import ConfigError, InvalidInput, MissingInput
 from muster.mocks.qa.collect import read_campaign
 from muster.mocks.qa.ensemble import STATISTICS, summarise_campaign
+from muster.mocks.qa.judge import Expected, judge_campaign, make_summary
 from muster.mocks.qa.plots import draw_ensemble
 from muster.mocks.qa.statistics import CatalogueStatistics
 from muster.mocks.qa.statistics_file import read_table, write_statistics
@@ -98,6 +99,20 @@ def test_no_statistics_at_all_are_told_and_end_nothing(tmp_path: Path) -> None:
     summary = read_summary(str(tmp_path / "out" / "summary.json"))
     assert summary.missing["r0000"] == (0.5, 1.1)
     assert (summary.statistics, summary.box_size_mpch) == ((), None)
+
+
+def test_boxes_without_haloes_are_named(tmp_path: Path) -> None:
+    arrays = draw(1).to_arrays()
+    nothing = {name: 0 * v for name, v in arrays.items() if name.endswith(("counts", "cumulative"))}
+    for name in ("halo_stellar", "stellar_sfr", "power_mpch3", "shot_noise_mpch3"):
+        nothing[name] = arrays[name] * (np.nan if arrays[name].dtype.kind == "f" else 0)
+    empty = CatalogueStatistics.from_arrays({**arrays, **nothing})
+    rows = [make_row(n, statistics=empty if n in (2, 3) else None) for n in range(5)]
+    write_statistics(tmp_path / "batch_0000.parquet", rows)
+    campaign = read_campaign(tmp_path)
+    summary = make_summary(campaign, judge_campaign(campaign), Expected((0, 1, 2, 3, 4), (0.5,)))
+    assert summary.problem_count == 0
+    assert summary.warnings[0] == "boxes without haloes: 2, the first r0002_z0.500"
 
 
 def test_one_box_has_bands_and_plots_but_no_covariance(tmp_path: Path) -> None:
