@@ -79,7 +79,8 @@ def generate(
     if as_json:
         print_json({"output": str(output), **facts})
     else:
-        click.echo(f"{output}: {facts['galaxies']:,} galaxies in {facts['halos']:,} haloes")
+        galaxies = count_of(facts["galaxies"], "galaxy", "galaxies")
+        click.echo(f"{output}: {galaxies} in {count_of(facts['halos'], 'halo', 'haloes')}")
     return os.EX_OK
 
 

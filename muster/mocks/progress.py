@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from muster.counts import count_of
 from muster.mocks.campaign.placement import STEP
 from muster.mocks.campaign.selection import select
 from muster.mocks.unfinished import read_unfinished
@@ -127,7 +128,7 @@ class ProgressReport:
             f"{count:,} {state.replace('_', ' ')}" for state, count in self.counts.items() if count
         )
         rate = "" if self.success_rate is None else f"; success rate {self.success_rate:.2%}"
-        return f"{self.campaign}: {self.total:,} catalogues: {states}{rate}"
+        return f"{self.campaign}: {count_of(self.total, 'catalogue')}: {states}{rate}"
 
 
 def read_progress(db: Database, found: FoundCampaign) -> ProgressReport:

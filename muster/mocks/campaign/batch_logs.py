@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from muster import storage
 from muster.backends import Backends
 from muster.backends.registry import BACKENDS
+from muster.counts import count_of
 from muster.errors import MissingInput, MusterError
 from muster.imports import load_named
 from muster.model.outcome import Outcome
+from muster.report.formats import format_bytes
 from muster.storage import local_path, os_errors_at, temporary_sibling
 from muster.store import batches, runs
 
@@ -51,7 +53,8 @@ class BatchLogs:
         trouble = (
             f"; {len(self.problems)} not readable: {self.problems[0]}" if self.problems else ""
         )
-        return f"logs of {self.batches} batches: {self.files} files, {self.bytes} B{trouble}"
+        batches, files = count_of(self.batches, "batch", "batches"), count_of(self.files, "file")
+        return f"logs of {batches}: {files}, {format_bytes(self.bytes)}{trouble}"
 
 
 @dataclass(frozen=True)

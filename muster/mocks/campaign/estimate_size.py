@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from muster.counts import count_of
 from muster.jobs.planning.freeze import MOST_BATCHES
 from muster.mocks.campaign.selection import select
 from muster.mocks.catalogue.layout import columns_of
@@ -170,7 +171,8 @@ def _expect_bytes(
     campaign: Campaign, density: float | None, past: Sequence[int]
 ) -> tuple[int | None, int | None, str]:
     if past:
-        return None, round(sum(past) / len(past)), f"the mean of {len(past)} catalogues"
+        basis = f"the mean of {count_of(len(past), 'catalogue')}"
+        return None, round(sum(past) / len(past)), basis
     options = campaign.file_names.options
     side = getattr(options, "box_size_mpch", None)
     side = side or DEFAULT_BOX_MPCH.get(campaign.science.simulation_suite)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from muster.config import render_time
+from muster.counts import count_of
 from muster.mocks.campaign.execution import MEMORY_FACTORS
 from muster.mocks.campaign.placement import STEP, job_type_of, override_of, place_campaign
 from muster.mocks.campaign.problems import join_keys
@@ -145,7 +146,7 @@ def _explain_overrides(campaign: Campaign, placed: Placed) -> list[Explained]:
         chosen = [c for c in every if override.matches(c.realization, c.redshift)]
         line = _source_of(campaign, ("resources", "overrides", str(position)))
         source = f"override {position}, {line}"
-        key = f"{STEP} of {len(chosen)} elements, as {chosen[0].name}"
+        key = f"{STEP} of {count_of(len(chosen), 'element')}, as {chosen[0].name}"
         merged = placed.resources_with(override_of(campaign, chosen[0])) or placed.resources
         for name, value in (
             ("memory", _memory(merged.memory_mib)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from muster import storage
+from muster.counts import count_of
 from muster.mocks.campaign.estimate_size import MOST_GROUPS
 from muster.model.plan import Decision, PlannedElement
 
@@ -89,7 +90,7 @@ def _collect(campaign: Campaign, group: str, catalogues: list[dict[str, Any]]) -
         name=group,
         group=group,
         decision=Decision.RUN,
-        reason=f"statistics of {len(catalogues)} catalogues",
+        reason=f"statistics of {count_of(len(catalogues), 'catalogue')}",
         inputs={"catalogues": catalogues},
         outputs={"statistics": uri},
     )

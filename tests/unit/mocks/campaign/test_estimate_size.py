@@ -59,6 +59,7 @@ def test_the_bytes_of_catalogues_that_are_there_go_before_any_guess(tmp_path: Pa
     found = estimate_size(campaign, past_bytes=[100, 300])
     assert (found.bytes_per_catalogue, found.bytes) == (200, 4000)
     assert found.basis == "the mean of 2 catalogues"
+    assert estimate_size(campaign, past_bytes=[100]).basis == "the mean of 1 catalogue"
 
 
 def test_a_density_of_galaxies_gives_their_number_and_bytes(tmp_path: Path) -> None:
