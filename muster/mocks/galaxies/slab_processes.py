@@ -3,7 +3,7 @@
 Each is a fresh one: neither JAX nor a library's threads survive a fork.  Where elements run one
 after the other in a warm process they stay for the next box, with their imports and compiled
 programs; the memory that they keep counts as that process's.  They end with the process that
-started them, however it ends, and one that ends by itself ends them all.
+started them, however it ends, and where one ends by itself all are replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from muster.jobs.running import kept
@@ -34,16 +34,23 @@ _VARIABLES = "MUSTER_"
 
 
 @dataclass(frozen=True)
-class _Pool:
-    """Processes of one galaxy model."""
+class _Crew:
+    """Processes of one galaxy model, a pool for each: a slab has the same one in every box.
+
+    So the programs that are compiled for a slab, whose size varies little, are there for the next.
+    """
 
     model: str
-    number: int
-    executor: ProcessPoolExecutor
+    members: tuple[ProcessPoolExecutor, ...]
     is_fresh: bool = True
 
+    def close(self) -> None:
+        """End the processes."""
+        for member in self.members:
+            member.shutdown()
 
-_stays: _Pool | None = None
+
+_stays: _Crew | None = None
 """Those that wait for the next box of this process."""
 
 
@@ -61,68 +68,81 @@ def map_slabs(
     model : GalaxyModel
         Whose slabs they are.
     number : int
-        The most processes.
+        How many processes.
 
     Raises
     ------
     BrokenProcessPool
         When a process ended; the next call starts fresh ones.
     """
-    with _processes(model, number) as pool:
+    with _processes(model, number) as crew:
         variables = {n: v for n, v in os.environ.items() if n.startswith(_VARIABLES)}
         futures = []
         try:
-            for task in tasks:
-                futures.append(pool.executor.submit(_run, call, task, variables))
-                if model.compiles and pool.is_fresh and len(futures) == 1:
+            for place, task in enumerate(tasks):
+                member = crew.members[place % number]
+                futures.append(member.submit(_run, call, task, variables))
+                if model.compiles and crew.is_fresh and place == 0:
                     futures[0].result()  # fills the cache of compiled programs for the others
+            done, _ = concurrent.futures.wait(futures, return_when="FIRST_EXCEPTION")
+            for future in done:
+                future.result()  # its error, where it has one
             return [future.result() for future in futures]
         finally:  # nothing of this box runs on beside the next
             concurrent.futures.wait([future for future in futures if not future.cancel()])
 
 
 @contextlib.contextmanager
-def _processes(model: GalaxyModel, number: int) -> Iterator[_Pool]:
+def _processes(model: GalaxyModel, number: int) -> Iterator[_Crew]:
     """Give processes, those of the former box where they stayed."""
     global _stays
     if not kept.may_keep():
-        with _start(number) as executor:
-            yield _Pool(model.name, number, executor)
+        crew = _start(model.name, number)
+        try:
+            yield crew
+        finally:
+            crew.close()
         return
     before = _pids()
-    pool, _stays = _take(model.name, number), None
+    crew, _stays = _take(model.name, number), None
     try:
-        yield pool
+        yield crew
     except BrokenProcessPool:
-        pool.executor.shutdown()
+        crew.close()
         raise
     except BaseException:
-        _stays = pool
+        _stays = crew
         raise
     else:
-        _stays = _Pool(pool.model, pool.number, pool.executor, is_fresh=False)
+        _stays = replace(crew, is_fresh=False)
     finally:
         kept.keep(_pids() - before)
 
 
-def _take(model: str, number: int) -> _Pool:
+def _take(model: str, number: int) -> _Crew:
     """Return the processes that stayed, where they are of that kind and live; else fresh ones."""
     if _stays is not None:
-        if (_stays.model, _stays.number) == (model, number):
+        if (_stays.model, len(_stays.members)) == (model, number):
             with contextlib.suppress(BrokenProcessPool):  # ended meanwhile: no fault of this box
-                _stays.executor.submit(os.getpid).result()
+                for future in [member.submit(os.getpid) for member in _stays.members]:
+                    future.result()
                 return _stays
-        _stays.executor.shutdown()
-    return _Pool(model, number, _start(number))
+        _stays.close()
+    return _start(model, number)
 
 
-def _start(number: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
-        number,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=die_with_parent,  # they would wait for ever where this process is killed
-        initargs=(os.getpid(),),
-    )
+def _start(model: str, number: int) -> _Crew:
+    context = multiprocessing.get_context("spawn")
+    members = [
+        ProcessPoolExecutor(
+            1,
+            mp_context=context,
+            initializer=die_with_parent,  # it would wait for ever where this process is killed
+            initargs=(os.getpid(),),
+        )
+        for _ in range(number)
+    ]
+    return _Crew(model, tuple(members))
 
 
 def _pids() -> set[int]:
