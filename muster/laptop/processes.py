@@ -197,6 +197,7 @@ def end_processes(home: Home, children: Children, patience_s: float = 15.0) -> l
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         _wait(left, children, 2)
+    children.collect()
     for component in read_records(home):
         forget_record(home, component)
     return []
