@@ -144,6 +144,7 @@ def test_an_upward_import_and_a_circle_are_found() -> None:
     assert find_circle(own) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_muster_is_importable_without_airflow(tmp_path: Path) -> None:
     names = modules("muster")

@@ -111,12 +111,19 @@ def test_a_campaign_is_made_joined_by_others_and_never_made_twice(
     assert campaign.counts("Small") == {"completed": 6}
     assert json.loads((folder / "qa" / "summary.json").read_text())["boxes"] == 6
 
-    lost = folder / names[0]
+
+@pytest.mark.thorough
+def test_a_catalogue_that_is_lost_is_missed_where_the_files_are_looked_at(
+    campaign: Runs, tmp_path: Path
+) -> None:
+    file = write_campaign(tmp_path, realizations=1)
+    assert campaign.run(file).good
+    lost = tmp_path / "campaigns" / "1_small" / "catalogs" / "r0000" / "mock_z0.500.hdf5"
     lost.unlink()
-    assert campaign.run(more).good, "by the record alone everything is there"
+    assert campaign.run(file).good, "by the record alone everything is there"
     assert not lost.exists()
-    assert campaign.run(more, verify=True).good
-    assert campaign.decisions() == {"reused": 5, "run": 1}
+    assert campaign.run(file, verify=True).good
+    assert campaign.decisions() == {"reused": 1, "run": 1}
     assert lost.exists()
 
 
