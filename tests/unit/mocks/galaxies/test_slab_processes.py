@@ -108,7 +108,6 @@ def test_a_second_box_of_diffsky_compiles_nothing_on_few_processors(
 ) -> None:
     if importlib.util.find_spec("diffsky") is None:  # to import it would start JAX here
         pytest.skip("diffsky is not installed: make mocks")
-    monkeypatch.delenv("NPROC", raising=False)
     monkeypatch.setenv("JAX_LOG_COMPILES", "1")
     monkeypatch.setenv("MUSTER_XLA_CACHE", str(tmp_path / "cache"))
     box = {"box_size_mpch": 50, "lowest_mass_msunh": 1e12}
@@ -127,6 +126,7 @@ def test_a_second_box_of_diffsky_compiles_nothing_on_few_processors(
     )
     batch = batch.model_copy(update={"elements": elements})
     write_fences(Wave(batch, KEY, dict.fromkeys(range(3), 1), batch.resources))
+    monkeypatch.delenv("NPROC", raising=False)  # JAX may have been started in this process
     visible = os.sched_getaffinity(0)
     os.sched_setaffinity(0, set(list(visible)[:2]))  # fewer than JAX's pool needs
     try:
