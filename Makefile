@@ -82,7 +82,7 @@ mpi: .venv/.mpi ## Add mpi4py to .venv; it needs an MPI on the machine.
 
 helm: .venv/.helm ## Add Helm to .venv, with which the chart is tested.
 
-test: .venv/.tests ## Run the tests, those against a live Airflow and Slurm too (ten minutes).
+test: .venv/.tests ## Run the tests, those against a live Airflow and Slurm too (about eleven minutes).
 	$(PYTEST) -m "not thorough"
 
 test-quick: .venv/.tests ## Run the tests that take seconds (two minutes).
